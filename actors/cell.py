@@ -1,0 +1,358 @@
+"""One supervised actor: its mailbox, its place in the tree, its incarnations and its end.
+
+::
+
+                 ┌────────────── spawn_in() ──────────────┐
+                 v                                        │
+    starting ──announce_started()──> running ──stop──> stopping
+        │                               │                 │
+        └──────────── perform() is over, the parent gives its verdict ────────────┐
+                 │                      │                                         │
+               AGAIN                  WAIT                                      FINAL
+        perform() once more,   restarting: the task is over, the mailbox    ended: mailbox closed,
+        in the same task       stays open, the parent starts a new task     watchers told
+
+A subclass writes `perform`, which is the whole life of one incarnation: a message loop, a supervisor, an agent run. What
+`perform` raises ends **here**: this is the only place that turns an exception into an `Exit`. The task ends with an
+exception only for true cancellation, `KeyboardInterrupt` and `SystemExit`.
+
+A backend's cancelled exception that arrives while nobody cancelled is a crash. Raised bare, it would silently cancel the
+whole task group; so it becomes a `StrayCancellation`, and is never restarted in place, because nobody knows what state the
+task is in.
+
+The address and the mailbox outlive incarnations; only the message whose handling crashed is gone. The parent is a narrow
+protocol (`Parent`) that answers synchronously, so that no cancellation can come between an end and its verdict.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any, Literal, Protocol, TypeAlias
+
+import anyio
+from anyio import TaskHandle, current_effective_deadline, get_cancelled_exc_class
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
+
+from ..mailbox import DEFAULT_CAPACITY, Budget, Envelope, Mailbox, MailboxFull, Overflow, current_budget
+from .dead_letters import DeadLetter, DeadLetters
+from .errors import StrayCancellation, WouldDeadlock, ended
+from .exits import NORMAL, Exit
+from .home import Home
+from .ref import ActorRef
+from .tree import Node
+
+CellState: TypeAlias = Literal["starting", "running", "stopping", "restarting", "ended"]
+
+
+class Stop:
+    """The control signal that asks an actor to end."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str | None) -> None:
+        self.reason = reason
+
+
+class Verdict(enum.Enum):
+    """What follows the end of an incarnation."""
+
+    FINAL = "final"
+    AGAIN = "again"
+    WAIT = "wait"
+
+
+class Stage(Protocol):
+    """What a system gives each of its cells."""
+
+    home: Home
+    dead_letters: DeadLetters
+    outside: Budget
+    context: Context
+
+
+class Parent(Protocol):
+    """What a cell asks of whoever owns it. None of these may block."""
+
+    def child_started(self, child: Cell) -> None:
+        """An incarnation of the child is ready."""
+
+    def child_down(self, child: Cell, exit: Exit, in_place: bool) -> Verdict:
+        """An incarnation is over. `in_place` says whether it may start again in its own task (AGAIN)."""
+        ...
+
+
+class Cell:
+    """The runtime side of one actor. Everybody else holds its `ref`.
+
+    Args:
+        id: the name within the parent.
+        name: the name within the system.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_handle",
+        "_killed",
+        "_stop",
+        "_watchers",
+        "budget",
+        "current",
+        "exit",
+        "id",
+        "mailbox",
+        "name",
+        "parent",
+        "ready",
+        "ref",
+        "restarts",
+        "stage",
+        "started_at",
+        "state",
+    )
+
+    kind = "actor"
+
+    def __init__(
+        self,
+        id: str,
+        name: str,
+        parent: Parent,
+        stage: Stage,
+        *,
+        capacity: int = DEFAULT_CAPACITY,
+        overflow: Overflow = "wait",
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.parent = parent
+        self.stage = stage
+        self.budget = Budget(name)
+        self.mailbox = Mailbox(
+            capacity, overflow=overflow, address=name, undelivered=self._undelivered, outside=stage.outside
+        )
+        self.ref: ActorRef[Any] = ActorRef(self)
+        self.state: CellState = "starting"
+        #: Whether any incarnation has been ready.
+        self.ready = False
+        #: The final exit; None while the actor may still handle messages.
+        self.exit: Exit | None = None
+        self.restarts = 0
+        self.started_at = anyio.current_time()
+        #: The message that is being handled.
+        self.current: Envelope | None = None
+        self._handle: TaskHandle[None] | None = None
+        #: Called at the next change that somebody waits for: started, down or ended.
+        self._watchers: list[Callable[[Cell], None]] | None = None
+        self._stop: Stop | None = None
+        self._killed = False
+
+    # -- what a subclass writes
+
+    async def perform(self) -> None:
+        """Live one incarnation. Call `announce_started` when ready."""
+        raise NotImplementedError
+
+    # -- life
+
+    def spawn_in(self, group: TaskGroup, context: Context | None = None) -> None:
+        """Start a task for the next incarnation. `context` is the context it copies, by default the caller's."""
+        if self.state == "restarting":
+            self.restarts += 1
+            self._stop = None
+            self._killed = False
+            self._forget_stops()
+        self.state = "starting"
+        self._handle = group.create_task(self.main(), name=self.name, context=context)
+
+    def _forget_stops(self) -> None:
+        """Drop stop signals that an earlier incarnation was killed before it could read."""
+        control = self.mailbox.lanes.control
+        if control:
+            kept = [signal for signal in control if type(signal) is not Stop]
+            control.clear()
+            control.extend(kept)
+
+    def announce_started(self) -> None:
+        """Say that this incarnation is ready."""
+        if self.state == "starting":
+            self.state = "running"
+        self.ready = True
+        self.parent.child_started(self)
+        self._notify()
+
+    async def main(self) -> None:
+        """The body of the task: incarnations, until the verdict is not AGAIN."""
+        current_budget.set(self.budget)
+        while True:
+            in_place = False
+            try:
+                await self.perform()
+                exit = NORMAL if self._stop is None else Exit("shutdown", reason=self._stop.reason)
+                in_place = self._stop is None
+            except Exception as error:
+                exit = Exit("crashed", error)
+                in_place = self._stop is None
+            except BaseException as error:
+                exit = self._exit_of(error)
+                if exit.kind == "killed":
+                    self._over(exit, in_place=False)
+                    await self._pass_on(error)
+            if self._over(exit, in_place) is not Verdict.AGAIN:
+                return
+            self.restarts += 1
+
+    def _exit_of(self, error: BaseException) -> Exit:
+        """What a `BaseException` means: a kill, or a crash that looks like one."""
+        if current_effective_deadline() == -float("inf"):
+            return Exit("killed", reason=self._stop.reason if self._stop is not None else None)
+        if isinstance(error, get_cancelled_exc_class()):
+            stray = StrayCancellation(
+                f"{self.name!r} raised {type(error).__name__} although no scope around it was cancelled"
+            )
+            stray.__cause__ = error
+            return Exit("crashed", stray)
+        if _is_ordinary_group(error):
+            return Exit("crashed", error)
+        return Exit("killed", reason=type(error).__name__)
+
+    async def _pass_on(self, error: BaseException) -> None:
+        """Raise what must leave the task. A group around a cancellation would not be known to the scope that asked for it."""
+        if _is_ordinary_group(error):
+            await checkpoint()
+        raise error
+
+    def _over(self, exit: Exit, in_place: bool) -> Verdict:
+        """End the incarnation: settle the message at hand, ask the parent, act on its verdict."""
+        envelope, self.current = self.current, None
+        if envelope is not None and (envelope.reply is None or not envelope.reply.fail(ended(self.name, exit))):
+            self._undelivered(envelope, "crashed")
+        verdict = self.parent.child_down(self, exit, in_place)
+        if verdict is Verdict.WAIT:
+            self._handle = None
+            self.state = "restarting"
+            self._notify()
+        elif verdict is Verdict.FINAL:
+            self.close(exit)
+        return verdict
+
+    def close(self, exit: Exit) -> None:
+        """End for good: close the mailbox, tell everybody, let go. Harmless when it has ended already."""
+        if self.exit is not None:
+            return
+        self.state = "ended"
+        self.exit = exit
+        self._handle = None
+        for envelope in self.mailbox.close():
+            if envelope.reply is None or not envelope.reply.fail(ended(self.name, exit)):
+                self._undelivered(envelope, "closed")
+        self._notify()
+
+    def _undelivered(self, envelope: Envelope, reason: str) -> None:
+        if envelope.reply is not None and reason == "dropped":
+            envelope.reply.fail(MailboxFull(self.name, self.mailbox.lanes.capacity))
+        self.stage.dead_letters.add(DeadLetter(envelope.message, self.name, envelope.sender, reason))
+
+    def _notify(self) -> None:
+        watchers = self._watchers
+        if watchers:
+            for tell in tuple(watchers):
+                tell(self)
+
+    # -- what others ask of it; only in the loop's own thread
+
+    def request_stop(self, reason: str | None) -> None:
+        """Ask the actor to end after what it is doing. Asking again changes nothing."""
+        if self.state in ("ended", "restarting") or self._stop is not None:
+            return
+        self._stop = stop = Stop(reason)
+        self.state = "stopping"
+        self.mailbox.signal(stop)
+
+    def kill(self) -> None:
+        """Cancel the task for good: every later await in it is cancelled too."""
+        if self._handle is not None:
+            self._killed = True
+            self._handle.cancel()
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether this incarnation has been asked to stop."""
+        return self._stop is not None
+
+    def watch(self, tell: Callable[[Cell], None]) -> None:
+        """Have `tell` called at every change of state from now on."""
+        if self._watchers is None:
+            self._watchers = []
+        self._watchers.append(tell)
+
+    def unwatch(self, tell: Callable[[Cell], None]) -> None:
+        """Take back a `watch`."""
+        if self._watchers is not None and tell in self._watchers:
+            self._watchers.remove(tell)
+
+    @property
+    def is_down(self) -> bool:
+        """Whether no incarnation is running."""
+        return self.state in ("ended", "restarting")
+
+    async def wait_up(self) -> None:
+        """Wait until the incarnation that was started is ready, or over."""
+        await self._wait_out("starting")
+
+    async def wait_down(self) -> None:
+        """Wait until no incarnation is running."""
+        await self._wait_out("starting", "running", "stopping")
+
+    async def wait_ended(self) -> Exit:
+        """Wait for the end for good."""
+        await self._wait_out("starting", "running", "stopping", "restarting")
+        assert self.exit is not None
+        return self.exit
+
+    async def _wait_out(self, *states: CellState) -> None:
+        if self.state not in states:
+            await checkpoint()
+            return
+        event = anyio.Event()
+
+        def look(cell: Cell) -> None:
+            if cell.state not in states:
+                event.set()
+
+        self.watch(look)
+        try:
+            await event.wait()
+        finally:
+            self.unwatch(look)
+
+    def refuse_deadlock(self) -> None:
+        """Raise `WouldDeadlock` when the caller is this actor, or one that lives inside it."""
+        budget = current_budget.get(None)
+        if budget is not None and self.contains(budget):
+            raise WouldDeadlock(f"{budget.owner!r} waits for the end of {self.name!r}, which waits for it")
+
+    def contains(self, budget: Budget) -> bool:
+        """Whether the task with this budget is the actor's own, or belongs to one of its descendants."""
+        return budget is self.budget
+
+    def node(self, now: float) -> Node:
+        """This cell in a snapshot of the tree."""
+        return Node(
+            name=self.name,
+            kind=self.kind,
+            state=self.state,
+            age=now - self.started_at,
+            depth=len(self.mailbox.lanes.data),
+            restarts=self.restarts,
+        )
+
+
+def _is_ordinary_group(error: BaseException) -> bool:
+    """Whether `error` is a group in which nothing must stop the process."""
+    if not isinstance(error, BaseExceptionGroup):
+        return False
+    group: BaseExceptionGroup[BaseException] = error
+    return group.subgroup((KeyboardInterrupt, SystemExit)) is None

@@ -1,0 +1,63 @@
+"""Messages that nobody will handle: counted exactly, the latest kept, logged ever more rarely.
+
+A million messages to a dead address cost a counter, a bounded list, and seven log lines: at the first, the tenth, the
+hundredth and so on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import structlog
+
+KEPT = 100
+
+_log: Any = structlog.get_logger("greenroom")
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A message that was not handled: for whom, by whom, and why.
+
+    `reason` is ``closed`` (the actor has ended), ``dropped`` (its mailbox was full), ``crashed`` (its handler raised) or
+    ``late`` (an answer that nobody waited for any more).
+    """
+
+    message: Any
+    recipient: str
+    sender: str | None
+    reason: str
+
+
+class DeadLetters:
+    """The dead letters of one system. `count` is exact; iterating gives the latest 100, oldest first."""
+
+    __slots__ = ("_latest", "_next_log", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._latest: deque[DeadLetter] = deque(maxlen=KEPT)
+        self._next_log = 1
+
+    def add(self, letter: DeadLetter) -> None:
+        """Count and keep a dead letter."""
+        self.count += 1
+        self._latest.append(letter)
+        if self.count >= self._next_log:
+            self._next_log *= 10
+            _log.warning(
+                "dead letter",
+                recipient=letter.recipient,
+                sender=letter.sender,
+                reason=letter.reason,
+                message_type=type(letter.message).__name__,
+                count=self.count,
+            )
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[DeadLetter]:
+        return iter(tuple(self._latest))

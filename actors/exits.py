@@ -1,0 +1,56 @@
+"""How an actor ended, as a value.
+
+An exception ends at the edge of the actor's task and becomes an `Exit`; watchers get it as a `Down`. Only true
+cancellation, `KeyboardInterrupt` and `SystemExit` leave a task as exceptions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import msgspec
+
+if TYPE_CHECKING:
+    from .ref import ActorRef
+
+ExitKind: TypeAlias = Literal["normal", "shutdown", "killed", "crashed"]
+
+
+class Exit(msgspec.Struct, frozen=True):
+    """The end of one actor.
+
+    `kind` is ``normal`` (it returned), ``shutdown`` (it was asked to stop and did), ``killed`` (it was cancelled, from
+    outside or after its grace) or ``crashed`` (it raised `error`). `reason` is the word given with a stop.
+    """
+
+    kind: ExitKind
+    error: BaseException | None = None
+    reason: str | None = None
+
+    def __str__(self) -> str:
+        if self.error is not None:
+            return f"{self.kind}: {type(self.error).__name__}: {self.error}"
+        return f"{self.kind} ({self.reason})" if self.reason else self.kind
+
+
+NORMAL = Exit("normal")
+SHUTDOWN = Exit("shutdown")
+KILLED = Exit("killed")
+
+
+class Down(msgspec.Struct, frozen=True):
+    """The notice that a monitored actor has ended."""
+
+    ref: ActorRef[Any]
+    exit: Exit
+
+
+def sole(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one exception inside nested groups, if there is just one: `KeyboardInterrupt` must not leave in a wrapper."""
+    error: BaseException | BaseExceptionGroup[BaseException] = errors
+    while isinstance(error, BaseExceptionGroup):
+        inner: tuple[BaseException, ...] = error.exceptions
+        if len(inner) != 1:
+            break
+        error = inner[0]
+    return error

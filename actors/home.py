@@ -1,0 +1,40 @@
+"""The event loop and thread that a system lives in, and the way in from other threads.
+
+Everything in the runtime belongs to one event loop. A call that may come from any thread (`stop`) passes through `run`: at
+once in the loop's own thread, else as soon as the loop gets to it. A loop that is gone has nothing left to ask for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from anyio.lowlevel import current_token
+
+
+class Home:
+    """The running event loop and its thread. Make it inside that loop."""
+
+    __slots__ = ("_post", "_thread")
+
+    def __init__(self) -> None:
+        loop: Any = current_token().native_token
+        # asyncio's loop and trio's token have the same method under different names.
+        self._post: Callable[..., Any] = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
+        self._thread = threading.get_ident()
+
+    @property
+    def here(self) -> bool:
+        """Whether the caller is in the loop's own thread."""
+        return threading.get_ident() == self._thread
+
+    def run(self, function: Callable[..., Any], *args: Any) -> None:
+        """Call `function` in the loop's thread: now if this is it, else soon."""
+        if threading.get_ident() == self._thread:
+            function(*args)
+            return
+        try:
+            self._post(function, *args)
+        except RuntimeError:  # the loop has closed (trio.RunFinishedError is a RuntimeError too)
+            return

@@ -1,0 +1,221 @@
+"""The root of the tree: opens the group that everything runs in, and closes it in order.
+
+::
+
+    ActorSystem ── root supervisor ── actors that were spawned, in start order      counts against the intensity
+               └── pools            ── temporary children                           never escalate
+
+`async with ActorSystem()` ends in one of three ways. The block ends: the pools stop in parallel, then the actors in reverse
+order, each with its grace. The block is cancelled, or interrupted: everything is cancelled at once. The root supervisor
+gives up: the block is cancelled and one `RestartLimit` is raised after everything has ended. The block's own exception
+leaves bare, never wrapped in a group.
+
+No word here is about models or agents; `agents/system.py` builds the public `System` on this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextvars import copy_context
+from types import TracebackType
+from typing import Any, Literal, Self, overload
+
+import anyio
+from anyio import create_task_group
+from anyio.abc import TaskGroup
+
+from ..mailbox import DEFAULT_CAPACITY, Budget, Overflow
+from .actor import Actor
+from .cell import Cell, Verdict
+from .dead_letters import DeadLetters
+from .errors import SystemClosed
+from .exits import Exit, sole
+from .home import Home
+from .pool import Pool
+from .ref import ActorRef
+from .restart import Restart
+from .spec import ChildSpec, Supervisor
+from .supervisor import SupervisorCell, SupervisorRef
+from .tree import Node
+
+
+class ActorSystem:
+    """An async context manager that owns a tree of actors in one event loop.
+
+    Args:
+        name: for the tree and the logs.
+        intensity: restarts of spawned actors allowed within `period` before the system gives up (default 3).
+        period: the sliding window in seconds (default 5).
+        grace: seconds that pooled children have to stop before they are killed (default 5).
+    """
+
+    def __init__(self, *, name: str = "system", intensity: int = 3, period: float = 5.0, grace: float = 5.0) -> None:
+        self.name = name
+        self.grace = grace
+        self.dead_letters = DeadLetters()
+        self.outside = Budget()
+        self.pool = Pool()
+        self._supervisor = Supervisor(intensity=intensity, period=period)
+        self._lifetime: AbstractAsyncContextManager[None] | None = None
+        self._root: SupervisorCell | None = None
+        self._group: TaskGroup | None = None
+        self._escalated: BaseException | None = None
+        self._closing = False
+        self._counts: dict[str, int] = {}
+
+    # -- life
+
+    async def __aenter__(self) -> Self:
+        if self._lifetime is not None:
+            raise SystemClosed(f"{self.name!r} was opened before; a system is opened once")
+        self._lifetime = self._live()
+        await self._lifetime.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> bool | None:
+        assert self._lifetime is not None
+        return await self._lifetime.__aexit__(exc_type, exc, tb)
+
+    @asynccontextmanager
+    async def _live(self) -> AsyncGenerator[None]:
+        failure: Exception | None = None
+        try:
+            async with create_task_group() as group:
+                self._open(group)
+                try:
+                    yield
+                except Exception as error:
+                    failure = error
+                await self._shut_down()
+        except BaseExceptionGroup as errors:
+            raise sole(errors) from None
+        finally:
+            self._closing = True
+            self.pool.closing = True
+            self._group = None
+        if self._escalated is not None:
+            raise self._escalated
+        if failure is not None:
+            raise failure
+
+    def _open(self, group: TaskGroup) -> None:
+        self.home = Home()
+        self.context = copy_context()
+        self.opened_at = anyio.current_time()
+        self._group = group
+        self._root = SupervisorCell("", "", self._supervisor, self, self)
+        self._root.spawn_in(group, self.context)
+
+    async def _shut_down(self) -> None:
+        self._closing = True
+        await self.pool.stop(self.grace, "system")
+        assert self._root is not None
+        self._root.request_stop("system")
+        await self._root.wait_ended()
+
+    def child_started(self, child: Cell) -> None:
+        return None
+
+    def child_down(self, child: Cell, exit: Exit, in_place: bool) -> Verdict:
+        """The root supervisor has ended: in order, or because it gave up."""
+        if exit.kind == "crashed" and self._group is not None:
+            self._escalated = exit.error
+            self._group.cancel_scope.cancel()
+        return Verdict.FINAL
+
+    # -- what others use
+
+    @property
+    def is_open(self) -> bool:
+        """Whether new actors are taken."""
+        return self._group is not None and not self._closing
+
+    @property
+    def group(self) -> TaskGroup:
+        """The group that pooled children run in.
+
+        Raises:
+            SystemClosed: the system is not open.
+        """
+        if self._group is None or self._closing:
+            raise SystemClosed(f"{self.name!r} is not open: use it as `async with System() as system:`")
+        return self._group
+
+    def unique_name(self, stem: str) -> str:
+        """A name for the next actor called `stem`: stem-1, stem-2 …"""
+        count = self._counts.get(stem, 0) + 1
+        self._counts[stem] = count
+        return f"{stem}-{count}"
+
+    @overload
+    async def spawn(
+        self, start: Supervisor, *, name: str | None = None, restart: Restart = "transient"
+    ) -> SupervisorRef: ...
+
+    @overload
+    async def spawn(
+        self,
+        start: Callable[[], Actor],
+        *,
+        name: str | None = None,
+        restart: Restart = "transient",
+        shutdown: float | Literal["kill"] | None = None,
+        capacity: int = DEFAULT_CAPACITY,
+        overflow: Overflow = "wait",
+    ) -> ActorRef[Any]: ...
+
+    async def spawn(
+        self,
+        start: Callable[[], Actor] | Supervisor,
+        *,
+        name: str | None = None,
+        restart: Restart = "transient",
+        shutdown: float | Literal["kill"] | None = None,
+        capacity: int = DEFAULT_CAPACITY,
+        overflow: Overflow = "wait",
+    ) -> ActorRef[Any]:
+        """Start an actor, or a supervised group, under the root and wait until it is ready.
+
+        Args:
+            start: an `Actor` class, a callable that makes an actor, or a `Supervisor`.
+            name: unique among the live actors; by default the class's name and a number.
+            restart, shutdown, capacity, overflow: see `ChildSpec`.
+
+        Raises:
+            BadChildSpec: an argument that cannot work.
+            NameTaken: a live actor has that name.
+            StartFailed: its `started` failed; the failure is the ``__cause__``.
+            SystemClosed: the system is not open.
+        """
+        if self._root is None or self._closing:
+            raise SystemClosed(f"{self.name!r} is not open: use it as `async with System() as system:`")
+        if name is None:
+            name = self.unique_name(getattr(start, "__name__", type(start).__name__).lower())
+        spec = ChildSpec(name, start, restart=restart, shutdown=shutdown, capacity=capacity, overflow=overflow)
+        return await self._root.start_child(spec)
+
+    def actor(self, name: str) -> ActorRef[Any] | None:
+        """The address of the live actor with this name, or None. A nested one is called ``supervisor/child``."""
+        cell: Any = self._root
+        for step in name.split("/"):
+            cell = next((child for child in cell.children() if child.id == step), None) if cell is not None else None
+        return cell.ref if cell is not None else None
+
+    def tree(self) -> Node:
+        """The live tree at this moment."""
+        now = anyio.current_time()
+        children = self._root.children() if self._root is not None else ()
+        state = "open" if self.is_open else "closing" if self._group is not None else "closed"
+        return Node(
+            self.name,
+            "system",
+            state,
+            now - self.opened_at if self._root is not None else 0.0,
+            children=(
+                *(cell.node(now) for cell in children),
+                *(cell.node(now) for cell in self.pool.cells()),
+            ),
+        )

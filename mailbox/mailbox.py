@@ -1,0 +1,219 @@
+"""The queue of one actor: parks and wakes its senders and its one receiver around the lanes.
+
+Sending and receiving complete without yielding as long as they can; see `budget.py` for when a sender yields all the
+same. The receiver is woken through one `anyio.Event`, made only while it is parked; a message leaves its lane only after
+that wait has returned. So neither kind of cancellation, by scope or natively by ``asyncio.Task.cancel``, loses or
+doubles a message: a send that raised has enqueued nothing, a send that returned has enqueued one message.
+
+An overflow is never silent: what is dropped goes to `undelivered`, with the reason.
+
+Nothing here may be called from another thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import msgspec
+from anyio.lowlevel import checkpoint
+
+from .budget import MESSAGES_PER_CHECKPOINT, Budget, current_budget
+from .envelope import Envelope
+from .errors import MailboxClosed, MailboxFull
+from .state import OVERFLOWS, Lanes, Overflow
+
+DEFAULT_CAPACITY = 1024
+
+
+class MailboxStatistics(msgspec.Struct, frozen=True):
+    """A mailbox at one moment: counts of messages, and of senders that wait for room."""
+
+    depth: int
+    capacity: int
+    control: int
+    waiting_senders: int
+    accepted: int
+    dropped: int
+    closed: bool
+
+
+def _discard(envelope: Envelope, reason: str) -> None:  # noqa: ARG001 - the default of `undelivered`
+    return None
+
+
+class Mailbox:
+    """A bounded queue with a control lane that overtakes it.
+
+    Args:
+        capacity: how many messages may wait (default 1,024).
+        overflow: what a full mailbox does with one more: ``wait`` parks the sender in FIFO order (default), ``fail``
+            raises `MailboxFull`, ``drop_newest`` and ``drop_oldest`` report one message to `undelivered`.
+        address: the owner's name, for errors.
+        undelivered: called with each message that the overflow policy dropped, and the word ``dropped``.
+        outside: the yield budget of senders that are no actors.
+
+    Raises:
+        ValueError: a capacity below 1 or an unknown overflow.
+    """
+
+    __slots__ = ("_outside", "_undelivered", "_wake", "address", "dropped", "lanes", "overflow")
+
+    def __init__(
+        self,
+        capacity: int = DEFAULT_CAPACITY,
+        *,
+        overflow: Overflow = "wait",
+        address: str = "mailbox",
+        undelivered: Callable[[Envelope, str], None] = _discard,
+        outside: Budget | None = None,
+    ) -> None:
+        if overflow not in OVERFLOWS:
+            raise ValueError(f"overflow={overflow!r} is not one of {', '.join(OVERFLOWS)}")
+        self.lanes = Lanes(capacity)
+        self.overflow: Overflow = overflow
+        self.address = address
+        self.dropped = 0
+        self._undelivered = undelivered
+        self._outside = outside if outside is not None else Budget()
+        self._wake: anyio.Event | None = None
+
+    # -- sending
+
+    def send_nowait(self, envelope: Envelope) -> None:
+        """Enqueue at once.
+
+        Raises:
+            MailboxFull: no room, or others wait for it (under ``wait`` and ``fail``).
+            MailboxClosed: the actor has ended.
+        """
+        lanes = self.lanes
+        if lanes.closed:
+            raise MailboxClosed(self.address)
+        if not lanes.offer(envelope) and not self._drop_for(envelope):
+            raise MailboxFull(self.address, lanes.capacity)
+        wake = self._wake
+        if wake is not None:
+            self._wake = None
+            wake.set()
+
+    async def send(self, envelope: Envelope) -> None:
+        """Enqueue, waiting for room under ``wait``. Yields at every 64th message of the sending actor.
+
+        Raises:
+            MailboxFull: no room (under ``fail``).
+            MailboxClosed: the actor has ended, or ended while this sender waited.
+        """
+        budget = current_budget.get(self._outside)
+        budget.left -= 1
+        if budget.left <= 0:
+            budget.left = MESSAGES_PER_CHECKPOINT
+            await checkpoint()
+        lanes = self.lanes
+        if lanes.closed:
+            raise MailboxClosed(self.address)
+        if not lanes.offer(envelope) and not self._drop_for(envelope):
+            if self.overflow == "fail":
+                raise MailboxFull(self.address, lanes.capacity)
+            await self._wait_for_room()
+            if lanes.closed:
+                lanes.forgo()
+                raise MailboxClosed(self.address)
+            lanes.redeem(envelope)
+        wake = self._wake
+        if wake is not None:
+            self._wake = None
+            wake.set()
+
+    def signal(self, signal: Any) -> None:
+        """Put a control signal before all data. Never waits, never fails; a closed mailbox ignores it."""
+        if self.lanes.closed:
+            return
+        self.lanes.signal(signal)
+        wake = self._wake
+        if wake is not None:
+            self._wake = None
+            wake.set()
+
+    def _drop_for(self, envelope: Envelope) -> bool:
+        """Whether the overflow policy settled the matter by dropping a message."""
+        if self.overflow == "drop_newest":
+            self.dropped += 1
+            self._undelivered(envelope, "dropped")
+            return True
+        if self.overflow == "drop_oldest":
+            self.dropped += 1
+            self._undelivered(self.lanes.data.popleft(), "dropped")
+            return self.lanes.offer(envelope)
+        return False
+
+    async def _wait_for_room(self) -> None:
+        ticket = anyio.Event()
+        self.lanes.wait(ticket)
+        try:
+            await ticket.wait()
+        except BaseException:
+            if ticket.is_set():  # admitted in the very tick of the cancellation: the place goes to the next
+                self.lanes.forgo()
+                self.admit()
+            else:
+                self.lanes.withdraw(ticket)
+            raise
+
+    def admit(self) -> None:
+        """Let the sender that waits longest use a place that has become free."""
+        ticket = self.lanes.admit()
+        if ticket is not None:
+            ticket.set()
+
+    # -- receiving
+
+    async def receive(self) -> Any:
+        """Wait for the next thing: a control signal if there is one, else an `Envelope`. For one receiver."""
+        lanes = self.lanes
+        while True:
+            if lanes.control:
+                return lanes.control.popleft()
+            if lanes.data:
+                envelope = lanes.data.popleft()
+                if lanes.tickets:
+                    self.admit()
+                return envelope
+            await self.park()
+
+    async def receive_signal(self) -> Any:
+        """Wait for the next control signal, leaving data where it is. For one receiver."""
+        lanes = self.lanes
+        while not lanes.control:
+            await self.park()
+        return lanes.control.popleft()
+
+    async def park(self) -> None:
+        """Wait until something is sent. The receiver looks at its lanes first, and again afterwards."""
+        wake = self._wake = anyio.Event()
+        try:
+            await wake.wait()
+        finally:
+            if self._wake is wake:
+                self._wake = None
+
+    def close(self) -> list[Envelope]:
+        """Take nothing more: wake the waiting senders with `MailboxClosed`, and return what was never handled."""
+        undelivered, tickets = self.lanes.close()
+        for ticket in tickets:
+            ticket.set()
+        return undelivered
+
+    def statistics(self) -> MailboxStatistics:
+        """What the mailbox holds now."""
+        lanes = self.lanes
+        return MailboxStatistics(
+            depth=len(lanes.data),
+            capacity=lanes.capacity,
+            control=len(lanes.control) if lanes.control else 0,
+            waiting_senders=len(lanes.tickets) if lanes.tickets else 0,
+            accepted=lanes.accepted,
+            dropped=self.dropped,
+            closed=lanes.closed,
+        )

@@ -1,0 +1,394 @@
+"""A streamed Chat Completions answer, event by event. Pure.
+
+The wire format is simple and its servers are not. What this decoder copes with:
+
+- **Tool calls** come in fragments that should carry an `index`. Some servers leave it out, some send 0 for every call, some
+  repeat the id and the name in each fragment, some send neither. A fragment belongs to a call by its id; else, when a name
+  comes that is not the open call's, or comes after the open call's arguments were whole, it begins a new call; else by
+  index; else to the call that is open.
+- **Usage** comes in a chunk without choices, beside the finish reason, or (growing) in every chunk: the last one holds.
+- **Reasoning** has three names, and one server puts it into the content as parts.
+- **Errors** come inside the stream with status 200, with or without ``event: error``.
+
+Whether an answer is whole: a finish reason makes it so, with or without ``[DONE]`` after it, because some servers never send
+that. ``[DONE]`` without any finish reason is believed only if the body also ended cleanly, something was said and every tool
+call parses: a server that drops a running answer for a newer request ends exactly so, with a broken body behind it.
+
+The hot path is a chunk with a little text: one typed decode, one list append, one event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from .chat_errors import error_object, excerpt, make_error
+from .errors import BadResponse, StreamInterrupted
+from .messages import Message, Part, ProviderData, Refusal, Text, Thinking, ToolCall
+from .openai_messages import content_parts, parse_arguments
+from .sse import ServerSentEvent
+from .vocabulary import (
+    ModelEvent,
+    ModelReply,
+    RefusalDelta,
+    StopReason,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    Usage,
+)
+
+_STOP_REASONS: dict[str, StopReason] = {
+    "stop": "stop",
+    "length": "length",
+    "model_length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "sensitive": "content_filter",
+    "error": "error",
+    "network_error": "error",
+    "insufficient_system_resource": "error",
+}
+
+
+class Function(msgspec.Struct, gc=False):
+    name: str | None = None
+    arguments: Any = None
+
+
+class Call(msgspec.Struct):
+    index: Any = None
+    id: Any = None
+    function: Function | None = None
+
+
+class Said(msgspec.Struct):
+    """A ``delta`` of a stream or the ``message`` of a whole answer."""
+
+    content: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    reasoning_details: Any = None
+    refusal: str | None = None
+    tool_calls: list[Call] | None = None
+    function_call: Function | None = None
+
+
+class Choice(msgspec.Struct):
+    index: Any = 0
+    delta: Said | None = None
+    message: Said | None = None
+    finish_reason: str | None = None
+
+
+class Vendor(msgspec.Struct):
+    usage: dict[str, Any] | None = None
+
+
+class Chunk(msgspec.Struct):
+    """A chunk of a stream, or a whole answer."""
+
+    id: Any = None
+    model: str | None = None
+    choices: list[Choice] | None = None
+    usage: dict[str, Any] | None = None
+    x_groq: Vendor | None = None
+    error: Any = None
+
+
+decode_chunk = msgspec.json.Decoder(Chunk).decode
+
+
+class _OpenCall:
+    """A tool call that is being gathered."""
+
+    __slots__ = ("id", "index", "name", "pieces")
+
+    def __init__(self, index: Any, identity: str | None, name: str | None) -> None:
+        self.index = index
+        self.id = identity
+        self.name = name
+        self.pieces: list[str] = []
+
+    @property
+    def raw(self) -> str:
+        return "".join(self.pieces)
+
+
+class ChatStreamDecoder:
+    """Decodes one streamed answer; see the module's text for what it copes with."""
+
+    def __init__(self, family: str) -> None:
+        self.done = False
+        self._family = family
+        # Parts in the order in which the model made them; adjacent fragments of one kind are gathered.
+        self._gathered: list[tuple[type[Text | Thinking | Refusal], list[str]]] = []
+        self._calls: list[_OpenCall] = []
+        self._details: list[dict[str, Any]] = []
+        self._finish: str | None = None
+        self._usage: dict[str, Any] | None = None
+        self._vendor_usage: dict[str, Any] | None = None
+        self._model: str | None = None
+        self._id: str | None = None
+
+    def feed(self, event: ServerSentEvent) -> list[ModelEvent]:
+        """Decode one event.
+
+        Raises:
+            ProviderError: the event is an error of the provider, or is not of this wire format.
+        """
+        data = event.data
+        if data == b"[DONE]" or data.strip() == b"[DONE]":
+            self.done = True
+            return []
+        if self.done or not data:
+            return []
+        if event.event == "error":
+            self._raise(data)
+        try:
+            chunk = decode_chunk(data)
+        except (msgspec.DecodeError, RecursionError) as error:
+            if event.event not in ("message", "completion", "chunk"):
+                return []  # an event type of the vendor's own
+            self._reject(data, error)
+        if chunk.error is not None:
+            self._raise(data)
+        if chunk.choices is None and chunk.usage is None and chunk.id is None:
+            self._raise(data, unless_unknown=True)
+        if self._model is None and chunk.model:
+            self._model = chunk.model
+        if self._id is None and chunk.id:
+            self._id = str(chunk.id)
+        if chunk.usage is not None:
+            self._usage = chunk.usage
+        if chunk.x_groq is not None and chunk.x_groq.usage is not None:
+            self._vendor_usage = chunk.x_groq.usage
+        events: list[ModelEvent] = []
+        for choice in chunk.choices or ():
+            if choice.index:  # another candidate than the first
+                continue
+            said = choice.delta or (choice.message if not self._gathered and not self._calls else None)
+            if said is not None:
+                self._take(said, events)
+            if choice.finish_reason:
+                self._finish = choice.finish_reason
+        return events
+
+    def _take(self, said: Said, events: list[ModelEvent]) -> None:
+        thought = said.reasoning_content or said.reasoning
+        if thought and isinstance(thought, str):
+            self._gather(Thinking, thought)
+            events.append(ThinkingDelta(thought))
+        if said.reasoning_details:
+            self._keep_details(said.reasoning_details, events, silent=bool(thought))
+        content = said.content
+        if content:
+            if isinstance(content, str):
+                self._gather(Text, content)
+                events.append(TextDelta(content))
+            else:
+                self._take_parts(content, events)
+        if said.refusal:
+            self._gather(Refusal, said.refusal)
+            events.append(RefusalDelta(said.refusal))
+        if said.tool_calls:
+            for position, call in enumerate(said.tool_calls):
+                self._take_call(call, position, len(said.tool_calls), events)
+        elif said.function_call is not None and (said.function_call.name or said.function_call.arguments):
+            self._take_call(Call(function=said.function_call), 0, 1, events)
+
+    def _gather(self, kind: type[Text | Thinking | Refusal], text: str) -> None:
+        if self._gathered and self._gathered[-1][0] is kind:
+            self._gathered[-1][1].append(text)
+        else:
+            self._gathered.append((kind, [text]))
+
+    def _take_parts(self, content: Any, events: list[ModelEvent]) -> None:
+        for part in read_parts(content):
+            if isinstance(part, (Text, Thinking, Refusal)) and part.text:
+                self._gather(type(part), part.text)
+                made = {Text: TextDelta, Thinking: ThinkingDelta, Refusal: RefusalDelta}[type(part)]
+                events.append(made(part.text))
+
+    def _keep_details(self, details: Any, events: list[ModelEvent], *, silent: bool) -> None:
+        """Join the fragments of OpenRouter's `reasoning_details`, which go back to it unchanged."""
+        if not isinstance(details, list):
+            return
+        for detail in details:  # pyright: ignore[reportUnknownVariableType]
+            if not isinstance(detail, dict):
+                continue
+            fragment: dict[str, Any] = detail
+            if not silent and (text := fragment.get("text") or fragment.get("summary")):
+                self._gather(Thinking, str(text))
+                events.append(ThinkingDelta(str(text)))
+            last = self._details[-1] if self._details else None
+            same = last is not None and all(last.get(key) == fragment.get(key) for key in ("type", "index"))
+            if last is None or not same or fragment.get("index") is None:
+                self._details.append(dict(fragment))
+                continue
+            for key, value in fragment.items():
+                before = last.get(key)
+                if key in ("text", "summary", "data") and isinstance(before, str) and isinstance(value, str):
+                    last[key] = before + value
+                elif value is not None and value != "":
+                    last[key] = value
+
+    def _take_call(self, delta: Call, position: int, count: int, events: list[ModelEvent]) -> None:
+        function = delta.function or Function()
+        identity = str(delta.id) if delta.id else None
+        raw = function.arguments
+        text = raw if isinstance(raw, str) else "" if raw is None else msgspec.json.encode(raw).decode()
+        call = self._owner(delta.index, identity, function.name, position, count)
+        if call is None:
+            call = _OpenCall(delta.index, identity, function.name)
+            self._calls.append(call)
+            shown = ToolCallDelta(len(self._calls) - 1, text, identity, function.name)
+        else:
+            late_id = identity if call.id is None else None
+            late_name = function.name if call.name is None else None
+            call.id = call.id or identity
+            call.name = call.name or function.name
+            shown = ToolCallDelta(self._calls.index(call), text, late_id, late_name)
+        if text:
+            call.pieces.append(text)
+        if text or shown.id is not None or shown.name is not None:
+            events.append(shown)
+
+    def _owner(
+        self, index: Any, identity: str | None, name: str | None, position: int, count: int
+    ) -> _OpenCall | None:
+        """The call that a fragment belongs to, or None when it begins a new one."""
+        if not self._calls:
+            return None
+        if identity is not None:
+            for call in reversed(self._calls):
+                if call.id == identity:
+                    # The same id under another name and another index is a server that does not number its calls.
+                    return call if call.index == index or name in (None, call.name) else None
+        indexed = next((call for call in reversed(self._calls) if index is not None and call.index == index), None)
+        open_call = indexed or (self._calls[-1] if index is None else None)
+        if open_call is None:
+            return None
+        if identity is not None and open_call.id is not None:
+            return None
+        if name:
+            if open_call.name and name != open_call.name:
+                return None
+            if open_call.name and identity is None and open_call.pieces and _whole(open_call.raw):
+                return None
+        elif index is None and count > 1 and len(self._calls) >= count:
+            return self._calls[len(self._calls) - count + position]
+        return open_call
+
+    def _raise(self, data: bytes, *, unless_unknown: bool = False) -> None:
+        """Raise the error that an event holds."""
+        try:
+            body: Any = msgspec.json.decode(data)
+        except (msgspec.DecodeError, RecursionError):
+            body = {"message": excerpt(data)}
+        error = error_object(body)
+        if error is None:
+            if unless_unknown:
+                return
+            error = {"message": excerpt(data)}
+        raise make_error(error, status=200, headers={}, now=0.0, partial=self.partial())
+
+    def _reject(self, data: bytes, error: Exception) -> Any:
+        raise BadResponse(
+            f"an event of the stream is not a chat completion chunk ({error}): {excerpt(data)}",
+            partial=self.partial(),
+        ) from None
+
+    def finish(self, *, clean: bool) -> ModelReply:
+        """Fold what came into the reply.
+
+        Raises:
+            StreamInterrupted: the answer is not whole; `partial` holds what came.
+        """
+        if self._finish is None and not (self.done and clean and self._believable()):
+            raise StreamInterrupted(
+                "the stream ended without a finish reason" if self.done or clean else "the stream was cut",
+                partial=self.partial(),
+            )
+        parts = self._parts()
+        parts += [make_call(call.id, call.name or "", call.raw) for call in self._calls]
+        message = Message("assistant", tuple(parts), False, self._provider_data())
+        return ModelReply(
+            message,
+            stop_reason(self._finish, message),
+            make_usage(self._usage or self._vendor_usage),
+            self._model,
+            self._id,
+            self._finish,
+        )
+
+    def _believable(self) -> bool:
+        said = bool(self._gathered or self._calls)
+        return said and all(call.name and parse_arguments(call.raw) is not None for call in self._calls)
+
+    def partial(self) -> Message | None:
+        """What has come so far, or None for nothing. Its tool calls have no `arguments`: they must not run."""
+        parts = self._parts()
+        parts += [ToolCall(call.id, call.name or "", None, call.raw) for call in self._calls]
+        return Message("assistant", tuple(parts), True) if parts else None
+
+    def _parts(self) -> list[Part]:
+        return [kind("".join(pieces)) for kind, pieces in self._gathered]
+
+    def _provider_data(self) -> ProviderData | None:
+        return provider_data(self._family, self._model, self._details)
+
+
+def _whole(raw: str) -> bool:
+    return bool(raw) and not raw.isspace() and parse_arguments(raw) is not None
+
+
+def make_call(identity: str | None, name: str, raw: str) -> ToolCall:
+    """A finished tool call; arguments that are not a JSON object are kept as text only."""
+    return ToolCall(identity, name, parse_arguments(raw), raw)
+
+
+def read_parts(content: Any) -> list[Part]:
+    """Read list-valued content, leniently: a part of an unknown type is passed over."""
+    parts: list[Part] = []
+    for item in content if isinstance(content, list) else [content]:  # pyright: ignore[reportUnknownVariableType]
+        try:
+            parts += content_parts([item])
+        except (TypeError, ValueError):
+            continue
+    return parts
+
+
+def stop_reason(raw: str | None, message: Message) -> StopReason | None:
+    """Our word for a finish reason; None for a word that we do not know."""
+    reason = _STOP_REASONS.get(raw) if raw is not None else None
+    return "refusal" if reason == "stop" and message.refusal else reason
+
+
+def provider_data(family: str, model: str | None, details: list[dict[str, Any]]) -> ProviderData | None:
+    return ProviderData(family, model, {"reasoning_details": details}) if details else None
+
+
+def make_usage(raw: Mapping[str, Any] | None) -> Usage | None:
+    """Read a usage object; None for none."""
+    if raw is None:
+        return None
+    prompt, completion = raw.get("prompt_tokens_details"), raw.get("completion_tokens_details")
+    cached = _count(prompt, "cached_tokens")
+    return Usage(
+        _count(raw, "prompt_tokens"),
+        _count(raw, "completion_tokens"),
+        _count(raw, "total_tokens"),
+        cached if cached is not None else _count(raw, "prompt_cache_hit_tokens"),
+        _count(prompt, "cache_write_tokens"),
+        _count(completion, "reasoning_tokens"),
+        dict(raw),
+    )
+
+
+def _count(holder: Any, key: str) -> int | None:
+    value: Any = holder.get(key) if isinstance(holder, Mapping) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,185 @@
+"""The neutral conversation: what every provider's wire format is read into and written from.
+
+A message is a role and a tuple of typed parts. What a provider needs back unchanged (a signed thought, an item id) travels
+in `provider_data`, stamped with the family that minted it; only a dialect of the same family may open that bag.
+
+Nothing here knows a wire format, a client or an actor. All records are frozen and encode to JSON or MessagePack with
+msgspec, tagged by `type`, so that a journal can keep them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+
+
+class Text(msgspec.Struct, frozen=True, tag="text", omit_defaults=True):
+    """Plain text."""
+
+    text: str
+
+
+class Thinking(msgspec.Struct, frozen=True, tag="thinking", omit_defaults=True):
+    """Reasoning that the provider made visible. `signature` is the provider's proof of it, replayed unchanged."""
+
+    text: str
+    signature: str | None = None
+
+
+class Refusal(msgspec.Struct, frozen=True, tag="refusal", omit_defaults=True):
+    """The model's stated refusal, where the provider has a field for it."""
+
+    text: str
+
+
+class Image(msgspec.Struct, frozen=True, tag="image", omit_defaults=True):
+    """An image, by `url` or as `data` with its `media_type` (for example ``image/png``)."""
+
+    url: str | None = None
+    data: bytes | None = None
+    media_type: str | None = None
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class Document(msgspec.Struct, frozen=True, tag="document", omit_defaults=True):
+    """A file for the model to read, by `url` or as `data` with its `media_type` (for example ``application/pdf``)."""
+
+    url: str | None = None
+    data: bytes | None = None
+    media_type: str | None = None
+    name: str | None = None
+
+
+class ToolCall(msgspec.Struct, frozen=True, tag="tool_call", omit_defaults=True):
+    """A tool that the model wants run.
+
+    `raw` is the argument text as the provider sent it; `arguments` is that text parsed, or None when it is not a JSON
+    object: such a call is answered with an error and never runs a tool. `id` is None where the provider gave none.
+    """
+
+    id: str | None
+    name: str
+    arguments: dict[str, Any] | None
+    raw: str = ""
+
+
+class ToolResult(msgspec.Struct, frozen=True, tag="tool_result", omit_defaults=True):
+    """The one answer to one tool call.
+
+    `cause` says why there is no ordinary result (``failed``, ``cancelled``, ``timed_out``, ``denied``, ``invalid``,
+    ``unknown_tool``, ``outcome_unknown``); it is None for a tool that returned. `is_error` is what the provider is told.
+    """
+
+    call_id: str
+    content: str
+    name: str | None = None
+    is_error: bool = False
+    cause: str | None = None
+
+
+Part: TypeAlias = Text | Thinking | Refusal | Image | Document | ToolCall | ToolResult
+
+
+class ProviderData(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An opaque bag that only a dialect of `family` may open, minted by `model`."""
+
+    family: str
+    model: str | None = None
+    items: Any = None
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One message of a conversation.
+
+    `partial` marks an assistant message whose stream ended before the model had finished.
+    """
+
+    role: Role
+    parts: tuple[Part, ...]
+    partial: bool = False
+    provider_data: ProviderData | None = None
+
+    @property
+    def text(self) -> str:
+        """All text of the message, concatenated with nothing between the parts. Thinking and refusals are not in it."""
+        return "".join([part.text for part in self.parts if type(part) is Text])
+
+    @property
+    def thinking(self) -> str | None:
+        """The visible reasoning, or None when the provider showed none."""
+        thoughts = [part.text for part in self.parts if type(part) is Thinking]
+        return "".join(thoughts) if thoughts else None
+
+    @property
+    def refusal(self) -> str | None:
+        """The refusal text, or None."""
+        refusals = [part.text for part in self.parts if type(part) is Refusal]
+        return "".join(refusals) if refusals else None
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The tool calls, in the order in which the model made them."""
+        return tuple([part for part in self.parts if type(part) is ToolCall])
+
+    @property
+    def tool_results(self) -> tuple[ToolResult, ...]:
+        """The tool results in a message of role ``tool``."""
+        return tuple([part for part in self.parts if type(part) is ToolResult])
+
+
+def _parts(content: Sequence[str | Part]) -> tuple[Part, ...]:
+    return tuple(Text(item) if isinstance(item, str) else item for item in content)
+
+
+def system(text: str) -> Message:
+    """A system message."""
+    return Message("system", (Text(text),))
+
+
+def user(*content: str | Part) -> Message:
+    """A user message: texts, and parts made by `image` and `document`."""
+    return Message("user", _parts(content))
+
+
+def assistant(*content: str | Part, tool_calls: Sequence[ToolCall] = ()) -> Message:
+    """A message of the model, for examples and for conversations kept elsewhere."""
+    return Message("assistant", (*_parts(content), *tool_calls))
+
+
+def tool_result(
+    call_id: str, content: str, *, name: str | None = None, is_error: bool = False, cause: str | None = None
+) -> Message:
+    """The answer to the tool call with this id."""
+    return Message("tool", (ToolResult(call_id, content, name, is_error, cause),))
+
+
+def image(
+    source: str | bytes, *, media_type: str | None = None, detail: Literal["auto", "low", "high"] | None = None
+) -> Image:
+    """An image part, from a URL or from bytes (which need their `media_type`).
+
+    Raises:
+        ValueError: bytes without a `media_type`.
+    """
+    if isinstance(source, str):
+        return Image(url=source, media_type=media_type, detail=detail)
+    if media_type is None:
+        raise ValueError("an image given as bytes needs media_type=, for example media_type='image/png'")
+    return Image(data=source, media_type=media_type, detail=detail)
+
+
+def document(source: str | bytes, *, media_type: str | None = None, name: str | None = None) -> Document:
+    """A document part, from a URL or from bytes (which need their `media_type`).
+
+    Raises:
+        ValueError: bytes without a `media_type`.
+    """
+    if isinstance(source, str):
+        return Document(url=source, media_type=media_type, name=name)
+    if media_type is None:
+        raise ValueError("a document given as bytes needs media_type=, for example media_type='application/pdf'")
+    return Document(data=source, media_type=media_type, name=name)

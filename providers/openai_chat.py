@@ -1,0 +1,233 @@
+"""The Chat Completions wire format: requests to bytes, bytes to replies. Pure: no I/O, no key, no clock.
+
+OpenAI's format is spoken by most gateways and local servers, each with its own habits. A habit that changes what we send is
+a `Quirks` field, set by the vendor's preset; what we accept is the union of everything seen, whoever sent it (`chat_stream`
+and `chat_errors` name it).
+
+Visible reasoning is shown to the caller. It goes back to a server only where that server asks for it: in the key that its
+preset names, or as the opaque `provider_data` of a message that the same family made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, cast
+
+import msgspec
+
+from .chat_errors import error_object, excerpt, make_error, read_error
+from .chat_stream import (
+    ChatStreamDecoder,
+    Choice,
+    Chunk,
+    Said,
+    decode_chunk,
+    make_call,
+    make_usage,
+    provider_data,
+    read_parts,
+    stop_reason,
+)
+from .dialect import Encoded
+from .errors import BadResponse, ProviderError
+from .messages import Message, Part, Refusal, Text, Thinking
+from .openai_messages import message_to_openai
+from .vocabulary import ModelReply, ModelRequest, ToolSpec
+
+_encode = msgspec.json.Encoder().encode
+_NO_HEADERS: Mapping[str, str] = {}
+
+
+class Quirks(msgspec.Struct, frozen=True, kw_only=True):
+    """What differs between servers of this format in the request.
+
+    Args:
+        max_tokens_key: OpenAI's newer models refuse ``max_tokens``; most other servers know only that.
+        stream_usage: whether usage in a stream must be asked for. Some servers refuse the option.
+        thinking_key: the key in which this server wants its reasoning back, or None.
+        seed_key: the key of the sampling seed.
+        parallel_tool_calls: whether the server knows that option.
+        strict_tool_choice: the server's word for "some tool must be called".
+    """
+
+    max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    stream_usage: bool = True
+    thinking_key: str | None = None
+    seed_key: str = "seed"
+    parallel_tool_calls: bool = True
+    strict_tool_choice: str = "required"
+
+
+class ChatDialect:
+    """Chat Completions as `vendor` speaks it, for `model`."""
+
+    def __init__(self, model: str, *, vendor: str = "openai", quirks: Quirks | None = None) -> None:
+        self.model = model
+        self.family = f"chat-completions/{vendor}"
+        self.quirks = quirks if quirks is not None else Quirks()
+
+    def encode(self, request: ModelRequest, *, stream: bool) -> Encoded:
+        """The path and the JSON body of a request.
+
+        Raises:
+            ValueError: the conversation holds something that this format cannot carry.
+        """
+        settings, quirks = request.settings, self.quirks
+        body: dict[str, Any] = {"model": self.model, "messages": self._messages(request)}
+        if request.tools:
+            body["tools"] = [_tool(tool) for tool in request.tools]
+            if settings.tool_choice is not None:
+                body["tool_choice"] = self._tool_choice(settings.tool_choice)
+            if settings.parallel_tool_calls is not None and quirks.parallel_tool_calls:
+                body["parallel_tool_calls"] = settings.parallel_tool_calls
+        if request.output_schema is not None:
+            body["response_format"] = _response_format(request.output_schema)
+        if stream:
+            body["stream"] = True
+            if quirks.stream_usage:
+                body["stream_options"] = {"include_usage": True}
+        for key, value in (
+            ("temperature", settings.temperature),
+            ("top_p", settings.top_p),
+            (quirks.max_tokens_key, settings.max_tokens),
+            ("stop", settings.stop),
+            (quirks.seed_key, settings.seed),
+            ("reasoning_effort", settings.reasoning_effort),
+        ):
+            if value is not None:
+                body[key] = value
+        if settings.extra:
+            body.update(settings.extra)
+        return Encoded("/chat/completions", _encode(body))
+
+    def _messages(self, request: ModelRequest) -> list[dict[str, Any]]:
+        written: list[dict[str, Any]] = []
+        if request.instructions:
+            written.append({"role": "system", "content": request.instructions})
+        for message in request.messages:
+            dicts = message_to_openai(message, thinking_key=self.quirks.thinking_key)
+            bag = message.provider_data
+            if bag is not None and bag.family == self.family and isinstance(bag.items, dict):
+                dicts[0].update(cast("dict[str, Any]", bag.items))
+            written += dicts
+        return written
+
+    def _tool_choice(self, choice: str) -> Any:
+        if choice == "required":
+            return self.quirks.strict_tool_choice
+        if choice in ("auto", "none"):
+            return choice
+        return {"type": "function", "function": {"name": choice}}
+
+    def decode(self, body: bytes) -> ModelReply:
+        """Decode a whole answer with a status of success.
+
+        Raises:
+            ProviderError: the body holds an error, or is not a chat completion.
+        """
+        try:
+            answer = decode_chunk(body)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise self._not_an_answer(body, str(error)) from None
+        if answer.error is not None or not answer.choices:
+            raise self._not_an_answer(body, "it has no choices")
+        choice: Choice = next((choice for choice in answer.choices if not choice.index), answer.choices[0])
+        said = choice.message or choice.delta
+        if said is None:
+            raise self._not_an_answer(body, "its choice has no message")
+        message = self._message(said, answer)
+        return ModelReply(
+            message,
+            stop_reason(choice.finish_reason, message),
+            make_usage(answer.usage or (answer.x_groq.usage if answer.x_groq else None)),
+            answer.model,
+            str(answer.id) if answer.id else None,
+            choice.finish_reason,
+        )
+
+    def _message(self, said: Said, answer: Chunk) -> Message:
+        parts: list[Part] = []
+        thought: Any = said.reasoning_content or said.reasoning
+        details: list[dict[str, Any]] = said.reasoning_details if isinstance(said.reasoning_details, list) else []
+        if not thought:
+            thought = "".join(str(item.get("text") or item.get("summary") or "") for item in details)
+        if thought and isinstance(thought, str):
+            parts.append(Thinking(thought))
+        if isinstance(said.content, str):
+            parts += [Text(said.content)] if said.content else []
+        elif said.content:
+            parts += read_parts(said.content)
+        if said.refusal:
+            parts.append(Refusal(said.refusal))
+        functions = [(call.id, call.function) for call in said.tool_calls or ()]
+        if not functions and said.function_call is not None:
+            functions = [(None, said.function_call)]
+        for identity, function in functions:
+            if function is not None:
+                raw = function.arguments
+                text = raw if isinstance(raw, str) else "" if raw is None else _encode(raw).decode()
+                parts.append(make_call(str(identity) if identity else None, function.name or "", text))
+        return Message("assistant", tuple(parts), False, provider_data(self.family, answer.model, details))
+
+    def _not_an_answer(self, body: bytes, why: str) -> ProviderError:
+        try:
+            error = error_object(msgspec.json.decode(body))
+        except (msgspec.DecodeError, RecursionError):
+            error = None
+        if error is not None:
+            return make_error(error, status=200, headers=_NO_HEADERS, now=0.0)
+        shown = excerpt(body) or "an empty body"
+        return BadResponse(f"the answer is not a chat completion ({why}): {shown}", status=200)
+
+    def decoder(self) -> ChatStreamDecoder:
+        """A decoder for one streamed answer."""
+        return ChatStreamDecoder(self.family)
+
+    def read_error(self, status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> ProviderError:
+        """Read an answer with a status of failure."""
+        return read_error(status, headers, body, now=now)
+
+
+def _tool(tool: ToolSpec) -> dict[str, Any]:
+    function: dict[str, Any] = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.parameters,
+    }
+    if tool.strict is not None:
+        function["strict"] = tool.strict
+    return {"type": "function", "function": function}
+
+
+def _response_format(schema: dict[str, Any]) -> dict[str, Any]:
+    title = str(schema.get("title", "output"))
+    name = "".join(char if char.isascii() and (char.isalnum() or char in "_-") else "_" for char in title)[:64]
+    wrapped: dict[str, Any] = {"name": name or "output", "schema": schema}
+    if fits_strict(schema):
+        wrapped["strict"] = True
+    return {"type": "json_schema", "json_schema": wrapped}
+
+
+def fits_strict(schema: Any) -> bool:
+    """Whether a schema already obeys OpenAI's strict rules: closed objects, every property required.
+
+    Only such a schema is marked strict; one that is not is sent as it is and never rewritten.
+    """
+    if isinstance(schema, list):
+        return all(fits_strict(item) for item in cast("list[Any]", schema))
+    if not isinstance(schema, dict):
+        return True
+    node = cast("dict[str, Any]", schema)
+    properties: Any = node.get("properties")
+    if node.get("type") == "object" or properties is not None:
+        named: dict[str, Any] = properties if isinstance(properties, dict) else {}
+        if node.get("additionalProperties") is not False or set(node.get("required", ())) != set(named):
+            return False
+    if "default" in node:
+        return False
+    nested = [value for key, value in node.items() if key not in ("properties", "$defs", "enum", "const", "required")]
+    for key in ("properties", "$defs"):
+        held: Any = node.get(key)
+        if isinstance(held, dict):
+            nested += cast("dict[str, Any]", held).values()
+    return all(fits_strict(value) for value in nested)

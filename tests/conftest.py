@@ -1,0 +1,24 @@
+"""Fixtures for every test: the backend matrix, and where the recorded provider traffic lies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Every async test runs on both backends."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def recordings() -> Path:
+    """The folder of recorded provider exchanges; tests that need it skip where it is absent."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "recordings"
+    folder = Path(os.environ.get("GREENROOM_RECORDINGS", default))
+    if not (folder / "index.json").is_file():
+        pytest.skip(f"no recordings at {folder} (set GREENROOM_RECORDINGS)")
+    return folder
