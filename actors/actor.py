@@ -4,7 +4,7 @@
 
     started(context)            once per incarnation, before the first message; failing here is failing to start
     receive(message, context)   one message at a time; what it returns answers an `ask`
-    stopping(context)           once, after the last message: on a return, a crash, a stop, and the end of the parent
+    stopping(context, exit)     once, after the last message: on its own end, a crash, a stop, the end of the parent
 
 An actor is a behaviour and its state: it knows no loop, no task and no other actor but through refs. It is made by a
 factory (its class, or any callable without arguments), because a restart makes a new one.
@@ -59,4 +59,12 @@ class Actor:
         raise NotImplementedError(f"{type(self).__name__} must define receive()")
 
     async def stopping(self, context: Context, exit: Exit | None) -> None:
-        """Clean up. `exit` is the crash that led here, or None. It runs at most once per incarnation, and not after a kill."""
+        """Clean up. It runs at most once per incarnation, also after a failed `started`, but not after a kill.
+
+        It may take as long as the actor has to stop (`shutdown`, by default 5 seconds), even while everything around
+        it is being cancelled.
+
+        Args:
+            context: as in `receive`.
+            exit: the crash that led here, or None.
+        """

@@ -1,10 +1,10 @@
 """The message loop of an ordinary actor.
 
-Control first, then data, a real checkpoint at every 64th message, parked when both lanes are empty. The loop takes from the
-lanes itself: one call less per message, and nothing between the pop and the handler that could lose the message.
+Control first, then data, a real checkpoint at every 64th message, parked when both lanes are empty. The loop takes from
+the lanes itself: one call less per message, and nothing between the pop and the handler that could lose the message.
 
-A stop takes effect between two messages: the one at hand is finished first. Whoever wants an end to that sets a grace, after
-which the actor is killed.
+A stop takes effect between two messages: the one at hand is finished first. Whoever wants an end to that sets a grace,
+after which the actor is killed.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .dead_letters import DeadLetter
 from .exits import Down, Exit
 from .ref import ActorRef
 
-#: Seconds that `stopping` may take when its parent is gone and everything around it is cancelled.
+#: Seconds that `stopping` may take by default. It is shielded, so this bounds how long a cancelled parent waits for it.
 CLEANUP_TIME = 5.0
 
 
 class ActorCell(Cell):
     """Runs the incarnations of the actor that `make` makes."""
 
-    __slots__ = ("_context", "_make", "monitored")
+    __slots__ = ("_cleanup", "_cleanup_time", "_context", "_make", "monitored")
 
     def __init__(
         self,
@@ -41,15 +41,20 @@ class ActorCell(Cell):
         *,
         capacity: int = DEFAULT_CAPACITY,
         overflow: Overflow = "wait",
+        cleanup_time: float = CLEANUP_TIME,
     ) -> None:
         super().__init__(id, name, parent, stage, capacity=capacity, overflow=overflow)
         self._make = make
+        self._cleanup: CancelScope | None = None
+        self._cleanup_time = cleanup_time
         self._context = ActorContext(self)
         #: Watched refs, each with the callback that was registered for it; made at the first `monitor`.
         self.monitored: dict[ActorRef[Any], Callable[[Cell], None]] | None = None
 
     async def perform(self) -> None:
         actor = self._make()
+        if not isinstance(actor, Actor):
+            raise TypeError(f"what starts {self.name!r} made a {type(actor).__name__}, which is no Actor")
         crash: Exit | None = None
         try:
             if type(actor).started is not Actor.started:
@@ -96,13 +101,20 @@ class ActorCell(Cell):
 
     async def _clean_up(self, actor: Actor, crash: Exit | None) -> None:
         """Run `stopping`, shielded for a bounded time. Its own failure never hides the first one."""
-        with CancelScope(shield=True, deadline=current_time() + CLEANUP_TIME):
-            try:
+        try:
+            with CancelScope(shield=True, deadline=current_time() + self._cleanup_time) as self._cleanup:
                 await actor.stopping(self._context, crash)
-            except Exception as error:
-                if crash is None or crash.error is None:
-                    raise
-                crash.error.add_note(f"{self.name!r} also failed while stopping: {type(error).__name__}: {error}")
+        except Exception as error:
+            if crash is None or crash.error is None:
+                raise
+            crash.error.add_note(f"{self.name!r} also failed while stopping: {type(error).__name__}: {error}")
+        finally:
+            self._cleanup = None
+
+    def kill(self) -> None:
+        super().kill()
+        if self._cleanup is not None:
+            self._cleanup.cancel()  # the shield is against the end of the parent, not against a kill
 
     def _late(self, envelope: Envelope, value: Any) -> None:
         self.stage.dead_letters.add(DeadLetter(value, envelope.sender or "outside", self.name, "late"))
@@ -149,8 +161,10 @@ class ActorContext:
                 cell.mailbox.signal(Down(ref, watched.exit))
 
         cell.monitored[ref] = tell
-        ref._cell.watch(tell)
-        tell(ref._cell)
+        if ref._cell.exit is None:
+            ref._cell.watch(tell)
+        else:
+            tell(ref._cell)
 
     def unmonitor(self, ref: ActorRef[Any]) -> None:
         tell = (self._cell.monitored or {}).pop(ref, None)

@@ -12,16 +12,17 @@
         perform() once more,   restarting: the task is over, the mailbox    ended: mailbox closed,
         in the same task       stays open, the parent starts a new task     watchers told
 
-A subclass writes `perform`, which is the whole life of one incarnation: a message loop, a supervisor, an agent run. What
-`perform` raises ends **here**: this is the only place that turns an exception into an `Exit`. The task ends with an
-exception only for true cancellation, `KeyboardInterrupt` and `SystemExit`.
+A subclass writes `perform`, which is the whole life of one incarnation: a message loop, a supervisor, an agent run.
+What `perform` raises ends **here**: this is the only place that turns an exception into an `Exit`. The task ends with
+an exception only for true cancellation, `KeyboardInterrupt` and `SystemExit`. A `perform` that swallows its
+cancellation and returns was killed all the same.
 
-A backend's cancelled exception that arrives while nobody cancelled is a crash. Raised bare, it would silently cancel the
-whole task group; so it becomes a `StrayCancellation`, and is never restarted in place, because nobody knows what state the
-task is in.
+A backend's cancelled exception that arrives while nobody cancelled is a crash. Raised bare, it would silently cancel
+the whole task group; so it becomes a `StrayCancellation`, and is never restarted in place, because nobody knows what
+state the task is in.
 
-The address and the mailbox outlive incarnations; only the message whose handling crashed is gone. The parent is a narrow
-protocol (`Parent`) that answers synchronously, so that no cancellation can come between an end and its verdict.
+The address and the mailbox outlive incarnations; only the message whose handling crashed is gone. The parent is a
+narrow protocol (`Parent`) that answers synchronously, so that no cancellation can come between an end and its verdict.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import anyio
 from anyio import TaskHandle, current_effective_deadline, get_cancelled_exc_class
@@ -76,10 +77,10 @@ class Stage(Protocol):
 class Parent(Protocol):
     """What a cell asks of whoever owns it. None of these may block."""
 
-    def child_started(self, child: Cell) -> None:
+    def child_started(self, child: Cell, /) -> None:
         """An incarnation of the child is ready."""
 
-    def child_down(self, child: Cell, exit: Exit, in_place: bool) -> Verdict:
+    def child_down(self, child: Cell, exit: Exit, in_place: bool, /) -> Verdict:
         """An incarnation is over. `in_place` says whether it may start again in its own task (AGAIN)."""
         ...
 
@@ -100,6 +101,7 @@ class Cell:
         "_watchers",
         "budget",
         "current",
+        "dismissed",
         "exit",
         "id",
         "mailbox",
@@ -148,6 +150,8 @@ class Cell:
         self._watchers: list[Callable[[Cell], None]] | None = None
         self._stop: Stop | None = None
         self._killed = False
+        #: Whether somebody asked for the end since the last start. A supervisor may ask for a pause only.
+        self.dismissed = False
 
     # -- what a subclass writes
 
@@ -163,12 +167,13 @@ class Cell:
             self.restarts += 1
             self._stop = None
             self._killed = False
+            self.dismissed = False
             self._forget_stops()
         self.state = "starting"
         self._handle = group.create_task(self.main(), name=self.name, context=context)
 
     def _forget_stops(self) -> None:
-        """Drop stop signals that an earlier incarnation was killed before it could read."""
+        """Drop stop signals that an earlier incarnation did not live to read."""
         control = self.mailbox.lanes.control
         if control:
             kept = [signal for signal in control if type(signal) is not Stop]
@@ -186,27 +191,37 @@ class Cell:
     async def main(self) -> None:
         """The body of the task: incarnations, until the verdict is not AGAIN."""
         current_budget.set(self.budget)
+        again = False
         while True:
             in_place = False
             try:
+                if again:
+                    await checkpoint()  # an actor that crashes over and over must let others run
                 await self.perform()
-                exit = NORMAL if self._stop is None else Exit("shutdown", reason=self._stop.reason)
-                in_place = self._stop is None
+                exit = self._exit_of_return()
+                in_place = exit.kind == "normal"
             except Exception as error:
                 exit = Exit("crashed", error)
-                in_place = self._stop is None
+                in_place = self._stop is None and not _is_cancelled()
             except BaseException as error:
                 exit = self._exit_of(error)
                 if exit.kind == "killed":
                     self._over(exit, in_place=False)
                     await self._pass_on(error)
-            if self._over(exit, in_place) is not Verdict.AGAIN:
+            again = self._over(exit, in_place) is Verdict.AGAIN
+            if not again:
                 return
-            self.restarts += 1
+
+    def _exit_of_return(self) -> Exit:
+        """What the return of `perform` means: nobody turns a kill into a success by swallowing it."""
+        reason = self._stop.reason if self._stop is not None else None
+        if _is_cancelled():
+            return Exit("killed", reason=reason)
+        return NORMAL if self._stop is None else Exit("shutdown", reason=reason)
 
     def _exit_of(self, error: BaseException) -> Exit:
         """What a `BaseException` means: a kill, or a crash that looks like one."""
-        if current_effective_deadline() == -float("inf"):
+        if _is_cancelled():
             return Exit("killed", reason=self._stop.reason if self._stop is not None else None)
         if isinstance(error, get_cancelled_exc_class()):
             stray = StrayCancellation(
@@ -219,7 +234,7 @@ class Cell:
         return Exit("killed", reason=type(error).__name__)
 
     async def _pass_on(self, error: BaseException) -> None:
-        """Raise what must leave the task. A group around a cancellation would not be known to the scope that asked for it."""
+        """Raise what must leave the task. A scope would not know its cancellation inside a group."""
         if _is_ordinary_group(error):
             await checkpoint()
         raise error
@@ -228,9 +243,13 @@ class Cell:
         """End the incarnation: settle the message at hand, ask the parent, act on its verdict."""
         envelope, self.current = self.current, None
         if envelope is not None and (envelope.reply is None or not envelope.reply.fail(ended(self.name, exit))):
-            self._undelivered(envelope, "crashed")
+            self._bury(envelope, exit.kind if exit.kind in ("crashed", "killed") else "closed", str(exit))
         verdict = self.parent.child_down(self, exit, in_place)
-        if verdict is Verdict.WAIT:
+        if verdict is Verdict.AGAIN:
+            self.state = "starting"
+            self.restarts += 1
+            self._forget_stops()
+        elif verdict is Verdict.WAIT:
             self._handle = None
             self.state = "restarting"
             self._notify()
@@ -247,13 +266,17 @@ class Cell:
         self._handle = None
         for envelope in self.mailbox.close():
             if envelope.reply is None or not envelope.reply.fail(ended(self.name, exit)):
-                self._undelivered(envelope, "closed")
+                self._bury(envelope, "closed")
         self._notify()
+        self._watchers = None
 
     def _undelivered(self, envelope: Envelope, reason: str) -> None:
-        if envelope.reply is not None and reason == "dropped":
+        if envelope.reply is not None:
             envelope.reply.fail(MailboxFull(self.name, self.mailbox.lanes.capacity))
-        self.stage.dead_letters.add(DeadLetter(envelope.message, self.name, envelope.sender, reason))
+        self._bury(envelope, reason)
+
+    def _bury(self, envelope: Envelope, reason: str, cause: str | None = None) -> None:
+        self.stage.dead_letters.add(DeadLetter(envelope.message, self.name, envelope.sender, reason, cause))
 
     def _notify(self) -> None:
         watchers = self._watchers
@@ -265,6 +288,11 @@ class Cell:
 
     def request_stop(self, reason: str | None) -> None:
         """Ask the actor to end after what it is doing. Asking again changes nothing."""
+        self.dismissed = True
+        self.stand_down(reason)
+
+    def stand_down(self, reason: str | None) -> None:
+        """Ask this incarnation to end; its supervisor may want another one."""
         if self.state in ("ended", "restarting") or self._stop is not None:
             return
         self._stop = stop = Stop(reason)
@@ -350,9 +378,14 @@ class Cell:
         )
 
 
+def _is_cancelled() -> bool:
+    """Whether a scope around the running task is cancelled."""
+    return current_effective_deadline() == -float("inf")
+
+
 def _is_ordinary_group(error: BaseException) -> bool:
     """Whether `error` is a group in which nothing must stop the process."""
     if not isinstance(error, BaseExceptionGroup):
         return False
-    group: BaseExceptionGroup[BaseException] = error
+    group = cast("BaseExceptionGroup[BaseException]", error)
     return group.subgroup((KeyboardInterrupt, SystemExit)) is None

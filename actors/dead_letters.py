@@ -21,14 +21,15 @@ _log: Any = structlog.get_logger("greenroom")
 class DeadLetter(msgspec.Struct, frozen=True):
     """A message that was not handled: for whom, by whom, and why.
 
-    `reason` is ``closed`` (the actor has ended), ``dropped`` (its mailbox was full), ``crashed`` (its handler raised) or
-    ``late`` (an answer that nobody waited for any more).
+    `reason` is ``closed`` (the actor has ended), ``dropped`` (its mailbox was full), ``crashed`` or ``killed`` (while
+    it was being handled; `cause` says what by), or ``late`` (an answer that nobody waited for any more).
     """
 
     message: Any
     recipient: str
     sender: str | None
     reason: str
+    cause: str | None = None
 
 
 class DeadLetters:

@@ -6,7 +6,7 @@ cancellation, `KeyboardInterrupt` and `SystemExit` leave a task as exceptions.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import msgspec
 
@@ -47,10 +47,10 @@ class Down(msgspec.Struct, frozen=True):
 
 def sole(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     """The one exception inside nested groups, if there is just one: `KeyboardInterrupt` must not leave in a wrapper."""
-    error: BaseException | BaseExceptionGroup[BaseException] = errors
-    while isinstance(error, BaseExceptionGroup):
-        inner: tuple[BaseException, ...] = error.exceptions
-        if len(inner) != 1:
-            break
-        error = inner[0]
-    return error
+    group = errors
+    while len(group.exceptions) == 1:
+        inner: BaseException = group.exceptions[0]
+        if not isinstance(inner, BaseExceptionGroup):
+            return inner
+        group = cast("BaseExceptionGroup[BaseException]", inner)
+    return group

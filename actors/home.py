@@ -1,7 +1,7 @@
 """The event loop and thread that a system lives in, and the way in from other threads.
 
-Everything in the runtime belongs to one event loop. A call that may come from any thread (`stop`) passes through `run`: at
-once in the loop's own thread, else as soon as the loop gets to it. A loop that is gone has nothing left to ask for.
+Everything in the runtime belongs to one event loop. A call that may come from any thread (`stop`) passes through `run`:
+at once in the loop's own thread, else as soon as the loop gets to it. A loop that is gone has nothing left to ask for.
 """
 
 from __future__ import annotations

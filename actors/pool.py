@@ -47,10 +47,10 @@ class Pool:
             raise NameTaken(cell.name)
         self._cells[cell.name] = cell
 
-    def child_started(self, child: Cell) -> None:
+    def child_started(self, _child: Cell, /) -> None:
         return None
 
-    def child_down(self, child: Cell, exit: Exit, in_place: bool) -> Verdict:
+    def child_down(self, child: Cell, _exit: Exit, _in_place: bool, /) -> Verdict:
         self._cells.pop(child.name, None)
         if not self._cells and self._empty is not None:
             self._empty.set()
@@ -76,5 +76,6 @@ class Pool:
     async def wait_empty(self) -> None:
         """Wait until no child is left."""
         while self._cells:
-            self._empty = anyio.Event()
+            if self._empty is None or self._empty.is_set():
+                self._empty = anyio.Event()  # one for all who wait
             await self._empty.wait()

@@ -1,7 +1,7 @@
 """What everybody else holds of an actor: its address.
 
-A ref stays valid across restarts and after the end; what it then answers is `MailboxClosed` or `ActorEnded`. `tell`, `ask`
-and `monitor` belong to the system's event loop. `stop` and `kill` may be called from any thread.
+A ref stays valid across restarts and after the end; what it then answers is `MailboxClosed` or `ActorEnded`. `tell`,
+`ask` and `monitor` belong to the system's event loop. `stop` and `kill` may be called from any thread.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import anyio
 
 from ..mailbox import Envelope, MailboxClosed, MailboxStatistics, Reply, current_budget
 from .dead_letters import DeadLetter
-from .errors import AskTimeout, WouldDeadlock, ended
+from .errors import ActorError, AskTimeout, WouldDeadlock, ended
 from .exits import Down, Exit
 
 if TYPE_CHECKING:
@@ -123,8 +123,8 @@ class ActorRef(Generic[M]):
         """Ask the actor to end. It finishes the message at hand and leaves the rest to the dead letters.
 
         The request is made at once, from any thread, and overtakes every message; asking again changes nothing. The
-        returned object may be awaited: ``await ref.stop()``. With `grace`, whoever awaits it kills an actor
-        that has not ended after that many seconds.
+        returned object may be awaited: ``await ref.stop()``. With `grace`, whoever awaits it kills an actor that has
+        not ended after that many seconds. Only a ``permanent`` actor is started again after a stop.
         """
         self._cell.stage.home.run(self._cell.request_stop, reason)
         return Ending(self._cell, grace)
@@ -155,7 +155,8 @@ class ActorRef(Generic[M]):
 class Ending:
     """The end that was asked for, to be awaited or ignored. Awaiting it waits until the actor is down.
 
-    A supervisor may start a ``permanent`` child again after it; `ActorRef.wait` waits for the end for good.
+    A supervisor starts a ``permanent`` child again after a stop, and a ``transient`` one after a kill; `ActorRef.wait`
+    waits for the end for good.
     """
 
     __slots__ = ("_cell", "_grace")
@@ -188,7 +189,8 @@ class Monitor:
         self._event = anyio.Event()
         self._cancelled = False
         cell = ref._cell
-        cell.watch(self._look)
+        if cell.exit is None:
+            cell.watch(self._look)
         self._look(cell)
 
     def _look(self, cell: Cell) -> None:
@@ -197,12 +199,18 @@ class Monitor:
             self._event.set()
 
     async def wait(self) -> Down:
-        """Wait for the notice; a cancelled monitor never gets one."""
+        """Wait for the notice.
+
+        Raises:
+            ActorError: the monitor was cancelled.
+        """
         await self._event.wait()
-        assert self._down is not None
+        if self._cancelled or self._down is None:
+            raise ActorError(f"this monitor of {self._ref.name!r} was cancelled")
         return self._down
 
     def cancel(self) -> None:
         """Stop watching."""
         self._cancelled = True
         self._ref._cell.unwatch(self._look)
+        self._event.set()

@@ -6,16 +6,20 @@ No task, no clock, no exception handling: an exit and the time come in, a plan c
 restart type   normal    shutdown    killed    crashed
 =============  ========  ==========  ========  =========
 ``permanent``  restart   restart     restart   restart
-``transient``  leave     leave       restart   restart
+``transient``  forget    forget      restart   restart
 ``temporary``  forget    forget      forget    forget
 =============  ========  ==========  ========  =========
 
-A restart concerns the child alone (``one_for_one``), every child (``one_for_all``) or the child and those started after
-it (``rest_for_one``). Others are stopped in reverse start order and started in start order; a temporary bystander that was
-stopped with the group stays dead.
+A ``transient`` child that somebody had asked to stop is forgotten however it then ended: a stop whose grace ran out, or
+during which the child crashed, must not bring it back.
 
-At most `intensity` restarts may happen within any `period` seconds. The window slides: one restart more inside it, and the
-supervisor gives up. The stamps are pruned from the old end, so that a decision costs the same however long the history.
+A restart concerns the child alone (``one_for_one``), every child (``one_for_all``) or the child and those started after
+it (``rest_for_one``). Others are stopped in reverse start order and started in start order; a temporary bystander that
+was stopped with the group stays dead.
+
+At most `intensity` restarts may happen within any `period` seconds. The window slides: one restart more inside it, and
+the supervisor gives up. The stamps are pruned from the old end, so that a decision costs the same however long the
+history.
 
 Source: the documentation of Erlang/OTP's ``supervisor`` module, sections *Restart Strategy* and *Maximum Restart
 Intensity*.
@@ -49,6 +53,14 @@ class Child(msgspec.Struct, frozen=True):
 
     id: str
     restart: Restart
+    #: Whether somebody asked for its end; being stopped with its group is no such request.
+    dismissed: bool = False
+
+    def returns_after(self, exit: Exit) -> bool:
+        """Whether its restart type asks for a new incarnation after this end."""
+        if self.dismissed and self.restart == "transient":
+            return False
+        return exit.kind in _RESTARTED[self.restart]
 
 
 class Intensity:
@@ -75,12 +87,8 @@ class Intensity:
         return len(stamps) <= self.limit
 
 
-class Leave(msgspec.Struct, frozen=True):
-    """The child stays down and its specification is kept."""
-
-
 class Forget(msgspec.Struct, frozen=True):
-    """The child stays down and its specification is dropped."""
+    """The child has ended for good; its specification is dropped and its name is free."""
 
 
 class RestartGroup(msgspec.Struct, frozen=True):
@@ -95,9 +103,9 @@ class GiveUp(msgspec.Struct, frozen=True):
     """Too many restarts: stop every child, then escalate."""
 
 
-Plan: TypeAlias = Leave | Forget | RestartGroup | GiveUp
+Plan: TypeAlias = Forget | RestartGroup | GiveUp
 
-_LEAVE, _FORGET, _GIVE_UP = Leave(), Forget(), GiveUp()
+_FORGET, _GIVE_UP = Forget(), GiveUp()
 
 
 def decide(
@@ -113,8 +121,8 @@ def decide(
         exit: how it ended.
         now: the time in seconds, on any monotonic clock.
     """
-    if exit.kind not in _RESTARTED[child.restart]:
-        return _FORGET if child.restart == "temporary" else _LEAVE
+    if not child.returns_after(exit):
+        return _FORGET
     if not intensity.allows(now):
         return _GIVE_UP
     if strategy == "one_for_one":

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from ..mailbox import DEFAULT_CAPACITY, Overflow
+from ..mailbox import DEFAULT_CAPACITY, OVERFLOWS, Overflow
 from .actor import Actor
 from .errors import BadChildSpec
 from .restart import RESTARTS, STRATEGIES, Restart, Strategy
@@ -46,8 +46,8 @@ class ChildSpec:
         capacity: int = DEFAULT_CAPACITY,
         overflow: Overflow = "wait",
     ) -> None:
-        if not isinstance(id, str) or not id:
-            raise BadChildSpec(f"id must be a name, not {id!r}")
+        if not isinstance(id, str) or not id or "/" in id:
+            raise BadChildSpec(f"id must be a name without a slash, not {id!r}")
         if isinstance(start, Actor):
             raise BadChildSpec(
                 f"start of child {id!r} is an actor, but a restart needs a new one: pass the class "
@@ -61,8 +61,10 @@ class ChildSpec:
             raise BadChildSpec(f"restart of child {id!r} must be one of {', '.join(RESTARTS)}, not {restart!r}")
         if shutdown is not None and shutdown != "kill" and not _is_time(shutdown):
             raise BadChildSpec(f"shutdown of child {id!r} must be seconds (0 or more) or 'kill', not {shutdown!r}")
-        if capacity < 1:
+        if not _is_count(capacity) or capacity < 1:
             raise BadChildSpec(f"capacity of child {id!r} must be at least 1, not {capacity!r}")
+        if overflow not in OVERFLOWS:
+            raise BadChildSpec(f"overflow of child {id!r} must be one of {', '.join(OVERFLOWS)}, not {overflow!r}")
         self.id = id
         self.start = start
         self.restart: Restart = restart
@@ -76,6 +78,10 @@ class ChildSpec:
 
 def _is_time(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 class Supervisor:
@@ -103,12 +109,14 @@ class Supervisor:
     ) -> None:
         if strategy not in STRATEGIES:
             raise BadChildSpec(f"strategy must be one of {', '.join(STRATEGIES)}, not {strategy!r}")
-        if intensity < 0:
+        if not _is_count(intensity) or intensity < 0:
             raise BadChildSpec(f"intensity must be 0 or more restarts, not {intensity!r}")
-        if not period > 0:
+        if not _is_time(period) or period == 0:
             raise BadChildSpec(f"period must be above 0 seconds, not {period!r}")
         ids: set[str] = set()
         for spec in children:
+            if not isinstance(spec, ChildSpec):
+                raise BadChildSpec(f"children must be ChildSpecs, not {spec!r}")
             if spec.id in ids:
                 raise BadChildSpec(f"two children have the id {spec.id!r}")
             ids.add(spec.id)

@@ -3,13 +3,13 @@
 ::
 
     start        children in order, each ready before the next; a first start that fails stops those before it
-    supervise    one control signal at a time: a group to restart, a child wanted, giving up, stop
+    supervise    one control signal at a time: a group to restart, a child wanted, stop; or give up
     stop         children in reverse order, each fully ended before the next is asked; grace, then kill
 
-What to do about an ended child is decided by `restart.decide`, at once, when the child reports its end; most decisions end
-there (a temporary child is forgotten, a crashed ``one_for_one`` child goes on in its own task). What needs waiting is
-ordered and done by the supervisor's own task. It waits by reading its control lane and nothing else, so it hears a stop
-while it starts, restarts or waits out a grace.
+What to do about an ended child is decided by `restart.decide`, at once, when the child reports its end; most decisions
+end there (a temporary child is forgotten, a crashed ``one_for_one`` child goes on in its own task). What needs waiting
+is ordered and done by the supervisor's own task. It waits by reading its control lane and nothing else, so it hears a
+stop while it starts, restarts or waits out a grace. From the moment of the request on nothing new is started.
 
 Cancellation from outside is a kill: the group ends all children together, and the supervisor after them.
 """
@@ -43,21 +43,17 @@ class _ChildChanged:
 
 
 class _ChildWanted:
-    __slots__ = ("reply", "spec")
+    """Somebody waits for a child that the supervisor starts when it has time."""
 
-    def __init__(self, spec: ChildSpec, reply: Reply) -> None:
+    __slots__ = ("cell", "reply", "spec")
+
+    def __init__(self, spec: ChildSpec) -> None:
         self.spec = spec
-        self.reply = reply
+        self.reply = Reply()
+        self.cell: Cell | None = None
 
 
-class _GaveUp:
-    __slots__ = ("error",)
-
-    def __init__(self, error: RestartLimit) -> None:
-        self.error = error
-
-
-_Signal: TypeAlias = "Stop | RestartGroup | _ChildWanted | _GaveUp | _ChildChanged"
+_Signal: TypeAlias = "Stop | RestartGroup | _ChildWanted | _ChildChanged"
 _CHANGED = _ChildChanged()
 
 
@@ -69,6 +65,7 @@ class SupervisorCell(Cell):
         "_busy",
         "_cells",
         "_deferred",
+        "_failure",
         "_group",
         "_intensity",
         "_regrouping",
@@ -97,7 +94,10 @@ class SupervisorCell(Cell):
         self._awaited: Cell | None = None
         #: Children that a decided, unfinished group restart will stop: their ends are part of it.
         self._regrouping: set[str] = set()
-        self._stopping = False
+        #: Why the supervisor gave up.
+        self._failure: RestartLimit | StartFailed | None = None
+        #: Whether nothing new may start: a stop was asked for, or the supervisor gave up, or it is over.
+        self._stopping = self.stop_requested
         #: Whether the supervisor's task is in the middle of something; if not, others may add a child at once.
         self._busy = True
 
@@ -105,61 +105,63 @@ class SupervisorCell(Cell):
 
     async def perform(self) -> None:
         self._reset()
-        failure: BaseException | None = None
+        left = KILLED
         try:
             async with create_task_group() as group:
                 self._group = group
-                failure = await self._supervise()
+                await self._supervise()
+            left = SHUTDOWN
         finally:
             self._stopping = True
-            for cell in self._cells.values():
-                cell.close(KILLED)  # those that waited for a restart which will not come
+            for cell in tuple(self._cells.values()):
+                cell.close(left)  # those that waited for a restart which will not come
+            self._cells.clear()
+            self._specs.clear()
             self._refuse_the_rest()
-        if failure is not None:
-            raise failure
+        if self._failure is not None:
+            raise self._failure
 
-    async def _supervise(self) -> BaseException | None:
-        """Start, supervise, stop; returns why it gave up, or None after an orderly stop."""
-        failure = await self._start_all(self.supervisor.children)
-        if failure is None and not self._stopping:
+    async def _supervise(self) -> None:
+        """Start, supervise, stop."""
+        await self._start_all(self.supervisor.children)
+        if not self._stopping:
             self.announce_started()
-        while failure is None and not self._stopping:
+        while not self._stopping:
             self._busy = False
             signal: _Signal = self._deferred.popleft() if self._deferred else await self.mailbox.receive_signal()
             self._busy = True
-            if isinstance(signal, Stop):
-                self._stopping = True
-            elif isinstance(signal, RestartGroup):
+            if isinstance(signal, RestartGroup):
                 await self._restart(signal)
-            elif isinstance(signal, _GaveUp):
-                failure = signal.error
             elif isinstance(signal, _ChildWanted):
                 self._answer(signal)
-        self._stopping = True
         await self._stop_all(reversed(tuple(self._cells.values())))
-        return failure
 
     async def _next_change(self) -> None:
-        """Wait for the awaited child, a stop, or anything else, which is kept for later."""
+        """Wait until something has changed; what asks for more than a look is kept for later."""
         signal: _Signal = await self.mailbox.receive_signal()
-        if isinstance(signal, Stop):
-            self._stopping = True
-        elif not isinstance(signal, _ChildChanged):
+        if isinstance(signal, RestartGroup | _ChildWanted):
             self._deferred.append(signal)
+
+    def stand_down(self, reason: str | None) -> None:
+        super().stand_down(reason)
+        self._stopping = self._stopping or self.stop_requested
+
+    def _give_up(self, error: RestartLimit | StartFailed, cause: BaseException | None) -> None:
+        error.__cause__ = cause
+        self._failure = error
+        self._stopping = True
+        self.mailbox.signal(_CHANGED)
 
     # -- starting
 
-    async def _start_all(self, specs: Sequence[ChildSpec]) -> StartFailed | None:
+    async def _start_all(self, specs: Sequence[ChildSpec]) -> None:
         for spec in specs:
+            if self._stopping:
+                return
             cell = self._launch(spec)
             await self._until_up(cell)
-            if cell.exit is not None and not self._stopping:
-                error = StartFailed(cell.name, cell.exit)
-                error.__cause__ = cell.exit.error
-                return error
-            if self._stopping:
-                break
-        return None
+            if cell.exit is not None and not cell.ready and not self._stopping:
+                self._give_up(StartFailed(cell.name, cell.exit), cell.exit.error)
 
     def _launch(self, spec: ChildSpec) -> Cell:
         """Make the child and put its task into the group; it is not ready yet.
@@ -176,26 +178,36 @@ class SupervisorCell(Cell):
         if isinstance(start, Supervisor):
             cell = SupervisorCell(spec.id, name, start, self, self.stage)
         else:
-            cell = ActorCell(spec.id, name, start, self, self.stage, capacity=spec.capacity, overflow=spec.overflow)
+            cell = ActorCell(
+                spec.id,
+                name,
+                start,
+                self,
+                self.stage,
+                capacity=spec.capacity,
+                overflow=spec.overflow,
+                cleanup_time=_grace(spec),
+            )
         self._specs[spec.id] = spec
         self._cells[spec.id] = cell
         cell.spawn_in(self._group, self.stage.context)
         return cell
 
-    async def _until_up(self, cell: Cell) -> None:
+    async def _until_up(self, cell: Cell, *, restarting: bool = False) -> None:
         self._awaited = cell
-        while cell.state == "starting" and not self._stopping:
+        while cell.state == "starting" and not self._stopping and not (restarting and self._is_overtaken()):
             await self._next_change()
         self._awaited = None
 
     def _answer(self, wanted: _ChildWanted) -> None:
+        if not wanted.reply.waiting:
+            return  # whoever wanted it was cancelled
         try:
-            cell = self._launch(wanted.spec)
+            wanted.cell = self._launch(wanted.spec)
         except NameTaken as error:
             wanted.reply.fail(error)
-            return
-        if not wanted.reply.succeed(cell):
-            cell.kill()  # whoever wanted it was cancelled
+        else:
+            wanted.reply.succeed(wanted.cell)
 
     # -- restarting
 
@@ -206,16 +218,27 @@ class SupervisorCell(Cell):
             self._forget(id)
         for id in plan.start:
             cell = self._cells.get(id)
-            if self._stopping or cell is None:
+            if cell is None:
                 continue
+            if self._stopping or self._is_overtaken():
+                return
             self._regrouping.discard(id)
+            if cell.dismissed and self._specs[id].restart == "transient":
+                self._forget(id)  # stopped by somebody while it waited here
+                continue
             assert self._group is not None
             cell.spawn_in(self._group, self.stage.context)
-            await self._until_up(cell)
-            if cell.is_down:
-                # It crashed again while it started. That was decided when it ended: what to do next is in the lane.
-                break
-        self._regrouping.difference_update(plan.start)
+            await self._until_up(cell, restarting=True)
+            if cell.state == "restarting":
+                return  # it crashed again while it started, and its end was decided on: a new plan is in the lane
+
+    def _is_overtaken(self) -> bool:
+        """Whether a child that is up has crashed since: the newer plan covers all that the older has left to start.
+
+        Finishing the older one first could wait for ever, for a child that asks the crashed one while it starts.
+        """
+        group = self.supervisor.strategy != "one_for_one"
+        return group and any(isinstance(signal, RestartGroup) for signal in self._deferred)
 
     def _forget(self, id: str) -> None:
         self._regrouping.discard(id)
@@ -229,12 +252,12 @@ class SupervisorCell(Cell):
     async def _stop_all(self, cells: Iterable[Cell]) -> None:
         """One after the other: ask, wait for the grace, kill, wait."""
         for cell in cells:
-            shutdown = self._specs[cell.id].shutdown
-            if shutdown is None:
-                shutdown = float("inf") if isinstance(cell, SupervisorCell) else DEFAULT_SHUTDOWN
-            if shutdown != "kill":
-                cell.request_stop("shutdown")
-                with anyio.move_on_after(shutdown):
+            if cell.is_down:
+                continue
+            spec = self._specs[cell.id]
+            if spec.shutdown != "kill":
+                cell.stand_down("shutdown")
+                with anyio.move_on_after(_grace(spec)):
                     await self._until_down(cell)
             if not cell.is_down:
                 cell.kill()
@@ -265,19 +288,17 @@ class SupervisorCell(Cell):
     def child_down(self, child: Cell, exit: Exit, in_place: bool) -> Verdict:
         if self._awaited is child:
             self.mailbox.signal(_CHANGED)
-        if self._stopping or self._cells.get(child.id) is not child:
-            return Verdict.FINAL
-        if child.id in self._regrouping:
+        if child.id in self._regrouping and not self._stopping:
             return Verdict.WAIT
-        if not child.ready:
-            # A first start that failed is no crash to be restarted: whoever wanted the child hears of it.
+        # A first start that failed is no crash to be restarted: whoever wanted the child hears of it.
+        verdict = Verdict.FINAL if self._stopping or not child.ready else self._judge(child, exit, in_place)
+        if verdict is Verdict.FINAL:
             del self._specs[child.id], self._cells[child.id]
-            return Verdict.FINAL
-        return self._judge(child, exit, in_place)
+        return verdict
 
     def _judge(self, child: Cell, exit: Exit, in_place: bool) -> Verdict:
         supervisor = self.supervisor
-        own = Child(child.id, self._specs[child.id].restart)
+        own = Child(child.id, self._specs[child.id].restart, child.dismissed)
         # Only the group strategies look at the siblings.
         siblings = () if supervisor.strategy == "one_for_one" else self._siblings()
         plan = decide(supervisor.strategy, siblings, self._intensity, own, exit, anyio.current_time())
@@ -288,10 +309,8 @@ class SupervisorCell(Cell):
             self.mailbox.signal(plan)
             return Verdict.WAIT
         if isinstance(plan, GiveUp):
-            error = RestartLimit(self.name or "the system", child.name, supervisor.intensity, supervisor.period)
-            error.__cause__ = exit.error
-            self.mailbox.signal(_GaveUp(error))
-        del self._specs[child.id], self._cells[child.id]
+            name = self.name or "the system"
+            self._give_up(RestartLimit(name, child.name, supervisor.intensity, supervisor.period), exit.error)
         return Verdict.FINAL
 
     def _siblings(self) -> list[Child]:
@@ -299,12 +318,10 @@ class SupervisorCell(Cell):
 
     async def start_child(self, spec: ChildSpec) -> ActorRef[Any]:
         """Add a child at the end of the order and wait until it is ready. See `SupervisorRef.start_child`."""
-        if self._stopping or self.stop_requested or self.exit is not None:
+        if self._stopping:
             raise SystemClosed(f"supervisor {self.name or 'of the system'!r} takes no new children: it is not running")
         if self._busy:
-            reply = Reply()
-            self.mailbox.signal(_ChildWanted(spec, reply))
-            cell: Cell = await reply.wait()
+            cell = await self._launched_later(spec)
         else:
             cell = self._launch(spec)
         if not _starts_at_once(spec):
@@ -316,6 +333,16 @@ class SupervisorCell(Cell):
         if cell.exit is not None and not cell.ready:
             raise StartFailed(cell.name, cell.exit) from cell.exit.error
         return cell.ref
+
+    async def _launched_later(self, spec: ChildSpec) -> Cell:
+        wanted = _ChildWanted(spec)
+        self.mailbox.signal(wanted)
+        try:
+            return await wanted.reply.wait()
+        except BaseException:
+            if wanted.cell is not None:  # started in the very tick of the cancellation
+                wanted.cell.kill()
+            raise
 
     def contains(self, budget: Budget) -> bool:
         return budget is self.budget or any(cell.contains(budget) for cell in self._cells.values())
@@ -341,10 +368,23 @@ class SupervisorCell(Cell):
         )
 
 
+def _grace(spec: ChildSpec) -> float:
+    """Seconds that the child has to stop, and its cleanup to run."""
+    if isinstance(spec.shutdown, int | float):
+        return spec.shutdown
+    return float("inf") if isinstance(spec.start, Supervisor) else DEFAULT_SHUTDOWN
+
+
 def _starts_at_once(spec: ChildSpec) -> bool:
-    """Whether starting the child cannot fail or take time: an Actor class without a `started` of its own."""
+    """Whether starting the child cannot fail or take time: an Actor class without code of its own for that."""
     start = spec.start
-    return isinstance(start, type) and issubclass(start, Actor) and start.started is Actor.started
+    return (
+        isinstance(start, type)
+        and issubclass(start, Actor)
+        and start.started is Actor.started
+        and start.__init__ is Actor.__init__
+        and start.__new__ is Actor.__new__
+    )
 
 
 class SupervisorRef(ActorRef[Any]):

@@ -5,10 +5,10 @@
     ActorSystem ── root supervisor ── actors that were spawned, in start order      counts against the intensity
                └── pools            ── temporary children                           never escalate
 
-`async with ActorSystem()` ends in one of three ways. The block ends: the pools stop in parallel, then the actors in reverse
-order, each with its grace. The block is cancelled, or interrupted: everything is cancelled at once. The root supervisor
-gives up: the block is cancelled and one `RestartLimit` is raised after everything has ended. The block's own exception
-leaves bare, never wrapped in a group.
+`async with ActorSystem()` ends in one of three ways. The block ends: the pools stop in parallel, then the actors in
+reverse order, each with its grace. The block is cancelled, or interrupted: everything is cancelled at once. The root
+supervisor gives up: the block is cancelled and one `RestartLimit` is raised after everything has ended. The block's own
+exception leaves bare, never wrapped in a group.
 
 No word here is about models or agents; `agents/system.py` builds the public `System` on this.
 """
@@ -81,14 +81,15 @@ class ActorSystem:
 
     @asynccontextmanager
     async def _live(self) -> AsyncGenerator[None]:
-        failure: Exception | None = None
+        failure: BaseException | None = None
         try:
             async with create_task_group() as group:
                 self._open(group)
                 try:
                     yield
                 except Exception as error:
-                    failure = error
+                    # A block that answers its cancellation with an error of its own does not hide why.
+                    failure = self._escalated or error
                 await self._shut_down()
         except BaseExceptionGroup as errors:
             raise sole(errors) from None
@@ -96,8 +97,9 @@ class ActorSystem:
             self._closing = True
             self.pool.closing = True
             self._group = None
-        if self._escalated is not None:
-            raise self._escalated
+        if failure is not None and self._escalated not in (None, failure):
+            failure.add_note(f"while {self.name!r} was shutting down: {self._escalated}")
+        failure = failure or self._escalated
         if failure is not None:
             raise failure
 
@@ -116,15 +118,23 @@ class ActorSystem:
         self._root.request_stop("system")
         await self._root.wait_ended()
 
-    def child_started(self, child: Cell) -> None:
+    def child_started(self, _child: Cell, /) -> None:
         return None
 
-    def child_down(self, child: Cell, exit: Exit, in_place: bool) -> Verdict:
+    def child_down(self, _child: Cell, exit: Exit, _in_place: bool, /) -> Verdict:
         """The root supervisor has ended: in order, or because it gave up."""
         if exit.kind == "crashed" and self._group is not None:
-            self._escalated = exit.error
+            self._escalated = self.escalation(exit.error) if exit.error is not None else None
             self._group.cancel_scope.cancel()
         return Verdict.FINAL
+
+    def escalation(self, error: BaseException) -> BaseException:
+        """What the block is told when the root supervisor has given up with `error`."""
+        return error
+
+    def not_open(self) -> SystemClosed:
+        """The error for using a system outside its block."""
+        return SystemClosed(f"{self.name!r} is not open: use it as `async with {type(self).__name__}() as system:`")
 
     # -- what others use
 
@@ -141,14 +151,16 @@ class ActorSystem:
             SystemClosed: the system is not open.
         """
         if self._group is None or self._closing:
-            raise SystemClosed(f"{self.name!r} is not open: use it as `async with System() as system:`")
+            raise self.not_open()
         return self._group
 
     def unique_name(self, stem: str) -> str:
-        """A name for the next actor called `stem`: stem-1, stem-2 …"""
+        """A name for the next actor called `stem` that no live actor has: stem-1, stem-2 …"""
         count = self._counts.get(stem, 0) + 1
+        while (name := f"{stem}-{count}") in self.pool or self.actor(name) is not None:
+            count += 1
         self._counts[stem] = count
-        return f"{stem}-{count}"
+        return name
 
     @overload
     async def spawn(
@@ -191,7 +203,7 @@ class ActorSystem:
             SystemClosed: the system is not open.
         """
         if self._root is None or self._closing:
-            raise SystemClosed(f"{self.name!r} is not open: use it as `async with System() as system:`")
+            raise self.not_open()
         if name is None:
             name = self.unique_name(getattr(start, "__name__", type(start).__name__).lower())
         spec = ChildSpec(name, start, restart=restart, shutdown=shutdown, capacity=capacity, overflow=overflow)
@@ -199,10 +211,10 @@ class ActorSystem:
 
     def actor(self, name: str) -> ActorRef[Any] | None:
         """The address of the live actor with this name, or None. A nested one is called ``supervisor/child``."""
-        cell: Any = self._root
+        ref = self._root.ref if self._root is not None else None
         for step in name.split("/"):
-            cell = next((child for child in cell.children() if child.id == step), None) if cell is not None else None
-        return cell.ref if cell is not None else None
+            ref = ref.child(step) if isinstance(ref, SupervisorRef) else None
+        return ref
 
     def tree(self) -> Node:
         """The live tree at this moment."""

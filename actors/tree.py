@@ -10,8 +10,8 @@ import msgspec
 class Node(msgspec.Struct, frozen=True):
     """One actor in a snapshot of the tree.
 
-    `age` is in seconds since the actor was made, `depth` the messages waiting, `detail` what the kind of actor adds (a run:
-    its turn and its spend). `str(node)` draws the subtree.
+    `age` is in seconds since the actor was made, `depth` the messages waiting, `detail` what the kind of actor adds
+    (a run: its turn and its spend). `str(node)` draws the subtree.
     """
 
     name: str

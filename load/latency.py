@@ -57,9 +57,7 @@ class Latency(msgspec.Struct, frozen=True):
             first = _seconds(median)
             return cls(first, _seconds(p99) if dash else first, _seconds(chunk) if plus else 0.0)
         except ValueError as error:
-            raise ValueError(
-                f"not a latency: {text!r} ({error}); write 50ms, 50ms-200ms or 50ms-200ms+5ms"
-            ) from None
+            raise ValueError(f"not a latency: {text!r} ({error}); write 50ms, 50ms-200ms or 50ms-200ms+5ms") from None
 
     def draw(self, u: float) -> float:
         """Seconds until the response begins, for `u` strictly between 0 and 1."""

@@ -111,7 +111,7 @@ class SimulatedModel:
         parts = _parts(request, reply, "chatcmpl-" + place_digest.hex(), request_id)
         gap = self._latency.per_chunk
         if fault is not None:
-            ending = "reset" if fault == "reset" else "silence"
+            ending: Ending = "reset" if fault == "reset" else "silence"
             return Performance(_first_half(parts), _OUTCOMES[fault], delay, gap, ending, run)
         if not reply.calls:
             self._asked.pop(conversation, None)

@@ -48,9 +48,7 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
 
     def __post_init__(self) -> None:
         if not self.calls:
-            raise ValueError(
-                "a turn makes at least one tool call; a reply without calls is the plan's answer"
-            )
+            raise ValueError("a turn makes at least one tool call; a reply without calls is the plan's answer")
 
 
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

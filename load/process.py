@@ -117,11 +117,12 @@ async def simulated_server(
 
 async def _open(options: Options) -> Process:
     command = [sys.executable, "-P", "-m", "greenroom.load", msgspec.json.encode(options).decode()]
-    group = subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
+    if sys.platform == "win32":
+        group = subprocess.CREATE_NEW_PROCESS_GROUP
+    else:
+        group = 0
     # Standard error stays the parent's: a crash of the server must not be silent.
-    return await anyio.open_process(
-        command, stderr=None, creationflags=group, start_new_session=os.name == "posix"
-    )
+    return await anyio.open_process(command, stderr=None, creationflags=group, start_new_session=os.name == "posix")
 
 
 async def _read_port(process: Process) -> int:

@@ -32,9 +32,7 @@ def check(request: ChatRequest) -> None:
         if message.role == "assistant":
             waiting = _calls_of(index, message)
         elif message.tool_calls is not None or message.tool_call_id is not None:
-            raise Refused(
-                f"messages[{index}]: a message of role '{message.role}' has no tool calls and no results."
-            )
+            raise Refused(f"messages[{index}]: a message of role '{message.role}' has no tool calls and no results.")
         elif message.content is None:
             raise _no_content(index)
     if waiting:
@@ -47,9 +45,7 @@ def check(request: ChatRequest) -> None:
 def _check_options(request: ChatRequest) -> None:
     if request.tools is None:
         if request.tool_choice not in (None, "none"):
-            raise Refused(
-                "Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are specified."
-            )
+            raise Refused("Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are specified.")
         if request.parallel_tool_calls is not None:
             raise Refused("'parallel_tool_calls' is only allowed when 'tools' are specified.")
     else:
@@ -58,9 +54,7 @@ def _check_options(request: ChatRequest) -> None:
             raise Refused("Invalid value for 'tools': the names of tools must be unique.")
         choice = request.tool_choice
         if isinstance(choice, str) and choice not in ("none", "auto", "required"):
-            raise Refused(
-                f"Invalid value for 'tool_choice': '{choice}' is not one of 'none', 'auto', 'required'."
-            )
+            raise Refused(f"Invalid value for 'tool_choice': '{choice}' is not one of 'none', 'auto', 'required'.")
         if isinstance(choice, dict) and forced_tool(request) not in names:
             raise Refused("Invalid value for 'tool_choice': it must name a function among 'tools'.")
     if request.stream_options is not None and not request.stream:

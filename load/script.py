@@ -43,9 +43,7 @@ class Habits(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if self.turns < 0 or self.calls < 1:
-            raise ValueError(
-                f"turns must be 0 or more and calls 1 or more, not {self.turns!r} and {self.calls!r}"
-            )
+            raise ValueError(f"turns must be 0 or more and calls 1 or more, not {self.turns!r} and {self.calls!r}")
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -112,9 +110,7 @@ def _planned_turn(request: ChatRequest, place: Place, habits: Habits) -> Turn | 
     if place.plan is None:
         if place.turn >= habits.turns:
             return None
-        turns: tuple[Turn, ...] = (
-            Turn((Call(),) * min(habits.calls, len(request.tools or ()))),
-        ) * habits.turns
+        turns: tuple[Turn, ...] = (Turn((Call(),) * min(habits.calls, len(request.tools or ()))),) * habits.turns
     else:
         turns = place.plan.turns
     if request.parallel_tool_calls is False:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import sys
 from collections import deque
 from collections.abc import Callable
 
@@ -34,7 +35,7 @@ from .stats import Ledger
 #: Requests of one connection that may wait behind the one being answered before its socket is left unread.
 _PIPELINE = 32
 #: Linger on, for zero seconds: closing the socket sends a reset.
-_RESET = struct.pack("ii", 1, 0)
+_RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,6 +65,7 @@ class _Connection(asyncio.Protocol):
     __slots__ = (
         "_call_later",
         "_closing",
+        "_connections",
         "_current",
         "_ledger",
         "_model",
@@ -78,10 +80,17 @@ class _Connection(asyncio.Protocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self, model: SimulatedModel, ledger: Ledger, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        model: SimulatedModel,
+        ledger: Ledger,
+        loop: asyncio.AbstractEventLoop,
+        connections: set[asyncio.Transport],
+    ) -> None:
         self._model = model
         self._ledger = ledger
         self._call_later = loop.call_later
+        self._connections = connections  # of the whole server: where this one is entered while it is open
         self._reader = RequestReader()
         self._waiting: deque[Incoming] = deque()
         self._current: Performance | None = None
@@ -94,11 +103,13 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._connections.add(transport)
         counts = self._ledger.counts
         counts.connections += 1
         counts.connections_open += 1
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._connections.discard(self._transport)
         self._ledger.counts.connections_open -= 1
         self._waiting.clear()
         if self._timer is not None:
@@ -215,9 +226,7 @@ def _elsewhere(request: Request, ledger: Ledger) -> bytes:
 
 
 def _not(status: int, request: Request, close: bool) -> bytes:
-    body = wire.error(
-        f"Invalid URL ({request.method} {request.target})", "invalid_request_error", "unknown_url"
-    )
+    body = wire.error(f"Invalid URL ({request.method} {request.target})", "invalid_request_error", "unknown_url")
     return response(status, body, close=close)
 
 
@@ -231,13 +240,16 @@ async def serve(options: Options, listening: Callable[[int], None], ended: async
     """
     loop = asyncio.get_running_loop()
     ledger = Ledger()
+    connections: set[asyncio.Transport] = set()
     model = SimulatedModel(options.seed, options.faults, options.latency, options.habits)
     # A thousand runs connect at once; the usual queue of 100 would drop some and cost each a second of retry.
     server = await loop.create_server(
-        lambda: _Connection(model, ledger, loop), options.host, options.port, backlog=4096
+        lambda: _Connection(model, ledger, loop, connections), options.host, options.port, backlog=4096
     )
     try:
         listening(server.sockets[0].getsockname()[1])
         await ended.wait()
     finally:
         server.close()
+        for connection in [*connections]:
+            connection.abort()

@@ -174,9 +174,7 @@ def completion(reply_id: str, model: str, reply: Reply, usage: Usage) -> bytes:
             "object": "chat.completion",
             "created": CREATED,
             "model": model,
-            "choices": [
-                {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish_reason}
-            ],
+            "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish_reason}],
             "usage": usage,
             "system_fingerprint": "fp_simulated",
         }

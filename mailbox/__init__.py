@@ -5,11 +5,12 @@ from .envelope import Envelope
 from .errors import MailboxClosed, MailboxError, MailboxFull
 from .mailbox import DEFAULT_CAPACITY, Mailbox, MailboxStatistics
 from .reply import Reply
-from .state import Lanes, Overflow
+from .state import OVERFLOWS, Lanes, Overflow
 
 __all__ = [
     "DEFAULT_CAPACITY",
     "MESSAGES_PER_CHECKPOINT",
+    "OVERFLOWS",
     "Budget",
     "Envelope",
     "Lanes",

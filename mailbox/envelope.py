@@ -10,8 +10,8 @@ from .reply import Reply
 class Envelope:
     """One message on its way to one actor.
 
-    `reply` is None for a message that was told, and the asker's slot for one that was asked. `sender` is the name of the
-    sending actor, or None for code outside any actor.
+    `reply` is None for a message that was told, and the asker's slot for one that was asked. `sender` is the name of
+    the sending actor, or None for code outside any actor.
     """
 
     __slots__ = ("message", "reply", "sender")

@@ -1,8 +1,8 @@
 """The queue of one actor: parks and wakes its senders and its one receiver around the lanes.
 
 Sending and receiving complete without yielding as long as they can; see `budget.py` for when a sender yields all the
-same. The receiver is woken through one `anyio.Event`, made only while it is parked; a message leaves its lane only after
-that wait has returned. So neither kind of cancellation, by scope or natively by ``asyncio.Task.cancel``, loses or
+same. The receiver is woken through one `anyio.Event`, made only while it is parked; a message leaves its lane only
+after that wait has returned. So neither kind of cancellation, by scope or natively by ``asyncio.Task.cancel``, loses or
 doubles a message: a send that raised has enqueued nothing, a send that returned has enqueued one message.
 
 An overflow is never silent: what is dropped goes to `undelivered`, with the reason.

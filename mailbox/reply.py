@@ -1,8 +1,8 @@
 """A slot that is filled once, with a value or an error: what an asker waits on.
 
-The slot is filled by the actor that was asked, or by the runtime when that actor ends first. An asker that stops waiting
-abandons the slot; whoever fills it later is told so by False and treats the answer as a dead letter. A late answer can
-therefore never reach a later question.
+The slot is filled by the actor that was asked, or by the runtime when that actor ends first. An asker that stops
+waiting abandons the slot; whoever fills it later is told so by False and treats the answer as a dead letter. A late
+answer can therefore never reach a later question.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ class Reply:
         self._open = True
         self._value: Any = None
         self._error: BaseException | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an answer is still wanted: the slot is neither filled nor abandoned."""
+        return self._open
 
     def succeed(self, value: Any) -> bool:
         """Answer with `value`; False if the slot is filled or nobody waits any more."""

@@ -3,10 +3,10 @@
 Data waits in FIFO order under a bound; control signals wait in a lane of their own that is served first, needs no
 capacity and is made when the first signal comes (an idle mailbox holds one deque).
 
-A sender that finds no room leaves a *ticket*. When room appears, the oldest ticket is *admitted*: a place is reserved for
-it, and the sender puts its message there after it has woken (`redeem`). It is the place that is handed over, not the
-message: a sender that was cancelled while waiting has enqueued nothing, and gives its place to the next one (`abandon`).
-Reserved places count against the bound, and nobody overtakes a waiting ticket.
+A sender that finds no room leaves a *ticket*. When room appears, the oldest ticket is *admitted*: a place is reserved
+for it, and the sender puts its message there after it has woken (`redeem`). It is the place that is handed over, not
+the message: a sender that was cancelled while waiting has enqueued nothing, and gives its place to the next one
+(`forgo`). Reserved places count against the bound, and nobody overtakes a waiting ticket.
 
 The tickets are opaque here. Parking and waking tasks is the mailbox's business (`mailbox.py`); nothing in this module
 awaits, sleeps or looks at a clock.

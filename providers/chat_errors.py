@@ -1,9 +1,10 @@
 """What an OpenAI-style error body says: a status, some headers and some bytes become one `ProviderError`. Pure.
 
-Three sources are read, in this order: the error object (its code and type), the status, and the words of the message, for
-servers that put everything under 400. The same reader serves an error inside a body or a stream with status 200.
-Retry-After is taken in seconds, in milliseconds, as a date (against the response's own Date header, so that a skewed
-clock here does no harm) and from the body; a time that has passed is zero and a malformed one is not a time.
+Three sources are read, in this order: the error object (its code and type), the status, and the words of the
+message, for servers that put everything under 400. The same reader serves an error inside a body or a stream
+with status 200. Retry-After is taken in seconds, in milliseconds, as a date (against the response's own Date
+header, so that a skewed clock here does no harm) and from the body; a time that has passed is zero and a
+malformed one is not a time.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .errors import (
     ProviderError,
     RateLimited,
 )
+from .openai_messages import UNDECODABLE
 
 MAX_EXCERPT = 300
 _REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid", "x-goog-request-id", "cf-ray")
@@ -38,8 +40,18 @@ _OVERFLOW = re.compile(
 _FILTER_CODES = {"content_filter", "content_policy_violation", "responsibleaipolicyviolation", "moderation_blocked"}
 _AUTH_CODES = {"invalid_api_key", "authentication_error", "permission_denied", "account_deactivated"}
 _RATE_CODES = {"rate_limit_exceeded", "rate_limit_error", "ratelimitreached", "too_many_requests", "rate_limited"}
-_LOAD_CODES = {"server_error", "internal_server_error", "internal_error", "overloaded_error", "overloaded"}
-_LOAD_CODES |= {"service_unavailable", "engine_overloaded", "api_error", "server_overloaded", "timeout"}
+_LOAD_CODES = {
+    "api_error",
+    "engine_overloaded",
+    "internal_error",
+    "internal_server_error",
+    "overloaded",
+    "overloaded_error",
+    "server_error",
+    "server_overloaded",
+    "service_unavailable",
+    "timeout",
+}
 # Money and quota do not come back by waiting, whatever the status says.
 _SPENT_CODES = {"insufficient_quota", "billing_hard_limit_reached", "insufficient_balance"}
 _BODY_DELAY = re.compile(
@@ -60,7 +72,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes, *, now: flo
     """
     try:
         parsed: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except UNDECODABLE:
         parsed = None
     error = error_object(parsed)
     if error is None:

@@ -2,17 +2,19 @@
 
 The wire format is simple and its servers are not. What this decoder copes with:
 
-- **Tool calls** come in fragments that should carry an `index`. Some servers leave it out, some send 0 for every call, some
-  repeat the id and the name in each fragment, some send neither. A fragment belongs to a call by its id; else, when a name
-  comes that is not the open call's, or comes after the open call's arguments were whole, it begins a new call; else by
-  index; else to the call that is open.
-- **Usage** comes in a chunk without choices, beside the finish reason, or (growing) in every chunk: the last one holds.
+- **Tool calls** come in fragments that should carry an `index`. Some servers leave it out, some send 0 for
+  every call, some repeat the id and the name in each fragment, some send neither. A fragment belongs to a call
+  by its id; else, when a name comes that is not the open call's, or comes after the open call's arguments were
+  whole, it begins a new call; else by index; else to the call that is open.
+- **Usage** comes in a chunk without choices, beside the finish reason, or (growing) in every chunk: the last
+  one holds.
 - **Reasoning** has three names, and one server puts it into the content as parts.
 - **Errors** come inside the stream with status 200, with or without ``event: error``.
 
-Whether an answer is whole: a finish reason makes it so, with or without ``[DONE]`` after it, because some servers never send
-that. ``[DONE]`` without any finish reason is believed only if the body also ended cleanly, something was said and every tool
-call parses: a server that drops a running answer for a newer request ends exactly so, with a broken body behind it.
+Whether an answer is whole: a finish reason makes it so, with or without ``[DONE]`` after it, because some
+servers never send that. ``[DONE]`` without any finish reason is believed only if the body also ended cleanly,
+something was said and every tool call parses: a server that drops a running answer for a newer request ends
+exactly so, with a broken body behind it.
 
 The hot path is a chunk with a little text: one typed decode, one list append, one event.
 """
@@ -20,14 +22,14 @@ The hot path is a chunk with a little text: one typed decode, one list append, o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from .chat_errors import error_object, excerpt, make_error
 from .errors import BadResponse, StreamInterrupted
 from .messages import Message, Part, ProviderData, Refusal, Text, Thinking, ToolCall
-from .openai_messages import content_parts, parse_arguments
+from .openai_messages import UNDECODABLE, content_parts, parse_arguments
 from .sse import ServerSentEvent
 from .vocabulary import (
     ModelEvent,
@@ -150,10 +152,13 @@ class ChatStreamDecoder:
             self._raise(data)
         try:
             chunk = decode_chunk(data)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except UNDECODABLE as error:
             if event.event not in ("message", "completion", "chunk"):
                 return []  # an event type of the vendor's own
-            self._reject(data, error)
+            raise BadResponse(
+                f"an event of the stream is not a chat completion chunk ({error}): {excerpt(data)}",
+                partial=self.partial(),
+            ) from None
         if chunk.error is not None:
             self._raise(data)
         if chunk.choices is None and chunk.usage is None and chunk.id is None:
@@ -217,10 +222,10 @@ class ChatStreamDecoder:
         """Join the fragments of OpenRouter's `reasoning_details`, which go back to it unchanged."""
         if not isinstance(details, list):
             return
-        for detail in details:  # pyright: ignore[reportUnknownVariableType]
+        for detail in cast("list[Any]", details):
             if not isinstance(detail, dict):
                 continue
-            fragment: dict[str, Any] = detail
+            fragment = cast("dict[str, Any]", detail)
             if not silent and (text := fragment.get("text") or fragment.get("summary")):
                 self._gather(Thinking, str(text))
                 events.append(ThinkingDelta(str(text)))
@@ -257,9 +262,7 @@ class ChatStreamDecoder:
         if text or shown.id is not None or shown.name is not None:
             events.append(shown)
 
-    def _owner(
-        self, index: Any, identity: str | None, name: str | None, position: int, count: int
-    ) -> _OpenCall | None:
+    def _owner(self, index: Any, identity: str | None, name: str | None, position: int, count: int) -> _OpenCall | None:
         """The call that a fragment belongs to, or None when it begins a new one."""
         if not self._calls:
             return None
@@ -287,7 +290,7 @@ class ChatStreamDecoder:
         """Raise the error that an event holds."""
         try:
             body: Any = msgspec.json.decode(data)
-        except (msgspec.DecodeError, RecursionError):
+        except UNDECODABLE:
             body = {"message": excerpt(data)}
         error = error_object(body)
         if error is None:
@@ -295,12 +298,6 @@ class ChatStreamDecoder:
                 return
             error = {"message": excerpt(data)}
         raise make_error(error, status=200, headers={}, now=0.0, partial=self.partial())
-
-    def _reject(self, data: bytes, error: Exception) -> Any:
-        raise BadResponse(
-            f"an event of the stream is not a chat completion chunk ({error}): {excerpt(data)}",
-            partial=self.partial(),
-        ) from None
 
     def finish(self, *, clean: bool) -> ModelReply:
         """Fold what came into the reply.
@@ -354,7 +351,7 @@ def make_call(identity: str | None, name: str, raw: str) -> ToolCall:
 def read_parts(content: Any) -> list[Part]:
     """Read list-valued content, leniently: a part of an unknown type is passed over."""
     parts: list[Part] = []
-    for item in content if isinstance(content, list) else [content]:  # pyright: ignore[reportUnknownVariableType]
+    for item in cast("list[Any]", content) if isinstance(content, list) else [content]:
         try:
             parts += content_parts([item])
         except (TypeError, ValueError):
@@ -390,5 +387,7 @@ def make_usage(raw: Mapping[str, Any] | None) -> Usage | None:
 
 
 def _count(holder: Any, key: str) -> int | None:
-    value: Any = holder.get(key) if isinstance(holder, Mapping) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    if not isinstance(holder, Mapping):
+        return None
+    value = cast("Mapping[str, Any]", holder).get(key)
     return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,8 +1,8 @@
 """The seam between a wire format and the HTTP below it.
 
 A dialect is pure: it encodes a request into a path and a body, and decodes bodies, stream events and error bodies. It
-opens no connection, reads no clock and knows no key. What it needs of the outside (the response's headers, the wall clock
-for a Retry-After date) is an argument.
+opens no connection, reads no clock and knows no key. What it needs of the outside (the response's headers, the
+wall clock for a Retry-After date) is an argument.
 
 A stream is decoded by an object of its own, which is fed one event at a time and closed by `finish` (the body ended as
 its framing said) or `interrupted` (it did not). Only the dialect knows whether an answer is whole.

@@ -1,7 +1,8 @@
 """The neutral conversation: what every provider's wire format is read into and written from.
 
-A message is a role and a tuple of typed parts. What a provider needs back unchanged (a signed thought, an item id) travels
-in `provider_data`, stamped with the family that minted it; only a dialect of the same family may open that bag.
+A message is a role and a tuple of typed parts. What a provider needs back unchanged (a signed thought, an item
+id) travels in `provider_data`, stamped with the family that minted it; only a dialect of the same family may
+open that bag.
 
 Nothing here knows a wire format, a client or an actor. All records are frozen and encode to JSON or MessagePack with
 msgspec, tagged by `type`, so that a journal can keep them.
@@ -71,7 +72,8 @@ class ToolResult(msgspec.Struct, frozen=True, tag="tool_result", omit_defaults=T
     """The one answer to one tool call.
 
     `cause` says why there is no ordinary result (``failed``, ``cancelled``, ``timed_out``, ``denied``, ``invalid``,
-    ``unknown_tool``, ``outcome_unknown``); it is None for a tool that returned. `is_error` is what the provider is told.
+    ``unknown_tool``, ``outcome_unknown``); it is None for a tool that returned. `is_error` is what the
+    provider is told.
     """
 
     call_id: str

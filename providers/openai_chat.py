@@ -1,11 +1,11 @@
 """The Chat Completions wire format: requests to bytes, bytes to replies. Pure: no I/O, no key, no clock.
 
-OpenAI's format is spoken by most gateways and local servers, each with its own habits. A habit that changes what we send is
-a `Quirks` field, set by the vendor's preset; what we accept is the union of everything seen, whoever sent it (`chat_stream`
-and `chat_errors` name it).
+OpenAI's format is spoken by most gateways and local servers, each with its own habits. A habit that changes
+what we send is a `Quirks` field, set by the vendor's preset; what we accept is the union of everything seen,
+whoever sent it (`chat_stream` and `chat_errors` name it).
 
-Visible reasoning is shown to the caller. It goes back to a server only where that server asks for it: in the key that its
-preset names, or as the opaque `provider_data` of a message that the same family made.
+Visible reasoning is shown to the caller. It goes back to a server only where that server asks for it: in the
+key that its preset names, or as the opaque `provider_data` of a message that the same family made.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .chat_stream import (
 from .dialect import Encoded
 from .errors import BadResponse, ProviderError
 from .messages import Message, Part, Refusal, Text, Thinking
-from .openai_messages import message_to_openai
+from .openai_messages import UNDECODABLE, message_to_openai
 from .vocabulary import ModelReply, ModelRequest, ToolSpec
 
 _encode = msgspec.json.Encoder().encode
@@ -47,7 +47,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
         thinking_key: the key in which this server wants its reasoning back, or None.
         seed_key: the key of the sampling seed.
         parallel_tool_calls: whether the server knows that option.
-        strict_tool_choice: the server's word for "some tool must be called".
+        required_word: the server's word for "some tool must be called".
     """
 
     max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
@@ -55,7 +55,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     thinking_key: str | None = None
     seed_key: str = "seed"
     parallel_tool_calls: bool = True
-    strict_tool_choice: str = "required"
+    required_word: str = "required"
 
 
 class ChatDialect:
@@ -107,14 +107,14 @@ class ChatDialect:
         for message in request.messages:
             dicts = message_to_openai(message, thinking_key=self.quirks.thinking_key)
             bag = message.provider_data
-            if bag is not None and bag.family == self.family and isinstance(bag.items, dict):
-                dicts[0].update(cast("dict[str, Any]", bag.items))
+            if bag is not None and bag.family == self.family:
+                dicts[0].update(cast("dict[str, Any]", bag.items or {}))
             written += dicts
         return written
 
     def _tool_choice(self, choice: str) -> Any:
         if choice == "required":
-            return self.quirks.strict_tool_choice
+            return self.quirks.required_word
         if choice in ("auto", "none"):
             return choice
         return {"type": "function", "function": {"name": choice}}
@@ -127,7 +127,7 @@ class ChatDialect:
         """
         try:
             answer = decode_chunk(body)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except UNDECODABLE as error:
             raise self._not_an_answer(body, str(error)) from None
         if answer.error is not None or not answer.choices:
             raise self._not_an_answer(body, "it has no choices")
@@ -148,7 +148,7 @@ class ChatDialect:
     def _message(self, said: Said, answer: Chunk) -> Message:
         parts: list[Part] = []
         thought: Any = said.reasoning_content or said.reasoning
-        details: list[dict[str, Any]] = said.reasoning_details if isinstance(said.reasoning_details, list) else []
+        details = _dicts(said.reasoning_details)
         if not thought:
             thought = "".join(str(item.get("text") or item.get("summary") or "") for item in details)
         if thought and isinstance(thought, str):
@@ -172,7 +172,7 @@ class ChatDialect:
     def _not_an_answer(self, body: bytes, why: str) -> ProviderError:
         try:
             error = error_object(msgspec.json.decode(body))
-        except (msgspec.DecodeError, RecursionError):
+        except UNDECODABLE:
             error = None
         if error is not None:
             return make_error(error, status=200, headers=_NO_HEADERS, now=0.0)
@@ -186,6 +186,12 @@ class ChatDialect:
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> ProviderError:
         """Read an answer with a status of failure."""
         return read_error(status, headers, body, now=now)
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    """The dictionaries in a list of anything; none for anything else."""
+    items = cast("list[Any]", value) if isinstance(value, list) else []
+    return [cast("dict[str, Any]", item) for item in items if isinstance(item, dict)]
 
 
 def _tool(tool: ToolSpec) -> dict[str, Any]:
@@ -220,8 +226,8 @@ def fits_strict(schema: Any) -> bool:
     node = cast("dict[str, Any]", schema)
     properties: Any = node.get("properties")
     if node.get("type") == "object" or properties is not None:
-        named: dict[str, Any] = properties if isinstance(properties, dict) else {}
-        if node.get("additionalProperties") is not False or set(node.get("required", ())) != set(named):
+        named = set(cast("dict[str, Any]", properties)) if isinstance(properties, dict) else set[str]()
+        if node.get("additionalProperties") is not False or set(node.get("required", ())) != named:
             return False
     if "default" in node:
         return False

@@ -1,8 +1,8 @@
 """OpenAI-style message dictionaries to our messages and back.
 
 This is the shape that most programs already hold their conversations in, so it is read wherever messages are taken and
-written by `message_to_openai`. Reading is strict about what would be lost: an unknown role or part is an error that names
-the key. Argument text that is not a JSON object is kept as `raw` with `arguments=None`.
+written by `message_to_openai`. Reading is strict about what would be lost: an unknown role or part is an error
+that names the key. Argument text that is not a JSON object is kept as `raw` with `arguments=None`.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ _ROLES: dict[str, Role] = {
 }
 _json = msgspec.json.Decoder()
 
+#: What decoding JSON from elsewhere can raise: not JSON, nested too deeply, or not UTF-8.
+UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeError)
+
 
 def parse_arguments(raw: str) -> dict[str, Any] | None:
     """The argument text of a tool call as a dictionary, or None when it is not a JSON object.
@@ -47,7 +50,7 @@ def parse_arguments(raw: str) -> dict[str, Any] | None:
         return {}
     try:
         value = _json.decode(raw)
-    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+    except UNDECODABLE:
         return None
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
@@ -269,7 +272,6 @@ def _source(part: Image | Document) -> str:
         return part.url
     payload = base64.b64encode(part.data or b"").decode()
     return f"data:{part.media_type or 'application/octet-stream'};base64,{payload}"
-
 
 
 def _is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:

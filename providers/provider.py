@@ -16,8 +16,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Protocol, Self
 
-from .messages import Text, Thinking
-from .vocabulary import ModelEvent, ModelReply, ModelRequest, TextDelta, ThinkingDelta, ToolCallDelta
+from .vocabulary import ModelEvent, ModelReply, ModelRequest, events_of
 
 
 class ModelStream(Protocol):
@@ -96,21 +95,7 @@ class _OnePiece:
     async def __anext__(self) -> ModelEvent:
         if self._events is None:
             self._reply = await self._provider.complete(self._request)
-            self._events = _events_of(self._reply)[::-1]
+            self._events = events_of(self._reply)[::-1]
         if not self._events:
             raise StopAsyncIteration
         return self._events.pop()
-
-
-def _events_of(reply: ModelReply) -> list[ModelEvent]:
-    events: list[ModelEvent] = []
-    for part in reply.message.parts:
-        if isinstance(part, Text):
-            events.append(TextDelta(part.text))
-        elif isinstance(part, Thinking):
-            events.append(ThinkingDelta(part.text))
-    events += [
-        ToolCallDelta(index, call.raw, call.id, call.name)
-        for index, call in enumerate(reply.message.tool_calls)
-    ]
-    return events

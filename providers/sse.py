@@ -1,14 +1,15 @@
 """Server-sent events, from bytes to events, by the rules of the WHATWG HTML standard. Pure: no I/O, no clock.
 
-Lines end at CR, LF or CRLF and at nothing else (a U+2028 inside JSON is data). A CR at the end of one chunk may be half of
-a CRLF, so the parser remembers to swallow the LF that may open the next. Bytes are cut into lines before anything is
-decoded; therefore a character that is split between chunks is whole again when it is read. One byte order mark at the very beginning is skipped.
+Lines end at CR, LF or CRLF and at nothing else (a U+2028 inside JSON is data). A CR at the end of one chunk
+may be half of a CRLF, so the parser remembers to swallow the LF that may open the next. Bytes are cut into
+lines before anything is decoded; therefore a character that is split between chunks is whole again when it is
+read. One byte order mark at the very beginning is skipped.
 
-An event is dispatched by an empty line. What follows the last empty line is an unfinished event: the standard drops it, and
-`close` hands it out, for a caller who knows that the body ended cleanly.
+An event is dispatched by an empty line. What follows the last empty line is an unfinished event: the standard
+drops it, and `close` hands it out, for a caller who knows that the body ended cleanly.
 
-Events are bounded (16 MiB unless told otherwise): a server that never ends a line cannot fill the memory. A long line is
-gathered as a list of pieces, so that one-byte chunks cost no copy of what came before.
+Events are bounded (16 MiB unless told otherwise): a server that never ends a line cannot fill the memory. A
+long line is gathered as a list of pieces, so that one-byte chunks cost no copy of what came before.
 """
 
 from __future__ import annotations

@@ -7,11 +7,14 @@ The records are frozen. A field that the provider did not report is None, which 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
+from weakref import WeakKeyDictionary
 
 import msgspec
 
-from .messages import Message
+from .functions import describe
+from .messages import Message, Refusal, Text, Thinking, ToolCall
+from .openai_messages import message_from_openai
 
 StopReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "pause", "error"]
 
@@ -118,6 +121,26 @@ class ToolCallDelta(msgspec.Struct, frozen=True, gc=False, tag="tool_call_delta"
 ModelEvent: TypeAlias = TextDelta | ThinkingDelta | RefusalDelta | ToolCallDelta
 
 
+def events_of(reply: ModelReply) -> list[ModelEvent]:
+    """The events of an answer that came in one piece."""
+    events: list[ModelEvent] = []
+    calls = 0
+    for part in reply.message.parts:
+        match part:
+            case Text():
+                events.append(TextDelta(part.text))
+            case Thinking():
+                events.append(ThinkingDelta(part.text))
+            case Refusal():
+                events.append(RefusalDelta(part.text))
+            case ToolCall():
+                events.append(ToolCallDelta(calls, part.raw, part.id, part.name))
+                calls += 1
+            case _:
+                pass
+    return events
+
+
 class ModelRequest:
     """One request to a model.
 
@@ -127,6 +150,10 @@ class ModelRequest:
         instructions: the system prompt.
         settings: `ModelSettings`, or a dictionary of its fields.
         output_schema: a JSON schema that the answer must follow.
+
+    Raises:
+        TypeError: a message, tool or setting is of a type that has no meaning here.
+        ValueError: a dictionary lacks a key or holds a value that has no meaning here.
     """
 
     __slots__ = ("instructions", "messages", "output_schema", "settings", "tools")
@@ -140,8 +167,90 @@ class ModelRequest:
         settings: ModelSettings | Mapping[str, Any] | None = None,
         output_schema: dict[str, Any] | None = None,
     ) -> None:
-        self.messages: Sequence[Message] = [*messages]  # type: ignore[list-item]
-        self.tools: Sequence[ToolSpec] = [*tools]
+        self.messages: Sequence[Message] = [
+            message if isinstance(message, Message) else _message(message) for message in messages
+        ]
+        self.tools: Sequence[ToolSpec] = [tool if isinstance(tool, ToolSpec) else tool_spec(tool) for tool in tools]
         self.instructions = instructions
-        self.settings = settings if isinstance(settings, ModelSettings) else ModelSettings(**(settings or {}))
+        self.settings = settings if isinstance(settings, ModelSettings) else _settings(settings)
         self.output_schema = output_schema
+
+
+def _message(message: Any) -> Message:
+    if not isinstance(message, Mapping):
+        raise TypeError(f"a message must be a Message or a dictionary, not {type(message).__name__}")
+    return message_from_openai(cast("Mapping[str, Any]", message))
+
+
+def _settings(settings: Mapping[str, Any] | None) -> ModelSettings:
+    if settings is None:
+        return _DEFAULTS
+    unknown = [name for name in settings if name not in ModelSettings.__struct_fields__]
+    if unknown:
+        known = ", ".join(ModelSettings.__struct_fields__)
+        raise ValueError(f"settings: unknown key {unknown[0]!r}; known are {known} (others go into 'extra')")
+    try:
+        return msgspec.convert(dict(settings), ModelSettings) if settings else _DEFAULTS
+    except msgspec.ValidationError as error:
+        raise ValueError(f"settings: {error}") from None
+
+
+def tool_spec(tool: Any) -> ToolSpec:
+    """The `ToolSpec` of a tool in any of the forms that a request takes.
+
+    Args:
+        tool: a `ToolSpec`, an object whose `spec` is one, a function with annotated parameters, or a dictionary with
+            ``name``, ``description`` and ``parameters``, bare or under ``function``.
+
+    Raises:
+        TypeError: it is none of these, or a parameter of the function cannot be described.
+        ValueError: a dictionary lacks its name, or holds something else than a schema.
+    """
+    if isinstance(tool, ToolSpec):
+        return tool
+    spec = getattr(tool, "spec", None)
+    if isinstance(spec, ToolSpec):
+        return spec
+    if isinstance(tool, Mapping):
+        return _spec_from_dict(cast("Mapping[str, Any]", tool))
+    if callable(tool):
+        return _spec_from_function(tool)
+    raise TypeError(f"a tool must be a function, a tool or a schema dictionary, not {type(tool).__name__}")
+
+
+def _spec_from_dict(tool: Mapping[str, Any]) -> ToolSpec:
+    held: Any = tool.get("function", tool)
+    if not isinstance(held, Mapping):
+        raise ValueError("tool key 'function' must be a dictionary")
+    function = cast("Mapping[str, Any]", held)
+    name = function.get("name")
+    if not isinstance(name, str) or not name:
+        raise ValueError("tool key 'name' is missing or not a string")
+    parameters: Any = function.get("parameters", function.get("input_schema"))
+    if parameters is None:
+        parameters = {"type": "object", "properties": {}}
+    if not isinstance(parameters, dict):
+        raise ValueError(f"tool {name!r}: key 'parameters' must be a JSON schema")
+    return ToolSpec(
+        name, str(function.get("description") or ""), cast("dict[str, Any]", parameters), function.get("strict")
+    )
+
+
+def _spec_from_function(function: Any) -> ToolSpec:
+    """Described once per function: a memo that dies with the function."""
+    try:
+        spec = _described.get(function)
+    except TypeError:
+        spec = None
+    if spec is None:
+        schema = describe(function)
+        spec = ToolSpec(schema.name, schema.description, schema.parameters)
+        try:
+            _described[function] = spec
+        except TypeError:
+            pass  # a callable without weak references or a hash is described each time
+    return spec
+
+
+_described: WeakKeyDictionary[Any, ToolSpec] = WeakKeyDictionary()
+_DEFAULTS = ModelSettings()

@@ -1,0 +1,490 @@
+"""An agent: immutable configuration, shared by any number of runs.
+
+Nothing of a run is kept here, so one agent may serve thousands at once. It is fixed from its first run on; `with_` makes a
+changed copy.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
+
+import anyio
+import anyio.lowlevel
+import msgspec
+import sniffio
+
+from ..providers import ModelSettings, Provider, Retry, connect
+from .context import DepsT, RunContext
+from .errors import AgentFrozen, ToolFailed
+from .history import History, Prompt
+from .hooks import Audience, HooksLike
+from .launch import Launch, OnExit, OnLimit, Pending, RunStream, run_here
+from .limits import Limits, Supervision
+from .machine import Rules
+from .options import names_ours
+from .output import OutputType
+from .place import current_place
+from .result import OutputT, RunResult
+from .system import System
+from .tool import DEFAULT_MAX_RESULT, Replay, Tool, Toolbox, Where
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Instructions: TypeAlias = "str | Callable[[RunContext[Any]], str | Awaitable[str]] | None"
+AnyTool: TypeAlias = "Tool[..., Any] | Callable[..., Any] | Agent[Any, Any]"
+Backend: TypeAlias = Literal["asyncio", "trio"]
+
+
+class Agent(Generic[DepsT, OutputT]):
+    """What answers, with what, and within which bounds.
+
+    Args:
+        name: for logs, events and the tree; as a tool, the agent is called by it.
+        model: a `Provider`, or a string such as ``"openai:gpt-5-mini"``.
+        description: what the agent is for; a model that has it as a tool is told so.
+        instructions: the system prompt, or a function of `RunContext` that gives it, asked before each model call.
+        tools: functions, `@tool` objects and agents.
+        output: the type of the answer (default ``str``): whatever msgspec or, where it is installed, pydantic can read.
+        deps_type: the type of the ``deps=`` of its runs, for type checkers.
+        settings: `ModelSettings`, or a dictionary of them.
+        limits: bounds of each run (default ``Limits(turns=50)``).
+        retry: how often a failed model call is tried (default ``Retry(attempts=3)``).
+        output_retries: how often an answer that does not fit `output` goes back to the model (default 1).
+        hooks: functions to call at the events of its runs, see `Hooks`.
+        supervision: how often a crashed run goes on from its journal (default 2 restarts within 60 s).
+        parallel_tools: True runs the tool calls of one reply side by side (default), False one by one, a number at most
+            so many at once.
+
+    Raises:
+        TypeError, ValueError: an argument that cannot work; the message names it and the remedy.
+        UnknownOption: a keyword that is not ours; the message names ours.
+    """
+
+    __slots__ = ("__weakref__", "_config", "_frozen", "_output", "audience", "provider", "toolbox")
+
+    @names_ours
+    def __init__(
+        self,
+        name: str,
+        model: Provider | str,
+        *,
+        description: str | None = None,
+        instructions: Instructions = None,
+        tools: Sequence[AnyTool] = (),
+        output: type[OutputT] = cast("Any", str),
+        deps_type: type[DepsT] = cast("Any", type(None)),
+        settings: ModelSettings | Mapping[str, Any] | None = None,
+        limits: Limits | None = None,
+        retry: Retry | None = None,
+        output_retries: int = 1,
+        hooks: HooksLike = None,
+        supervision: Supervision | None = None,
+        parallel_tools: bool | int = True,
+    ) -> None:
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"an agent needs a name, not {name!r}")
+        _expect("limits", limits, Limits, "Limits(turns=…)")
+        _expect("retry", retry, Retry, "Retry(attempts=…)")
+        _expect("supervision", supervision, Supervision, "Supervision(intensity=…)")
+        if parallel_tools is not True and parallel_tools is not False and parallel_tools < 1:
+            raise ValueError(f"parallel_tools must be True, False or a number above 0, not {parallel_tools!r}")
+        if output_retries < 0:
+            raise ValueError(f"output_retries must be 0 or more, not {output_retries!r}")
+        if not (instructions is None or isinstance(instructions, str) or callable(instructions)):
+            raise TypeError(f"instructions must be text or a function of RunContext, not {instructions!r}")
+        self._config: dict[str, Any] = {
+            "name": name,
+            "model": model,
+            "description": description,
+            "instructions": instructions,
+            "tools": tuple(tools),
+            "output": output,
+            "deps_type": deps_type,
+            "settings": _settings(settings),
+            "limits": limits if limits is not None else Limits(),
+            "retry": retry if retry is not None else Retry(),
+            "output_retries": output_retries,
+            "hooks": hooks,
+            "supervision": supervision if supervision is not None else Supervision(),
+            "parallel_tools": parallel_tools,
+        }
+        self._frozen = False
+        self._output = OutputType(output)
+        self.audience = Audience(hooks)
+        self.provider = _provider(model)
+        self.toolbox = Toolbox([_as_tool(each) for each in tools])
+
+    # -- what it is
+
+    @property
+    def name(self) -> str:
+        """The agent's name."""
+        return self._config["name"]
+
+    @property
+    def description(self) -> str | None:
+        """What the agent is for."""
+        return self._config["description"]
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds of each run."""
+        return self._config["limits"]
+
+    @property
+    def retry(self) -> Retry:
+        """How often a failed model call is tried."""
+        return self._config["retry"]
+
+    @property
+    def supervision(self) -> Supervision:
+        """How often a crashed run goes on."""
+        return self._config["supervision"]
+
+    @property
+    def settings(self) -> ModelSettings | None:
+        """The settings of each model call."""
+        return self._config["settings"]
+
+    @property
+    def tools(self) -> tuple[AnyTool, ...]:
+        """The tools, as they were given."""
+        return self._config["tools"]
+
+    @property
+    def tools_at_once(self) -> int | None:
+        """How many tool calls of one reply may run at once; None for all."""
+        width = self._config["parallel_tools"]
+        return None if width is True else 1 if width is False else int(width)
+
+    @property
+    def output_schema(self) -> dict[str, Any] | None:
+        """The JSON schema that the answer must follow; None for text."""
+        return self._output.schema
+
+    def with_(self, **changes: Any) -> Agent[Any, Any]:
+        """A copy with other options, under the names that `Agent` has for them."""
+        return Agent(**{**self._config, **changes})
+
+    def freeze(self) -> None:
+        """Fix the agent: a run is about to use it."""
+        self._frozen = True
+
+    # -- for the run
+
+    def rules(self, limits: Limits) -> Rules:
+        """What a run's machine must know."""
+        return Rules(self.toolbox.refuse, self._output.read, limits.turns, self._config["output_retries"])
+
+    async def instructions_for(self, context: RunContext[Any]) -> str | None:
+        """The system prompt for the next model call."""
+        instructions = self._config["instructions"]
+        if not callable(instructions):
+            return instructions
+        text: Any = instructions(context)
+        if inspect.isawaitable(text):
+            text = await text
+        if not isinstance(text, str):
+            raise TypeError(f"the instructions function of agent {self.name!r} returned {type(text).__name__}, not text")
+        return text
+
+    # -- tools
+
+    @overload
+    def tool(self, function: Callable[P, R], /) -> Tool[P, R]: ...
+
+    @overload
+    def tool(
+        self,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        timeout: float | None = None,
+        replay: Replay = "never",
+        where: Where | None = None,
+        max_result: int = DEFAULT_MAX_RESULT,
+    ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+
+    def tool(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Add a function as a tool: ``@agent.tool`` or ``@agent.tool(timeout=10)``. The options are those of `tool`.
+
+        Raises:
+            AgentFrozen: the agent has run already.
+        """
+        if self._frozen:
+            raise AgentFrozen(
+                f"agent {self.name!r} has run already and may be in use: add tools before its first run, "
+                "or use agent.with_(tools=[…])"
+            )
+
+        def add(function: Callable[..., Any]) -> Tool[..., Any]:
+            made = Tool(function, **options)
+            tools = (*self._config["tools"], made)
+            self.toolbox = Toolbox([_as_tool(each) for each in tools])
+            self._config["tools"] = tools
+            return made
+
+        return add if function is None else add(function)
+
+    def as_tool(self, *, name: str | None = None, description: str | None = None) -> Tool[[str], Any]:
+        """The agent as a tool for another one: it takes a prompt, runs as a subagent, and gives its output.
+
+        Args:
+            name: what the model calls it (default: the agent's name, in characters that providers accept).
+            description: what the model is told (default: the agent's description).
+        """
+
+        async def ask(prompt: str) -> Any:
+            result = await self.run(prompt)
+            if result.status != "completed":
+                raise ToolFailed(f"{self.name} was {result.status} ({result.reason})")
+            return result.output
+
+        label = name or re.sub(r"[^a-zA-Z0-9_-]+", "_", self.name).strip("_")[:64] or "agent"
+        return Tool(ask, name=label, description=description or self.description or f"Ask the agent {self.name}.")
+
+    # -- running
+
+    @names_ours
+    def run(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        deps: DepsT = cast("Any", None),
+        system: System | None = None,
+        history: History | None = None,
+        limits: Limits | None = None,
+        on_limit: OnLimit = "raise",
+        on_event: Callable[[Any], Any] | None = None,
+        user_id: str | None = None,
+        conversation_id: str | None = None,
+        run_id: str | None = None,
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Coroutine[Any, Any, RunResult[OutputT]]:
+        """Run to the end: ``result = await agent.run("…")``. The run is a child task of the caller.
+
+        Cancelling the caller ends the run, and its tools and subagents with it.
+
+        Args:
+            prompt: text, parts, or messages; may be left out where `history` ends with what to answer.
+            deps: given to tools as ``context.deps``.
+            system: where to run (default: the run whose tool this is in, else the System open in this event loop).
+            history: an earlier result, or messages, to go on from.
+            limits: bounds instead of the agent's.
+            on_limit: ``raise`` `LimitExceeded` (default), or ``return`` the result with ``status="limited"``.
+            on_event: a function, sync or async, called with each event of the run and its subagents, in order.
+            user_id, conversation_id, tags, metadata: passed to tools, events and results.
+            run_id: a name of your own, unique among live runs.
+
+        Raises:
+            AgentError: the run was limited or failed; `error.result` is what it had reached.
+            ProviderError: a model call failed for good; it has `result` too.
+        """
+        if on_limit not in ("raise", "return"):
+            raise ValueError(f"on_limit={on_limit!r} is not one of 'raise', 'return'")
+        launch = self._launch(
+            prompt, deps, system, history, limits, on_event, user_id, conversation_id, run_id, tags, metadata
+        )
+        return Pending(run_here(launch, on_limit), "agent.run")
+
+    @names_ours
+    def stream(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        deps: DepsT = cast("Any", None),
+        system: System | None = None,
+        history: History | None = None,
+        limits: Limits | None = None,
+        on_exit: OnExit = "stop",
+        on_event: Callable[[Any], Any] | None = None,
+        user_id: str | None = None,
+        conversation_id: str | None = None,
+        run_id: str | None = None,
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> RunStream[OutputT]:
+        """Run and follow: ``async with agent.stream("…") as run: async for event in run: …``.
+
+        Args:
+            on_exit: what leaving the block early does to the run: ``stop`` it (default), ``wait`` for its end, or
+                ``detach`` it, which needs a System.
+
+        The other arguments are those of `run`.
+        """
+        launch = self._launch(
+            prompt, deps, system, history, limits, on_event, user_id, conversation_id, run_id, tags, metadata
+        )
+        return RunStream(launch, on_exit)
+
+    def run_sync(
+        self, prompt: Prompt | None = None, *, backend: Backend = "asyncio", **options: Any
+    ) -> RunResult[OutputT]:
+        """Run to the end and block: for scripts and notebooks.
+
+        In a thread whose event loop is running (a notebook), the run gets an event loop in a thread of its own, and the
+        caller's loop stands still meanwhile. The options are those of `run`.
+        """
+        if backend not in ("asyncio", "trio"):
+            raise ValueError(f"backend={backend!r} is not one of 'asyncio', 'trio'")
+
+        async def main() -> RunResult[OutputT]:
+            current_place.set(None)  # another event loop: not a subagent of whatever called this
+            return await self.run(prompt, **options)
+
+        if not _loop_is_running():
+            return anyio.run(main, backend=backend)
+        outcome: list[Any] = []
+
+        def in_thread() -> None:
+            try:
+                outcome.append((True, anyio.run(main, backend=backend)))
+            except BaseException as error:
+                outcome.append((False, error))
+
+        thread = threading.Thread(target=in_thread, name="greenroom-run-sync")
+        thread.start()
+        thread.join()
+        succeeded, value = outcome[0]
+        if succeeded:
+            return value
+        raise value
+
+    @overload
+    def map(
+        self, prompts: Iterable[Prompt], *, concurrency: int = 8, on_error: Literal["collect"] = "collect", **options: Any
+    ) -> Coroutine[Any, Any, list[RunResult[OutputT] | Exception]]: ...
+
+    @overload
+    def map(
+        self, prompts: Iterable[Prompt], *, concurrency: int = 8, on_error: Literal["raise"], **options: Any
+    ) -> Coroutine[Any, Any, list[RunResult[OutputT]]]: ...
+
+    def map(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        concurrency: int = 8,
+        on_error: Literal["collect", "raise"] = "collect",
+        **options: Any,
+    ) -> Coroutine[Any, Any, Any]:
+        """One run per prompt, `concurrency` at a time; results in the order of the prompts.
+
+        Args:
+            prompts: any iterable; it is read as runs begin.
+            concurrency: runs at the same time (default 8).
+            on_error: ``collect`` puts the error in the place of its result (default); ``raise`` raises the first one and
+                cancels the runs that are left.
+
+        The other options are those of `run`.
+        """
+        if concurrency < 1:
+            raise ValueError(f"concurrency must be at least 1, not {concurrency!r}")
+        if on_error not in ("collect", "raise"):
+            raise ValueError(f"on_error={on_error!r} is not one of 'collect', 'raise'")
+        return Pending(self._map(prompts, concurrency, on_error == "raise", options), "agent.map")
+
+    async def _map(self, prompts: Iterable[Prompt], concurrency: int, fail: bool, options: dict[str, Any]) -> list[Any]:
+        results: dict[int, Any] = {}
+        numbered = enumerate(prompts)
+        failure: Exception | None = None
+
+        async def work() -> None:
+            nonlocal failure
+            for number, prompt in numbered:
+                try:
+                    results[number] = await self.run(prompt, **options)
+                except Exception as error:
+                    if not fail:
+                        results[number] = error
+                        continue
+                    if failure is None:
+                        failure = error
+                    group.cancel_scope.cancel()
+                    return
+
+        async with anyio.create_task_group() as group:
+            for _ in range(concurrency):
+                group.start_soon(work)
+        if failure is not None:
+            raise failure
+        return [results[number] for number in range(len(results))]
+
+    def _launch(
+        self,
+        prompt: Prompt | None,
+        deps: Any,
+        system: System | None,
+        history: History | None,
+        limits: Limits | None,
+        on_event: Callable[[Any], Any] | None,
+        user_id: str | None,
+        conversation_id: str | None,
+        run_id: str | None,
+        tags: Sequence[str],
+        metadata: Mapping[str, Any] | None,
+    ) -> Launch:
+        self.freeze()
+        return Launch(
+            self,
+            prompt,
+            deps=deps,
+            system=system,
+            history=history,
+            limits=limits,
+            on_event=on_event,
+            user_id=user_id,
+            conversation_id=conversation_id,
+            run_id=run_id,
+            tags=tuple(tags),
+            metadata=metadata,
+        )
+
+    def __repr__(self) -> str:
+        return f"Agent({self.name!r}, {self.provider!r}, tools={[spec.name for spec in self.toolbox.specs]})"
+
+
+def _expect(name: str, value: object, type: type, form: str) -> None:
+    if value is not None and not isinstance(value, type):
+        raise TypeError(f"{name}= takes {form}, not {value!r}")
+
+
+def _settings(settings: ModelSettings | Mapping[str, Any] | None) -> ModelSettings | None:
+    if settings is None or isinstance(settings, ModelSettings):
+        return settings
+    try:
+        return msgspec.convert(dict(settings), ModelSettings, strict=True)
+    except msgspec.ValidationError as error:
+        raise TypeError(f"settings= takes ModelSettings or a dictionary of its fields: {error}") from None
+
+
+def _provider(model: Provider | str) -> Provider:
+    if isinstance(model, str):
+        return connect(model)
+    if not isinstance(model, Provider):
+        raise TypeError(f"model= takes a Provider or a string such as 'openai:gpt-5-mini', not {model!r}")
+    return model
+
+
+def _as_tool(each: AnyTool) -> Tool[..., Any]:
+    if isinstance(each, Tool):
+        return each
+    if isinstance(each, Agent):
+        return each.as_tool()
+    if callable(each):
+        return Tool(each)
+    raise TypeError(f"tools= takes functions, @tool objects and agents, not {each!r}")
+
+
+def _loop_is_running() -> bool:
+    try:
+        sniffio.current_async_library()
+    except sniffio.AsyncLibraryNotFoundError:
+        return False
+    return True

@@ -1,0 +1,83 @@
+"""What a tool, a hook or an instructions function may know of the run it works for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Generic
+
+from typing_extensions import TypeVar
+
+from ..providers import Usage
+
+if TYPE_CHECKING:
+    from .run_cell import RunCell
+    from .tool_cell import ToolCell
+
+DepsT = TypeVar("DepsT", default=None)
+
+
+class RunContext(Generic[DepsT]):
+    """The run, as seen from inside. A tool that has a parameter annotated ``RunContext[Deps]`` is given one.
+
+    Attributes:
+        deps: what the run was started with.
+        agent: the agent's name.
+        call_id: the tool call, or None outside one.
+        attempt: 1 for the first try of this call.
+        tags, metadata: what the run was started with.
+    """
+
+    __slots__ = ("_call", "_run", "agent", "attempt", "call_id", "deps", "metadata", "tags")
+
+    def __init__(self, run: RunCell, call: ToolCell | None = None) -> None:
+        self._run = run
+        self._call = call
+        self.deps: DepsT = run.options.deps
+        self.agent = run.agent.name
+        self.call_id = call.call_id if call is not None else None
+        self.attempt = 1
+        self.tags: tuple[str, ...] = run.options.tags
+        self.metadata: Mapping[str, Any] = run.options.metadata
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self._run.name
+
+    @property
+    def user_id(self) -> str | None:
+        """For whom the run works."""
+        return self._run.options.user_id
+
+    @property
+    def conversation_id(self) -> str | None:
+        """The conversation that the run belongs to."""
+        return self._run.options.conversation_id
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every try of this call, also after a restart; different for every other call."""
+        return f"{self._run.name}:{self.call_id}" if self.call_id is not None else self._run.name
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens used so far, subagents included."""
+        return self._run.usage
+
+    @property
+    def deadline(self) -> float | None:
+        """When this call times out, on the event loop's clock; None without a timeout."""
+        return self._call.deadline if self._call is not None else None
+
+    def emit(self, progress: Any) -> None:
+        """Publish progress of this tool call as a `ToolProgress` event. From any thread.
+
+        Raises:
+            RuntimeError: outside a tool call.
+        """
+        if self._call is None:
+            raise RuntimeError("emit() reports the progress of a tool call; there is none here")
+        self._run.stage.home.run(self._run.publish_progress, self._call, progress)
+
+    def __repr__(self) -> str:
+        return f"<RunContext of {self.agent!r} run {self.run_id!r}>"

@@ -1,0 +1,247 @@
+"""What a run says about itself: one closed union of frozen records.
+
+Every event carries where it comes from. `seq` numbers the events of one tree of runs, from 1; `path` names the runs from the
+root to the one that speaks; `turn` is 0 before the first model call. `event.type` is a dotted name, `str(event)` one
+readable line.
+
+Deltas (`ModelTextDelta` and its kin) may be merged for a slow reader, or dropped with an `EventsDropped` in their place.
+All others are lifecycle events and reach every reader.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+from ..providers import Usage
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
+    """What all events have. `time` is in seconds since the epoch."""
+
+    seq: int
+    time: float
+    run_id: str
+    path: tuple[str, ...]
+    turn: int = 0
+    parent_id: str | None = None
+    user_id: str | None = None
+    conversation_id: str | None = None
+
+    @property
+    def type(self) -> str:
+        """The dotted name, for example ``tool.completed``."""
+        return str(self.__struct_config__.tag)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The event as a dictionary, `type` included."""
+        return msgspec.to_builtins(self)
+
+    def to_json(self) -> bytes:
+        """The event as one line of JSON, for newline-delimited streams."""
+        return msgspec.json.encode(self)
+
+    def __str__(self) -> str:
+        own = [
+            f"{name}={_brief(getattr(self, name))}"
+            for name in self.__struct_fields__
+            if name not in Event.__struct_fields__ and getattr(self, name) not in (None, (), "", Usage())
+        ]
+        return " ".join([f"{'/'.join(self.path)} #{self.turn} {self.type}", *own])
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, Usage):
+        value = f"{value.input_tokens or 0}+{value.output_tokens or 0} tokens"
+    elif isinstance(value, float):
+        value = f"{value:.3g}"
+    text = str(value)
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+class RunStarted(Event, frozen=True, kw_only=True, tag="run.started"):
+    """A run begins."""
+
+    agent: str
+
+
+class RunRestarted(Event, frozen=True, kw_only=True, tag="run.restarted"):
+    """A run crashed and goes on from its journal."""
+
+    agent: str
+    restarts: int
+    error: str
+
+
+class RunCompleted(Event, frozen=True, kw_only=True, tag="run.completed"):
+    """A run has its answer."""
+
+    agent: str
+    reason: str
+    usage: Usage
+    text: str = ""
+
+
+class RunStopped(Event, frozen=True, kw_only=True, tag="run.stopped"):
+    """A run ended because somebody wanted it to."""
+
+    agent: str
+    reason: str
+    usage: Usage
+    outlived: tuple[str, ...] = ()
+
+
+class RunLimited(Event, frozen=True, kw_only=True, tag="run.limited"):
+    """A run ended at one of its limits."""
+
+    agent: str
+    reason: str
+    usage: Usage
+
+
+class RunFailed(Event, frozen=True, kw_only=True, tag="run.failed"):
+    """A run ended without an answer."""
+
+    agent: str
+    reason: str
+    usage: Usage
+    error: str
+
+
+class TurnStarted(Event, frozen=True, kw_only=True, tag="turn.started"):
+    """The model is about to be asked."""
+
+
+class TurnEnded(Event, frozen=True, kw_only=True, tag="turn.ended"):
+    """The model's reply and the results of its tools are in the history."""
+
+
+class ModelStarted(Event, frozen=True, kw_only=True, tag="model.started"):
+    """A request goes out; `attempt` counts from 1."""
+
+    model: str
+    attempt: int
+
+
+class ModelTextDelta(Event, frozen=True, kw_only=True, tag="model.text_delta"):
+    """More of the answer."""
+
+    text: str
+
+
+class ModelThinkingDelta(Event, frozen=True, kw_only=True, tag="model.thinking_delta"):
+    """More visible reasoning."""
+
+    text: str
+
+
+class ModelToolArgsDelta(Event, frozen=True, kw_only=True, tag="model.tool_args_delta"):
+    """More of the arguments of the tool call at position `index` of this reply."""
+
+    index: int
+    arguments: str
+    name: str | None = None
+
+
+class ModelCompleted(Event, frozen=True, kw_only=True, tag="model.completed"):
+    """The reply is there, whole."""
+
+    model: str
+    stop_reason: str | None = None
+    usage: Usage | None = None
+    tool_calls: int = 0
+
+
+class ModelRetrying(Event, frozen=True, kw_only=True, tag="model.retrying"):
+    """The request failed and goes out again after `delay` seconds."""
+
+    model: str
+    attempt: int
+    delay: float
+    error: str
+
+
+class ModelFailed(Event, frozen=True, kw_only=True, tag="model.failed"):
+    """The request failed for good."""
+
+    model: str
+    attempt: int
+    error: str
+
+
+class ToolStarted(Event, frozen=True, kw_only=True, tag="tool.started"):
+    """A tool call runs."""
+
+    call_id: str
+    tool: str
+    arguments: dict[str, Any] | None = None
+
+
+class ToolProgress(Event, frozen=True, kw_only=True, tag="tool.progress"):
+    """What a tool emitted while it ran."""
+
+    call_id: str
+    tool: str
+    progress: Any = None
+
+
+class ToolCompleted(Event, frozen=True, kw_only=True, tag="tool.completed"):
+    """A tool call returned. `seconds` is how long it ran."""
+
+    call_id: str
+    tool: str
+    result: str
+    seconds: float = 0.0
+
+
+class ToolErrored(Event, frozen=True, kw_only=True, tag="tool.failed"):
+    """A tool call has an error for a result; `cause` says which: failed, invalid, unknown_tool, timed_out, cancelled …"""
+
+    call_id: str
+    tool: str
+    result: str
+    cause: str
+    seconds: float = 0.0
+
+
+class ToolOutlived(Event, frozen=True, kw_only=True, tag="tool.outlived"):
+    """A tool call was given up but still runs, in a thread that cannot be stopped; its result will be dropped."""
+
+    call_id: str
+    tool: str
+
+
+class EventsDropped(Event, frozen=True, kw_only=True, tag="events.dropped"):
+    """Deltas were dropped here because this reader was slow."""
+
+    count: int
+
+
+AnyEvent: TypeAlias = (
+    RunStarted
+    | RunRestarted
+    | RunCompleted
+    | RunStopped
+    | RunLimited
+    | RunFailed
+    | TurnStarted
+    | TurnEnded
+    | ModelStarted
+    | ModelTextDelta
+    | ModelThinkingDelta
+    | ModelToolArgsDelta
+    | ModelCompleted
+    | ModelRetrying
+    | ModelFailed
+    | ToolStarted
+    | ToolProgress
+    | ToolCompleted
+    | ToolErrored
+    | ToolOutlived
+    | EventsDropped
+)
+
+Delta: TypeAlias = ModelTextDelta | ModelThinkingDelta | ModelToolArgsDelta
+DELTAS: tuple[type[Event], ...] = (ModelTextDelta, ModelThinkingDelta, ModelToolArgsDelta)
+TERMINAL: tuple[type[Event], ...] = (RunCompleted, RunStopped, RunLimited, RunFailed)

@@ -1,0 +1,84 @@
+"""Conversations from elsewhere: read in any of the accepted shapes, and made valid.
+
+A provider refuses a history in which a tool call has no result, or a result no call; one such gap makes a conversation
+unusable for good. Our own histories have none. In those that come from elsewhere, a missing result is added (as an error:
+nobody knows what became of the call) and an orphaned or repeated one is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from ..providers import Message, Part, Text, ToolResult, message_from_openai, user
+from ..providers.messages import Document, Image
+from .result import RunResult
+
+#: One user message (text, parts), or whole messages, ours or OpenAI-style dictionaries.
+Prompt: TypeAlias = "str | Message | Part | Sequence[str | Part] | Sequence[Message | Mapping[str, Any]]"
+History: TypeAlias = "RunResult[Any] | Iterable[Message | Mapping[str, Any]]"
+
+
+def read_prompt(prompt: Prompt) -> tuple[Message, ...]:
+    """The messages of a prompt.
+
+    Raises:
+        TypeError: it has none of the accepted shapes.
+    """
+    if isinstance(prompt, str):
+        return (user(prompt),)
+    if isinstance(prompt, Message):
+        return (prompt,)
+    if isinstance(prompt, Text | Image | Document):
+        return (user(prompt),)
+    if isinstance(prompt, Sequence):
+        items: list[Any] = list(prompt)
+        if items and all(isinstance(item, str | Text | Image | Document) for item in items):
+            return (user(*items),)
+        if items and all(isinstance(item, Message | Mapping) for item in items):
+            return read_messages(items)
+    raise TypeError(
+        "a prompt is text, parts such as image(…), a Message, or a list of messages or OpenAI-style dictionaries, "
+        f"not {type(prompt).__name__}"
+    )
+
+
+def read_history(history: History) -> tuple[Message, ...]:
+    """The messages of an earlier conversation, repaired where a provider would refuse them."""
+    if isinstance(history, RunResult):
+        return tuple(history.messages)
+    if isinstance(history, str | bytes | Mapping):
+        raise TypeError(f"history= takes messages or a result, not {type(history).__name__}")
+    return repaired(read_messages(history))
+
+
+def read_messages(messages: Iterable[Message | Mapping[str, Any]]) -> tuple[Message, ...]:
+    """Messages from messages and OpenAI-style dictionaries."""
+    return tuple(each if isinstance(each, Message) else message_from_openai(each) for each in messages)
+
+
+def repaired(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The messages with exactly one result for each tool call, right after it, in the order of the calls."""
+    valid: list[Message] = []
+    index = 0
+    while index < len(messages):
+        message = messages[index]
+        index += 1
+        if message.role == "tool":
+            continue  # an orphan: the results that belong to a call are taken with it, below
+        valid.append(message)
+        calls = message.tool_calls
+        if not calls:
+            continue
+        found: dict[str, ToolResult] = {}
+        while index < len(messages) and messages[index].role == "tool":
+            for result in messages[index].tool_results:
+                found.setdefault(result.call_id, result)
+            index += 1
+        for call in calls:
+            id = call.id or ""
+            result = found.get(id) or ToolResult(
+                id, "outcome unknown: the history has no result of this call", call.name, True, "outcome_unknown"
+            )
+            valid.append(Message("tool", (result,)))
+    return tuple(valid)

@@ -1,0 +1,233 @@
+"""From the arguments of a run to a running one: where it lives, and as whose child.
+
+A run lives in the System it was given, else in the run whose tool this code is in (as a subagent), else in the System that
+is open in this event loop, else on the common stage of the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, get_args
+
+from anyio import create_task_group
+
+from ..actors.exits import sole
+from .history import History, Prompt, read_history, read_prompt
+from .limits import Limits
+from .place import current_place
+from .result import OutputT, RunResult
+from .run import Run
+from .run_cell import RunCell, RunOptions
+from .stage import RunStage, common_stage, open_system
+
+if TYPE_CHECKING:
+    from .agent import Agent
+    from .system import System
+
+OnExit: TypeAlias = Literal["stop", "wait", "detach"]
+OnLimit: TypeAlias = Literal["raise", "return"]
+T = TypeVar("T")
+
+
+class Launch:
+    """The arguments of one run, checked.
+
+    Raises:
+        TypeError: no prompt and no history, or a shape that cannot be read.
+    """
+
+    __slots__ = ("agent", "history", "options", "prompt", "run_id", "system")
+
+    def __init__(
+        self,
+        agent: Agent[Any, Any],
+        prompt: Prompt | None,
+        *,
+        deps: Any = None,
+        system: System | None = None,
+        history: History | None = None,
+        limits: Limits | None = None,
+        on_event: Callable[[Any], Any] | None = None,
+        user_id: str | None = None,
+        conversation_id: str | None = None,
+        run_id: str | None = None,
+        tags: tuple[str, ...] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        if prompt is None and history is None:
+            raise TypeError("a run needs a prompt, or a history to go on from")
+        if limits is not None and not isinstance(limits, Limits):
+            raise TypeError(f"limits= takes Limits(turns=…), not {limits!r}")
+        self.agent = agent
+        self.prompt = read_prompt(prompt) if prompt is not None else ()
+        self.history = read_history(history) if history is not None else ()
+        self.system = system
+        self.run_id = run_id
+        self.options = RunOptions(
+            deps=deps,
+            limits=limits if limits is not None else agent.limits,
+            user_id=user_id,
+            conversation_id=conversation_id,
+            tags=tuple(tags),
+            metadata=metadata if metadata is not None else {},
+            on_event=on_event,
+        )
+
+    def parent(self) -> tuple[RunCell, str] | None:
+        """The run, and its tool call, that this code is in; None outside any tool, or with another System given."""
+        place = current_place.get()
+        run = place.run if place is not None else None
+        if place is None or run is None or not run.stage.home.here:
+            return None
+        if self.system is not None and self.system.stage is not run.stage:
+            return None
+        return run, place.call_id
+
+    def found_system(self) -> System | None:
+        """The System to live in, when this code is in no tool.
+
+        Raises:
+            SystemClosed: the System that was given is not open.
+            SeveralSystems: none was given, and several are open.
+        """
+        if self.system is None:
+            return open_system()
+        if not self.system.is_open:
+            raise self.system.not_open()
+        return self.system
+
+    def cell(self, stage: RunStage, parent: tuple[RunCell, str] | None, *, followable: bool) -> RunCell:
+        """The actor of the run; not started yet."""
+        run_parent, call_id = parent if parent is not None else (None, None)
+        return RunCell(
+            self.agent,
+            self.prompt,
+            self.history,
+            self.options,
+            stage,
+            run_id=self.run_id,
+            run_parent=run_parent,
+            call_id=call_id,
+            followable=followable,
+        )
+
+
+async def run_here(launch: Launch, on_limit: OnLimit) -> RunResult[Any]:
+    """Execute a run in a child task of the caller and return its result, or raise its error."""
+    parent = launch.parent()
+    system = launch.found_system() if parent is None else None
+    if parent is not None:
+        cell = await _execute(launch, parent[0].stage, parent)
+    elif system is not None:
+        cell = await _execute(launch, system.stage, None)
+    else:
+        async with common_stage() as stage:
+            cell = await _execute(launch, stage, None)
+    assert cell.result is not None
+    if cell.error is not None and not (cell.result.status == "limited" and on_limit == "return"):
+        raise cell.error
+    return cell.result
+
+
+async def _execute(launch: Launch, stage: RunStage, parent: tuple[RunCell, str] | None) -> RunCell:
+    cell = launch.cell(stage, parent, followable=False)
+    try:
+        async with create_task_group() as group:
+            cell.start_in(group)
+    except BaseExceptionGroup as errors:
+        raise sole(errors) from None
+    return cell
+
+
+class RunStream(Generic[OutputT]):
+    """``async with agent.stream(…) as run``: starts a run at the block's beginning, and sees to its end.
+
+    Inside a System the block only subscribes: it holds no cancel scope, so it may be used in an async generator and closed
+    from another task. Elsewhere (in a tool, or outside any System) the run is a child of the block.
+    """
+
+    __slots__ = ("_cell", "_launch", "_on_exit", "_stack")
+
+    def __init__(self, launch: Launch, on_exit: OnExit) -> None:
+        if on_exit not in get_args(OnExit):
+            raise ValueError(f"on_exit={on_exit!r} is not one of {', '.join(map(repr, get_args(OnExit)))}")
+        self._launch = launch
+        self._on_exit: OnExit = on_exit
+        self._stack: AsyncExitStack | None = None
+        self._cell: RunCell | None = None
+
+    async def __aenter__(self) -> Run[OutputT]:
+        if self._cell is not None:
+            raise RuntimeError("a stream is entered once; call agent.stream(…) again for another run")
+        parent = self._launch.parent()
+        system = self._launch.found_system() if parent is None else None
+        if system is not None:
+            cell = self._cell = self._launch.cell(system.stage, None, followable=True)
+            cell.start_in(system.group)
+        elif self._on_exit == "detach":
+            raise RuntimeError("on_exit='detach' needs a System for the run to go on in: async with System(): …")
+        else:
+            async with AsyncExitStack() as stack:
+                stage = parent[0].stage if parent is not None else await stack.enter_async_context(common_stage())
+                group = await stack.enter_async_context(create_task_group())
+                cell = self._cell = self._launch.cell(stage, parent, followable=True)
+                cell.start_in(group)
+                self._stack = stack.pop_all()
+        return Run(cell)
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        cell, stack = self._cell, self._stack
+        assert cell is not None
+        if cell.exit is None and (self._on_exit == "stop" or (self._on_exit == "wait" and exc is not None)):
+            cell.stop_run("now", "abandoned")
+        if stack is None:
+            if self._on_exit != "detach":
+                await cell.wait_ended()
+            return
+        ordinary = exc is None or isinstance(exc, Exception)
+        try:
+            # An ordinary error of the block is not the group's business: it leaves bare, when the run has ended.
+            await (stack.__aexit__(None, None, None) if ordinary else stack.__aexit__(exc_type, exc, tb))
+        except BaseExceptionGroup as errors:
+            if sole(errors) is not exc:
+                raise sole(errors) from None
+
+    def __aiter__(self) -> NoReturn:
+        raise TypeError("a stream is a block: `async with agent.stream(…) as run:`, and in it `async for event in run:`")
+
+    def __await__(self) -> NoReturn:
+        raise TypeError("a stream is a block: `async with agent.stream(…) as run:`, without await")
+
+
+class Pending(Coroutine[Any, Any, T], Generic[T]):
+    """A coroutine that explains itself to those who forget to await it."""
+
+    __slots__ = ("__name__", "__qualname__", "_coroutine")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T], name: str) -> None:
+        self._coroutine = coroutine
+        self.__name__ = self.__qualname__ = name
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self._coroutine.__await__()
+
+    def send(self, value: Any) -> Any:
+        return self._coroutine.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._coroutine.throw(*error)
+
+    def close(self) -> None:
+        self._coroutine.close()
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"{self.__qualname__}(…) has not been awaited, so it has no {name!r} yet: write `await {self.__qualname__}(…)`"
+        )
+
+    def __repr__(self) -> str:
+        return f"<{self.__qualname__}(…), not awaited>"

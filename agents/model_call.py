@@ -1,0 +1,110 @@
+"""One model call of a run: attempts, pauses between them, and what is said of them.
+
+An attempt either completes in one piece or streams, which costs more and happens only when somebody follows. A failure that
+another try may mend is tried again as `Retry` says, honouring what the provider asked for. Once text has been shown to
+somebody, a failed attempt is not tried again: the text would appear twice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+import anyio
+
+from ..providers import (
+    Message,
+    ModelReply,
+    ModelRequest,
+    ProviderError,
+    RefusalDelta,
+    Text,
+    TextDelta,
+    Thinking,
+    ThinkingDelta,
+    ToolCallDelta,
+    delay,
+    should_retry,
+)
+from . import events
+from .machine import Fact, ModelFailed, Replied
+
+if TYPE_CHECKING:
+    from .run_cell import RunCell
+
+
+class ModelCall:
+    """Carries out one `CallModel` effect for `run`. `partial` is what has been streamed so far."""
+
+    __slots__ = ("_request", "_run", "_text", "_thinking")
+
+    def __init__(self, run: RunCell, request: ModelRequest) -> None:
+        self._run = run
+        self._request = request
+        self._text: list[str] = []
+        self._thinking: list[str] = []
+
+    @property
+    def partial(self) -> Message | None:
+        """The message as far as it has come, or None if nothing has."""
+        parts: list[Text | Thinking] = []
+        if self._thinking:
+            parts.append(Thinking("".join(self._thinking)))
+        if self._text:
+            parts.append(Text("".join(self._text)))
+        return Message("assistant", tuple(parts), partial=True) if parts else None
+
+    async def perform(self) -> Fact:
+        """Try until there is a reply or no sense in trying."""
+        run = self._run
+        retry = run.agent.retry
+        model = run.agent.provider.model
+        attempt = 0
+        while True:
+            attempt += 1
+            await run.emit(events.ModelStarted, model=model, attempt=attempt)
+            try:
+                reply = await (self._streamed() if run.wants_deltas() else run.agent.provider.complete(self._request))
+            except ProviderError as error:
+                failure = error
+            else:
+                await run.emit(
+                    events.ModelCompleted,
+                    model=reply.model or model,
+                    stop_reason=reply.stop_reason,
+                    usage=reply.usage,
+                    tool_calls=len(reply.message.tool_calls),
+                )
+                return Replied(reply)
+            shown = self._text or self._thinking
+            pause = None
+            if not shown and should_retry(failure, attempt, retry):
+                pause = delay(
+                    attempt, retry_after=failure.retry_after, jitter=run.stage.sources.chance(), policy=retry
+                )
+            if pause is None:
+                await run.emit(events.ModelFailed, model=model, attempt=attempt, error=str(failure))
+                return ModelFailed(failure, self.partial or failure.partial)
+            run.retries += 1
+            await run.emit(events.ModelRetrying, model=model, attempt=attempt, delay=pause, error=str(failure))
+            await anyio.sleep(pause)
+
+    async def _streamed(self) -> ModelReply:
+        run = self._run
+        async with run.agent.provider.stream(self._request) as stream:
+            async for event in stream:
+                match event:
+                    case TextDelta(text):
+                        self._text.append(text)
+                        await run.emit(events.ModelTextDelta, text=text)
+                    case ThinkingDelta(text):
+                        self._thinking.append(text)
+                        await run.emit(events.ModelThinkingDelta, text=text)
+                    case ToolCallDelta():
+                        await run.emit(
+                            events.ModelToolArgsDelta, index=event.index, arguments=event.arguments, name=event.name
+                        )
+                    case RefusalDelta():
+                        pass  # it is in the reply; no answer text
+                    case _:
+                        assert_never(event)
+        return stream.reply

@@ -1,0 +1,97 @@
+"""What a run ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Generic
+
+import msgspec
+from typing_extensions import TypeVar
+
+from ..providers import Message, Usage
+from ..providers.openai_messages import message_to_openai
+from .machine import Status
+
+OutputT = TypeVar("OutputT", default=str)
+
+
+class Messages(tuple[Message, ...]):
+    """A conversation: a tuple of messages that can show itself in other shapes."""
+
+    __slots__ = ()
+
+    def __new__(cls, messages: Iterable[Message] = ()) -> Messages:
+        return super().__new__(cls, messages)
+
+    def simplified(self) -> list[dict[str, str]]:
+        """Who said what, as ``{"role": …, "content": …}``; tool calls and their results are left out."""
+        return [
+            {"role": message.role, "content": message.text}
+            for message in self
+            if message.role in ("user", "assistant") and message.text
+        ]
+
+    def to_openai(self) -> list[dict[str, Any]]:
+        """The conversation as OpenAI chat messages."""
+        return [message_to_openai(message) for message in self]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult(Generic[OutputT]):
+    """The outcome of one run. `str(result)` is its text.
+
+    Attributes:
+        output: the answer, of the agent's output type. A run that did not complete has its last text, or None.
+        status: ``completed``, ``stopped``, ``limited``, ``waiting`` or ``failed``.
+        reason: why it ended: ``answered``, ``user``, ``abandoned``, ``system``, ``turns``, ``error`` …
+        usage: tokens of all model calls, subagents included.
+        cost: US dollars, or None where no price is known.
+        messages: the whole conversation, valid for the next request.
+        new_messages: what this run added, its prompt included.
+        started_at: when it began (UTC).
+        ended_at: when it ended (UTC).
+        outlived: names of tool calls that still ran when it ended.
+        pending: ids of tool calls that wait for an approval.
+    """
+
+    output: OutputT
+    status: Status
+    reason: str
+    usage: Usage
+    messages: Messages
+    new_messages: Messages
+    run_id: str
+    agent: str
+    started_at: datetime
+    ended_at: datetime
+    conversation_id: str | None = None
+    cost: float | None = None
+    outlived: tuple[str, ...] = ()
+    pending: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The text of the model's last message."""
+        for message in reversed(self.new_messages):
+            if message.role == "assistant":
+                return message.text
+        return ""
+
+    def __str__(self) -> str:
+        return self.text
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain dictionaries, lists and strings."""
+        fields = {name: getattr(self, name) for name in self.__slots__ if name != "messages"}
+        return msgspec.to_builtins({**fields, "messages": list(self.messages), "new_messages": list(self.new_messages)})
+
+    def to_json(self) -> bytes:
+        """The result as JSON."""
+        return msgspec.json.encode(self.to_dict())
+
+
+def utc(seconds: float) -> datetime:
+    """The moment that is `seconds` after the epoch."""
+    return datetime.fromtimestamp(seconds, UTC)

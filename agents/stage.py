@@ -1,0 +1,139 @@
+"""What the runs of one place share: pool, journal, connections, threads, sources.
+
+A `System` owns one. Runs outside any System share a *common* stage that belongs to the event loop: made by the first of them,
+counted, and closed when the last one ends, so that a thousand `agent.run` in a `gather` open one HTTP client.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING
+
+from anyio import CapacityLimiter, Semaphore
+from anyio.lowlevel import RunVar
+
+from ..actors import DeadLetters, Home
+from ..actors.pool import Pool
+from ..journal import Journal, MemoryJournal
+from ..mailbox import Budget
+from ..providers.http import shared_connections
+from .errors import SeveralSystems
+from .sources import Sources
+
+if TYPE_CHECKING:
+    from .system import System
+
+#: Tools in threads at the same time, for all runs of a stage.
+THREADS = 64
+
+
+class RunStage:
+    """The surroundings of runs. Make it inside the event loop.
+
+    Args:
+        pool: lists the root runs.
+        journal: where runs are written down.
+        sources: clock, chance and ids.
+        slots: bounds the root runs at work; None does not.
+        connections: open connections to model endpoints at once; None takes the providers' default.
+    """
+
+    __slots__ = (
+        "_shared",
+        "context",
+        "dead_letters",
+        "home",
+        "journal",
+        "outside",
+        "pool",
+        "slots",
+        "sources",
+        "threads",
+    )
+
+    def __init__(
+        self,
+        *,
+        home: Home | None = None,
+        dead_letters: DeadLetters | None = None,
+        outside: Budget | None = None,
+        context: Context | None = None,
+        pool: Pool | None = None,
+        journal: Journal | None = None,
+        sources: Sources | None = None,
+        slots: int | None = None,
+        connections: int | None = None,
+    ) -> None:
+        self.home = home if home is not None else Home()
+        self.dead_letters = dead_letters if dead_letters is not None else DeadLetters()
+        self.outside = outside if outside is not None else Budget()
+        self.context = context if context is not None else copy_context()
+        self.pool = pool if pool is not None else Pool()
+        self.journal: Journal = journal if journal is not None else MemoryJournal()
+        self.sources = sources if sources is not None else Sources()
+        self.slots = Semaphore(slots, fast_acquire=True) if slots is not None else None
+        self.threads = CapacityLimiter(THREADS)
+        self._shared = shared_connections(connections)
+
+    def open(self) -> None:
+        """Join the event loop's connections."""
+        self._shared.join()
+
+    async def close(self) -> None:
+        """Leave the event loop's connections; the last one out closes them."""
+        await self._shared.leave()
+
+
+class _Common:
+    __slots__ = ("stage", "users")
+
+    def __init__(self) -> None:
+        self.stage = RunStage()
+        self.users = 0
+
+
+_common: RunVar[_Common | None] = RunVar("greenroom_common_stage", None)
+_systems: RunVar[tuple[System, ...]] = RunVar("greenroom_systems", ())
+
+
+@asynccontextmanager
+async def common_stage() -> AsyncGenerator[RunStage]:
+    """The event loop's common stage, for the length of the block."""
+    common = _common.get()
+    if common is None:
+        common = _Common()
+        common.stage.open()
+        _common.set(common)
+    common.users += 1
+    try:
+        yield common.stage
+    finally:
+        common.users -= 1
+        if common.users == 0:
+            _common.set(None)
+            await common.stage.close()
+
+
+def enter_system(system: System) -> None:
+    """List an open System, so that runs of this event loop find it."""
+    _systems.set((*_systems.get(), system))
+
+
+def leave_system(system: System) -> None:
+    """Strike a System off the list."""
+    _systems.set(tuple(each for each in _systems.get() if each is not system))
+
+
+def open_system() -> System | None:
+    """The System that is open in this event loop, or None.
+
+    Raises:
+        SeveralSystems: more than one is.
+    """
+    systems = _systems.get()
+    if len(systems) > 1:
+        names = ", ".join(repr(each.name) for each in systems)
+        raise SeveralSystems(f"{len(systems)} Systems are open in this event loop ({names}): say which with system=")
+    return systems[0] if systems else None

@@ -1,0 +1,158 @@
+"""The home of a service's runs: the root of the tree, and what all of them share.
+
+A System adds to the root of the actors (names, restarts, orderly shutdown) what runs need: connections to models whose number
+is the number of runs at work, a journal, and a pool that never escalates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+from anyio.lowlevel import checkpoint
+
+from ..actors import ActorSystem, raise_descriptor_limit
+from ..actors import RestartLimit as ActorRestartLimit
+from ..journal import Journal
+from .errors import RestartLimit
+from .history import History, Prompt
+from .launch import Launch
+from .limits import Limits
+from .options import names_ours
+from .result import OutputT
+from .run import Run
+from .sources import Sources
+from .stage import RunStage, enter_system, leave_system
+
+if TYPE_CHECKING:
+    from .agent import Agent
+    from .context import DepsT
+
+
+class System(ActorSystem):
+    """``async with System() as system: run = await system.start(agent, "…")``.
+
+    Runs started in this event loop while it is open live in it, also those of a plain ``agent.run`` in another task.
+
+    Args:
+        name: for the tree and the logs.
+        max_running: runs at work at the same time, and connections to model endpoints (default 1,000); further runs wait
+            for their turn, first come, first served. Subagents do not count.
+        intensity, period: restarts of spawned actors within so many seconds, before the System gives up (default 3 in 5 s).
+        grace: seconds that runs have to stop when the System closes, before they are killed (default 5).
+        journal: where runs are written down (default: in memory).
+        sources: clock, chance and ids, for tests.
+
+    Raises:
+        DescriptorLimit: the process may not open `max_running` connections.
+    """
+
+    @names_ours
+    def __init__(
+        self,
+        *,
+        name: str = "system",
+        max_running: int = 1_000,
+        intensity: int = 3,
+        period: float = 5.0,
+        grace: float = 5.0,
+        journal: Journal | None = None,
+        sources: Sources | None = None,
+    ) -> None:
+        if max_running < 1:
+            raise ValueError(f"max_running must be at least 1, not {max_running!r}")
+        super().__init__(name=name, intensity=intensity, period=period, grace=grace)
+        self.max_running = max_running
+        self._journal = journal
+        self._sources = sources
+        self._stage: RunStage | None = None
+
+    @property
+    def stage(self) -> RunStage:
+        """What its runs share."""
+        if self._stage is None:
+            raise self.not_open()
+        return self._stage
+
+    async def __aenter__(self) -> Self:
+        raise_descriptor_limit(self.max_running)
+        await super().__aenter__()
+        stage = self._stage = RunStage(
+            home=self.home,
+            dead_letters=self.dead_letters,
+            outside=self.outside,
+            context=self.context,
+            pool=self.pool,
+            journal=self._journal,
+            sources=self._sources,
+            slots=self.max_running,
+            connections=self.max_running,
+        )
+        stage.open()
+        enter_system(self)
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> bool | None:
+        try:
+            return await super().__aexit__(exc_type, exc, tb)
+        finally:
+            leave_system(self)
+            await self.stage.close()
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError("a System is opened with `async with System() as system:`")
+
+    def __exit__(self, *exc_info: object) -> None:
+        return None
+
+    def escalation(self, error: BaseException) -> BaseException:
+        if not isinstance(error, ActorRestartLimit):
+            return error
+        limit = RestartLimit(str(error), error.name, error.child, error.intensity, error.period)
+        limit.__cause__ = error.__cause__
+        return limit
+
+    @names_ours
+    async def start(
+        self,
+        agent: Agent[DepsT, OutputT],
+        prompt: Prompt | None = None,
+        *,
+        deps: DepsT | None = None,
+        history: History | None = None,
+        limits: Limits | None = None,
+        on_event: Callable[[Any], Any] | None = None,
+        user_id: str | None = None,
+        conversation_id: str | None = None,
+        run_id: str | None = None,
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Run[OutputT]:
+        """Start a run in the background and return its handle. The arguments are those of `Agent.run`.
+
+        Raises:
+            NameTaken: a live run has that `run_id`.
+            SystemClosed: the System is not open, or is shutting down.
+        """
+        await checkpoint()
+        launch = Launch(
+            agent,
+            prompt,
+            deps=deps,
+            system=self,
+            history=history,
+            limits=limits,
+            on_event=on_event,
+            user_id=user_id,
+            conversation_id=conversation_id,
+            run_id=run_id,
+            tags=tuple(tags),
+            metadata=metadata,
+        )
+        agent.freeze()
+        cell = launch.cell(self.stage, None, followable=True)
+        cell.start_in(self.group)
+        return Run(cell)

@@ -1,0 +1,79 @@
+"""What is written down of a run: enough to start its machine again in the state it was in.
+
+Each record is one fact that must not be asked for or done again: the input, a model's reply, the intent to run a tool, a
+tool's outcome, the end. Records encode to MessagePack, tagged, with a format version in the first one; they never hold
+code, and reading them never runs any.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+FORMAT = 1
+
+
+class Began(msgspec.Struct, frozen=True, tag="began", omit_defaults=True):
+    """The run's input: the messages before it, and its own. Both are `Message`s in builtin form."""
+
+    run_id: str
+    agent: str
+    history: list[Any]
+    prompt: list[Any]
+    format: int = FORMAT
+
+
+class Replied(msgspec.Struct, frozen=True, tag="replied", omit_defaults=True):
+    """A model's reply (a `ModelReply` in builtin form), written before it is acted on."""
+
+    reply: Any
+
+
+class Intended(msgspec.Struct, frozen=True, tag="intended", omit_defaults=True):
+    """A tool call that is about to run."""
+
+    call_id: str
+
+
+class Happened(msgspec.Struct, frozen=True, tag="happened", omit_defaults=True):
+    """A tool call's outcome (a `ToolResult` in builtin form)."""
+
+    result: Any
+
+
+class Ended(msgspec.Struct, frozen=True, tag="ended", omit_defaults=True):
+    """The end of the run."""
+
+    status: str
+    reason: str
+
+
+Record: TypeAlias = Began | Replied | Intended | Happened | Ended
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Record)
+
+
+class BadRecord(ValueError):
+    """Bytes that are not a record of a format this version reads."""
+
+
+def encode(record: Record) -> bytes:
+    """The bytes of a record."""
+    return _encoder.encode(record)
+
+
+def decode(data: bytes) -> Record:
+    """The record in these bytes.
+
+    Raises:
+        BadRecord: they are no record, or one of a newer format.
+    """
+    try:
+        record = _decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadRecord(f"not a journal record: {error}") from error
+    if isinstance(record, Began) and record.format > FORMAT:
+        raise BadRecord(f"the journal has format {record.format}, this version reads up to {FORMAT}: upgrade greenroom")
+    return record

@@ -1,0 +1,365 @@
+"""A provider over HTTP: a dialect, an endpoint and a key make `complete` and `stream`.
+
+This is the thin skin between the pure dialect and `http`: it decides nothing about bytes or sockets. It adds
+the key to the headers at the first call, joins the event loop's connections for the length of a call, reads an
+answer's content type, and stamps every error with the provider's name and request id, and with no key in it.
+
+A provider object holds no state of a loop or a run; any number of runs on any number of loops may share it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from .chat_errors import excerpt
+from .dialect import Dialect, StreamDecoder
+from .errors import AuthError, BadResponse, InvalidRequest, ProviderError, Stalled, StreamInterrupted
+from .http import (
+    MAX_BODY,
+    MAX_ERROR_BODY,
+    AsyncClient,
+    Call,
+    Connections,
+    SharedConnections,
+    Timeouts,
+    endpoint,
+    shared_connections,
+)
+from .openai_messages import UNDECODABLE
+from .provider import Provider
+from .sse import SSEParser
+from .vocabulary import ModelEvent, ModelReply, ModelRequest, events_of
+
+_REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "cf-ray")
+
+
+class Endpoint(Provider):
+    """A model behind HTTP.
+
+    Args:
+        dialect: its wire format.
+        name: the vendor's short name.
+        model: the model's name there.
+        base_url: below which the dialect's paths lie.
+        api_key: the key, or None to look up `key_variable` at each call.
+        key_variable: the environment variable that holds the key, or None where no key is needed.
+        client: a user's own HTTP client; it is never closed here.
+        timeouts: deadlines; None for the defaults.
+        headers: added to every request; they replace ours of the same name.
+        wall_clock: seconds since 1970, to read a Retry-After date where the response has no Date.
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        *,
+        name: str,
+        model: str,
+        base_url: str,
+        api_key: str | None,
+        key_variable: str | None,
+        client: AsyncClient | None,
+        timeouts: Timeouts | None,
+        headers: Mapping[str, str] | None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.name = name
+        self.model = model
+        self.base_url = base_url
+        self.timeouts = timeouts if timeouts is not None else Timeouts()
+        self._dialect = dialect
+        self._key = api_key
+        self._key_variable = key_variable
+        self._client = client
+        self._extra_headers = dict(headers or {})
+        self._wall_clock = wall_clock
+        self._url_path = ""
+        self._url = endpoint(base_url, "")
+        self._prepared: tuple[str | None, list[tuple[bytes, bytes]]] | None = None
+        self._entered: list[SharedConnections] = []
+
+    async def complete(self, request: ModelRequest) -> ModelReply:
+        """Answer `request` in one piece.
+
+        Raises:
+            ProviderError: the call failed; `retryable` says whether another try may help.
+        """
+        membership = SharedConnections(None)
+        call = self._call(request, membership, stream=False)
+        try:
+            await call.open()
+            if call.status != 200:
+                raise await self._failure(call)
+            body = await call.read_all(MAX_BODY)
+            try:
+                if "event-stream" in call.headers.get("content-type", ""):
+                    return self._fold(body)
+                return self._dialect.decode(body)
+            except ProviderError as error:
+                raise self._stamp(error, call.headers) from None
+        finally:
+            try:
+                await call.close()
+            finally:
+                await membership.leave()
+
+    def stream(self, request: ModelRequest) -> EndpointStream:
+        """Answer `request` piece by piece: ``async with provider.stream(request) as events``."""
+        return EndpointStream(self, request)
+
+    async def aclose(self) -> None:
+        """Leave the connections that ``async with`` joined. A user's own client stays open."""
+        while self._entered:
+            await self._entered.pop().leave()
+
+    async def __aenter__(self) -> Self:
+        if self._client is None:
+            membership = shared_connections()
+            membership.join()
+            self._entered.append(membership)
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._entered:
+            await self._entered.pop().leave()
+
+    # For the stream below, which is the other half of this class.
+
+    def _call(self, request: ModelRequest, membership: SharedConnections, *, stream: bool) -> Call:
+        """A call ready to be opened; joins the connections when everything else is in order."""
+        headers = self._headers()
+        try:
+            encoded = self._dialect.encode(request, stream=stream)
+        except (TypeError, ValueError, msgspec.EncodeError) as error:
+            raise InvalidRequest(str(error), provider=self.name) from error
+        if encoded.path != self._url_path:
+            self._url, self._url_path = endpoint(self.base_url, encoded.path), encoded.path
+        connections: AsyncClient | Connections = self._client if self._client is not None else membership.join()
+        return Call(connections, self._url, headers, encoded.body, self.timeouts, self._stamp)
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        key = self._key
+        if key is None and self._key_variable is not None:
+            key = os.environ.get(self._key_variable)
+            if not key:
+                raise AuthError(f"no API key: set {self._key_variable} or pass api_key=", provider=self.name)
+        if self._prepared is None or self._prepared[0] != key:
+            named = {
+                "content-type": "application/json",
+                "accept": "application/json, text/event-stream",
+                "accept-encoding": "identity",
+                "user-agent": "greenroom",
+            }
+            if key:
+                named["authorization"] = f"Bearer {key}"
+            named |= {name.lower(): value for name, value in self._extra_headers.items()}
+            try:
+                headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in named.items()]
+            except UnicodeEncodeError:
+                raise AuthError(
+                    "the API key or a header holds a character that HTTP cannot carry", provider=self.name
+                ) from None
+            self._prepared = key, [(b"host", self._url.netloc.rpartition(b"@")[2]), *headers]
+        return self._prepared[1]
+
+    def _fold(self, body: bytes) -> ModelReply:
+        """A server that streams without being asked."""
+        decoder, parser = self._dialect.decoder(), SSEParser()
+        for event in parser.feed(body):
+            decoder.feed(event)
+        return decoder.finish(clean=True)
+
+    async def _failure(self, call: Call) -> ProviderError:
+        """The error that a response of failure tells."""
+        if 300 <= call.status < 400:
+            return self._stamp(
+                BadResponse(
+                    f"the endpoint redirects (status {call.status}); redirects are not followed, because they "
+                    "would take the key along: set base_url to the final address",
+                    status=call.status,
+                ),
+                call.headers,
+            )
+        body = await call.read_all(MAX_ERROR_BODY)
+        if call.status < 300:
+            return self._stamp(
+                BadResponse(f"the endpoint answered with status {call.status}: {excerpt(body)}", status=call.status),
+                call.headers,
+            )
+        error = self._dialect.read_error(call.status, call.headers, body, now=self._wall_clock())
+        if isinstance(error, AuthError) and self._key is None and self._key_variable is not None:
+            error = _reworded(error, f"{error.message} (the key is read from {self._key_variable})")
+        return self._stamp(error, call.headers)
+
+    def _stamp(self, error: ProviderError, headers: Mapping[str, str]) -> ProviderError:
+        """Name the provider and the request, and take the key out of what the provider said."""
+        error.provider = self.name
+        if error.request_id is None:
+            error.request_id = next((headers[name] for name in _REQUEST_IDS if name in headers), None)
+        for secret in self._secrets():
+            if secret in error.message:
+                error = _reworded(error, error.message.replace(secret, "[key]"))
+            if error.code is not None:
+                error.code = error.code.replace(secret, "[key]")
+        return error
+
+    def _secrets(self) -> list[str]:
+        key = self._key or (os.environ.get(self._key_variable) if self._key_variable else None)
+        held = [value.removeprefix("Bearer ") for value in self._extra_headers.values()]
+        return [secret for secret in (key, *held) if secret and len(secret) >= 6]
+
+
+def _reworded(error: ProviderError, message: str) -> ProviderError:
+    error.message = message
+    error.args = (message,)
+    return error
+
+
+class EndpointStream:
+    """The events of one streamed answer; see `ModelStream`.
+
+    The block holds no cancel scope. Leaving it early closes the connection, whatever has been read.
+    """
+
+    def __init__(self, owner: Endpoint, request: ModelRequest) -> None:
+        self._owner = owner
+        self._request = request
+        self._membership = SharedConnections(None)
+        self._call: Call | None = None
+        self._parser = SSEParser()
+        self._decoder: StreamDecoder | None = None
+        self._ready: list[ModelEvent] = []  # decoded and not yet handed out, last one first
+        self._failed: ProviderError | None = None
+        self._reply: ModelReply | None = None
+        self._whole = False
+        self._opening: bytes | None = b""  # the body so far, until the first event
+
+    @property
+    def reply(self) -> ModelReply:
+        """The whole answer, once the events have ended."""
+        if self._reply is None or self._ready:
+            raise RuntimeError("the reply is there once the events have been read to their end")
+        return self._reply
+
+    async def __aenter__(self) -> Self:
+        owner = self._owner
+        self._call = call = owner._call(self._request, self._membership, stream=True)
+        try:
+            await call.open()
+            if call.status != 200:
+                raise await owner._failure(call)
+            kind = call.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if "html" in kind:
+                body = await call.read_all(MAX_ERROR_BODY)
+                raise owner._stamp(
+                    BadResponse(f"expected an event stream and got {kind}: {excerpt(body)}", status=200), call.headers
+                )
+            self._whole = kind.endswith("json")
+        except BaseException:
+            await self._close()
+            raise
+        self._decoder = owner._dialect.decoder()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
+        call, self._call = self._call, None
+        try:
+            if call is not None:
+                await call.close()
+        finally:
+            await self._membership.leave()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ModelEvent:
+        if self._ready:
+            return self._ready.pop()
+        if self._failed is not None:
+            error, self._failed = self._failed, None
+            raise error
+        if self._reply is not None or self._decoder is None:
+            raise StopAsyncIteration
+        call = self._call
+        if call is None:
+            raise RuntimeError("the stream was read after its block had ended")
+        try:
+            await (self._read_whole(call) if self._whole else self._read(call, self._decoder))
+        except ProviderError as error:
+            self._fail(error, call, self._decoder)
+        return await self.__anext__()
+
+    def _fail(self, error: ProviderError, call: Call, decoder: StreamDecoder) -> None:
+        """Keep the error for when the decoded events are handed out; a cut behind the finish reason is none."""
+        if isinstance(error, (StreamInterrupted, Stalled)):
+            try:
+                self._reply = decoder.finish(clean=False)
+                return
+            except ProviderError:
+                pass
+        if error.partial is None:
+            error.partial = decoder.partial()
+        self._decoder = None
+        self._failed = self._owner._stamp(error, call.headers)
+
+    async def _read(self, call: Call, decoder: StreamDecoder) -> None:
+        """Read until there is something to hand out, an error, or the end."""
+        deadline = call.deadline()
+        out: list[ModelEvent] = []
+        try:
+            while not out:
+                chunk = await call.read(deadline)
+                if chunk is None:
+                    self._end(decoder, out)
+                    break
+                for event in self._parser.feed(chunk):
+                    self._opening = None
+                    out += decoder.feed(event)
+                    if event.data:
+                        deadline = call.deadline()
+                if decoder.done:
+                    self._reply = decoder.finish(clean=await call.drain())
+                    break
+                if self._opening is not None and len(self._opening) < MAX_ERROR_BODY:
+                    self._opening += chunk
+        finally:
+            self._ready = out[::-1]
+
+    def _end(self, decoder: StreamDecoder, out: list[ModelEvent]) -> None:
+        """The body has ended as its framing said."""
+        if self._opening and self._opening.lstrip()[:1] in (b"{", b"[", b"<"):
+            # Not an event stream at all, whatever its content type says.
+            self._reply = self._owner._dialect.decode(self._opening)
+            out += events_of(self._reply)
+            return
+        left = self._parser.close()
+        if left is not None and _is_whole(left.data):
+            out += decoder.feed(left)
+        self._reply = decoder.finish(clean=True)
+
+    async def _read_whole(self, call: Call) -> None:
+        """A server that ignores ``stream`` answers with one JSON body."""
+        self._reply = self._owner._dialect.decode(await call.read_all(MAX_BODY))
+        self._ready = events_of(self._reply)[::-1]
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether an event that lacks its empty line at the end of a body is an event all the same."""
+    if data.strip() == b"[DONE]":
+        return True
+    try:
+        msgspec.json.decode(data)
+    except UNDECODABLE:
+        return False
+    return True

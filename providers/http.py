@@ -1,0 +1,410 @@
+"""One POST to a model's endpoint: shared connections, deadlines, bounded bodies, typed errors.
+
+**Shared connections.** All providers used in one event loop share one transport. It is made by the first user,
+counted, and closed when the last user leaves; two event loops never share (the variable that holds it belongs
+to the loop). The only thing global to the process is one SSL context per TLS configuration: making one costs
+20 ms.
+
+**Proxies.** A transport of one's own makes httpx forget ``HTTPS_PROXY`` and its kin. So where the environment
+names a proxy for a host, that host is reached by httpx's own transport for that proxy.
+
+**Deadlines** are on by default. `connect` and `first_byte` are enforced by the transport, per wait. `idle`
+bounds the wait for the next piece that the caller counts as progress, so comments that only keep a connection
+alive do not extend it. `total` bounds everything. No cancel scope outlives a call into this module: the
+caller's own code runs between reads, outside all.
+
+**No generator, no task.** A call is an object with `open`, `read`, `drain` and `close`; each can be cancelled
+at any await, and `close` gives the connection's slot back in every case.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import urllib.request
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+import httpx
+import msgspec
+from anyio.lowlevel import RunVar
+
+from .errors import BadResponse, ConnectionFailed, InvalidRequest, ProviderError, Stalled, StreamInterrupted
+from .transport import FreeListTransport, TransportStatistics
+
+DEFAULT_LIMIT = 500
+MAX_BODY = 64 * 1024 * 1024
+MAX_ERROR_BODY = 256 * 1024
+DRAIN_TIMEOUT = 1.0
+_DRAIN_BYTES = 256 * 1024
+
+AsyncClient = httpx.AsyncClient
+
+
+class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
+    """Deadlines of a model call, in seconds; None turns one off.
+
+    Args:
+        connect: for name, TCP and TLS together.
+        first_byte: from the request sent to the first byte of an answer.
+        idle: between two pieces of an answer. Comments that keep a stream alive are not pieces.
+        total: for the whole call, waiting for a free connection included.
+    """
+
+    connect: float | None = 10.0
+    first_byte: float | None = 120.0
+    idle: float | None = 60.0
+    total: float | None = 600.0
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"Timeouts({name}=) must be greater than zero or None, not {value!r}")
+
+
+_ssl_contexts: dict[tuple[str | None, str | None], ssl.SSLContext] = {}
+
+
+def shared_ssl_context() -> ssl.SSLContext:
+    """The process's SSL context for the present TLS configuration, made at the first use."""
+    key = (os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    context = _ssl_contexts.get(key)
+    if context is None:
+        context = _ssl_contexts.setdefault(key, httpx.create_ssl_context())
+        context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class Connections:
+    """The connections of one event loop, shared by everyone who joined.
+
+    Get it with `shared_connections`. `limit` is the number of connections open at once; requests beyond it
+    wait in order.
+    """
+
+    def __init__(self, *, limit: int = DEFAULT_LIMIT) -> None:
+        self.users = 0
+        self._limit = limit
+        self._direct = FreeListTransport(limit=limit, ssl_context=shared_ssl_context)
+        self._proxied: dict[str, httpx.AsyncHTTPTransport] = {}
+
+    def statistics(self) -> TransportStatistics:
+        """The state of the free lists, without the connections through a proxy."""
+        return self._direct.statistics()
+
+    def raise_limit(self, limit: int) -> None:
+        """Allow more connections at once; never fewer."""
+        self._limit = max(limit, self._limit)
+        self._direct.raise_limit(limit)
+
+    def transport(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
+        """The transport that reaches this URL: a proxy's where the environment names one."""
+        proxy = _proxy_for(url.scheme, url.host)
+        if proxy is None:
+            return self._direct
+        transport = self._proxied.get(proxy)
+        if transport is None:
+            limits = httpx.Limits(max_connections=self._limit, max_keepalive_connections=self._limit)
+            transport = httpx.AsyncHTTPTransport(proxy=proxy, verify=shared_ssl_context(), limits=limits)
+            self._proxied[proxy] = transport
+        return transport
+
+    async def aclose(self) -> None:
+        """Close all idle connections."""
+        with anyio.CancelScope(shield=True):
+            for transport in (self._direct, *self._proxied.values()):
+                await transport.aclose()
+
+
+def _proxy_for(scheme: str, host: str) -> str | None:
+    # Only the environment is asked, so that a call costs no look into a system's registry.
+    proxies = urllib.request.getproxies_environment()
+    proxy = proxies.get(scheme) or proxies.get("all") if proxies else None
+    if proxy is None or urllib.request.proxy_bypass(host):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+_shared: RunVar[Connections | None] = RunVar("greenroom_connections", None)
+
+
+class SharedConnections:
+    """Membership in the event loop's `Connections`, as an async context manager; see `shared_connections`."""
+
+    __slots__ = ("_limit", "connections")
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self.connections: Connections | None = None
+
+    def join(self) -> Connections:
+        """Join, making the connections if nobody has."""
+        connections = _shared.get()
+        if connections is None:
+            connections = Connections(limit=self._limit or DEFAULT_LIMIT)
+            _shared.set(connections)
+        elif self._limit is not None:
+            connections.raise_limit(self._limit)
+        connections.users += 1
+        self.connections = connections
+        return connections
+
+    async def leave(self) -> None:
+        """Leave; the last one out closes. Leaving twice is harmless."""
+        connections, self.connections = self.connections, None
+        if connections is None:
+            return
+        connections.users -= 1
+        if connections.users == 0:
+            if _shared.get() is connections:
+                _shared.set(None)
+            await connections.aclose()
+
+    async def __aenter__(self) -> Connections:
+        return self.join()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.leave()
+
+
+def shared_connections(limit: int | None = None) -> SharedConnections:
+    """Join the connections that all providers of this event loop share, for the length of an ``async with`` block.
+
+    Args:
+        limit: connections open at once, by default 500. Where others have joined before, it can only raise theirs.
+    """
+    return SharedConnections(limit)
+
+
+class Call:
+    """One POST and its response.
+
+    `open` sends and returns at the head of the response; `status` and `headers` are there then. `read` gives the next
+    bytes and None at the end. Always `close` it: a body that was not read to its end costs the connection.
+    """
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient | Connections,
+        url: httpx.URL,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+        timeouts: Timeouts,
+        stamp: Callable[[ProviderError, Mapping[str, str]], ProviderError],
+    ) -> None:
+        self._client = client
+        self._url = url
+        self._headers = headers
+        self._body = body
+        self._timeouts = timeouts
+        self._stamp = stamp
+        self._response: httpx.Response | None = None
+        self._chunks: AsyncIterator[bytes] | None = None
+        self._inflate: _Inflate | None = None
+        self._ended = False
+        self._total_at = 0.0
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
+
+    async def open(self) -> None:
+        """Send the request and wait for the head of the response.
+
+        Raises:
+            ConnectionFailed: no connection.
+            Stalled: no answer in time.
+            StreamInterrupted: the connection was lost before an answer.
+        """
+        timeouts = self._timeouts
+        now = anyio.current_time()
+        self._total_at = now + timeouts.total if timeouts.total is not None else float("inf")
+        # httpcore looks this dictionary up again when the body is read: see below.
+        waits = {"connect": timeouts.connect, "read": timeouts.first_byte, "write": timeouts.first_byte, "pool": None}
+        response: httpx.Response | None = None
+        try:
+            with anyio.CancelScope(deadline=self._total_at):
+                response = await self._send({"timeout": waits})
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._fail(self._translate(error)) from error
+        if response is None:
+            raise self._fail(Stalled(f"no answer within total={timeouts.total:g} s"))
+        waits["read"] = None
+        self._response = response
+        self.status = response.status_code
+        self.headers = response.headers
+        encoding = response.headers.get("content-encoding")
+        if encoding and encoding != "identity":
+            try:
+                self._inflate = _Inflate(encoding)
+            except BadResponse as error:
+                raise self._fail(error) from None
+
+    async def _send(self, extensions: dict[str, Any]) -> httpx.Response:
+        client, url, headers, body = self._client, self._url, self._headers, self._body
+        if isinstance(client, Connections):
+            request = httpx.Request("POST", url, headers=headers, content=body, extensions=extensions)
+            return await client.transport(url).handle_async_request(request)
+        request = client.build_request("POST", url, headers=headers, content=body, extensions=extensions)
+        return await client.send(request, stream=True, follow_redirects=False)
+
+    def deadline(self) -> float:
+        """The moment at which a wait for the next piece, begun now, is a stall."""
+        idle = self._timeouts.idle
+        return self._total_at if idle is None else min(self._total_at, anyio.current_time() + idle)
+
+    async def read(self, deadline: float) -> bytes | None:
+        """The next bytes of the body, or None at its end.
+
+        Raises:
+            Stalled: `deadline` has passed.
+            StreamInterrupted: the connection was lost.
+            BadResponse: the body is not encoded as it says.
+        """
+        if self._ended or self._response is None:
+            return None
+        if self._chunks is None:
+            self._chunks = aiter(self._response.stream)  # type: ignore[arg-type]
+        try:
+            with anyio.CancelScope(deadline=deadline) as scope:
+                try:
+                    chunk = await anext(self._chunks)
+                except StopAsyncIteration:
+                    self._ended = True
+                    if self._inflate is not None:
+                        self._inflate.end()
+                    return None
+                return chunk if self._inflate is None else self._inflate.feed(chunk)
+        except httpx.HTTPError as error:
+            self._ended = True
+            raise self._fail(self._translate(error)) from error
+        except zlib.error as error:
+            raise self._fail(BadResponse(f"the body is not encoded as it says: {error}")) from error
+        assert scope.cancelled_caught
+        self._ended = True
+        by_total = deadline >= self._total_at
+        name, limit = ("total", self._timeouts.total) if by_total else ("idle", self._timeouts.idle)
+        raise self._fail(Stalled(f"nothing more within {name}={limit:g} s"))
+
+    async def read_all(self, limit: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            BadResponse: it is larger than `limit` bytes.
+        """
+        chunks: list[bytes] = []
+        size = 0
+        while (chunk := await self.read(self.deadline())) is not None:
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                raise self._fail(BadResponse(f"the body is larger than {limit} bytes"))
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def drain(self) -> bool:
+        """Read what is left, so that the connection can be used again, but not for long. True: the body ended well."""
+        deadline = min(self._total_at, anyio.current_time() + DRAIN_TIMEOUT)
+        left = _DRAIN_BYTES
+        try:
+            while left > 0:
+                chunk = await self.read(deadline)
+                if chunk is None:
+                    return True
+                left -= len(chunk)
+        except Stalled:
+            # Nothing was lost: a server that keeps its stream open after the end only loses the connection.
+            return True
+        except ProviderError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Give the connection back, or close it when the body was not read to its end. Never raises for the network."""
+        response, self._response = self._response, None
+        if response is None:
+            return
+        with anyio.move_on_after(5.0, shield=True):
+            if not self._ended and self._chunks is not None and not isinstance(self._client, Connections):
+                await _run_out(response, self._chunks)
+            try:
+                await response.aclose()
+            except (httpx.HTTPError, OSError):
+                pass
+
+    def _fail(self, error: ProviderError) -> ProviderError:
+        return self._stamp(error, self.headers)
+
+    def _translate(self, error: Exception) -> ProviderError:
+        match error:
+            case httpx.ConnectTimeout():
+                return ConnectionFailed(f"no connection to {self._where()} within connect={self._timeouts.connect:g} s")
+            case httpx.PoolTimeout():
+                return ConnectionFailed("no free connection in the client's pool")
+            case httpx.TimeoutException():
+                limit = self._timeouts.first_byte
+                return Stalled(f"no answer within first_byte={limit:g} s" if limit else "no answer in time")
+            case httpx.ConnectError():
+                refused = "certificate" in str(error).lower()
+                return ConnectionFailed(f"no connection to {self._where()}: {error}", retryable=not refused)
+            case httpx.ProxyError():
+                return ConnectionFailed(f"the proxy refused: {error}")
+            case httpx.UnsupportedProtocol() | httpx.InvalidURL() | httpx.LocalProtocolError():
+                return InvalidRequest(f"the request cannot be sent: {error}")
+            case _:
+                return StreamInterrupted(f"the connection to {self._where()} was lost: {error}")
+
+    def _where(self) -> str:
+        return self._url.netloc.decode("ascii", "replace").rpartition("@")[2]
+
+
+async def _run_out(response: httpx.Response, chunks: AsyncIterator[bytes]) -> None:
+    """Leave a body of a user's own client: close the socket, then run its generators out, or trio warns of them."""
+    network = response.extensions.get("network_stream")
+    if network is None:
+        return
+    try:
+        await network.aclose()
+        while True:
+            await anext(chunks)
+    except (StopAsyncIteration, httpx.HTTPError, OSError):
+        pass
+
+
+class _Inflate:
+    """Undoes gzip and deflate, at most 16 MiB for one chunk, so that a small body cannot fill the memory."""
+
+    _STEP = 16 * 1024 * 1024
+
+    def __init__(self, encoding: str) -> None:
+        kind = encoding.strip().lower()
+        if kind not in ("gzip", "x-gzip", "deflate"):
+            raise BadResponse(f"the body is encoded with {kind[:40]!r}, which was not asked for")
+        self._zlib = zlib.decompressobj(47)
+
+    def feed(self, chunk: bytes) -> bytes:
+        data = self._zlib.decompress(chunk, self._STEP)
+        if self._zlib.unconsumed_tail:
+            raise zlib.error("one chunk unpacks to more than 16 MiB")
+        return data
+
+    def end(self) -> None:
+        if not self._zlib.eof:
+            raise zlib.error("the packed body ends early")
+
+
+def endpoint(base_url: str, path: str) -> httpx.URL:
+    """The URL of `path` below `base_url`; a query in the base URL stays behind the path.
+
+    Raises:
+        ValueError: the base URL is not an http or https URL with a host.
+    """
+    parts = urlsplit(base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"base_url must be like https://host/v1, not {base_url!r}")
+    query = f"?{parts.query}" if parts.query else ""
+    return httpx.URL(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}{path}{query}")
+
+
+__all__ = ["AsyncClient", "Call", "Connections", "Timeouts", "endpoint", "shared_connections", "shared_ssl_context"]

@@ -1,0 +1,65 @@
+"""`OpenAIChat`: a model behind OpenAI's Chat Completions, or behind anything that speaks it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from .endpoint import Endpoint
+from .http import AsyncClient, Timeouts
+from .openai_chat import ChatDialect, Quirks
+
+OPENAI_URL = "https://api.openai.com/v1"
+
+
+class OpenAIChat(Endpoint):
+    """A model behind the Chat Completions API.
+
+    The key is looked up at the first call. With `base_url` and neither a key nor `key_variable`, no key is sent: local
+    servers need none.
+
+    Args:
+        model: the model's name at the vendor.
+        base_url: the endpoint, up to and without ``/chat/completions``; by default OpenAI's.
+        api_key: the key; by default the environment variable ``OPENAI_API_KEY``.
+        client: your own ``httpx.AsyncClient``, which stays yours to close.
+        timeouts: deadlines of a call; by default those of `Timeouts`.
+        headers: added to every request.
+        name: the vendor's short name, for messages and telemetry.
+        key_variable: another environment variable for the key.
+        quirks: how this server differs from the others in what it wants to be sent.
+        wall_clock: seconds since 1970.
+
+    Raises:
+        ValueError: `base_url` is not an http or https URL.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        client: AsyncClient | None = None,
+        timeouts: Timeouts | None = None,
+        headers: Mapping[str, str] | None = None,
+        name: str = "openai",
+        key_variable: str | None = None,
+        quirks: Quirks | None = None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        own = base_url is None
+        if quirks is None:
+            quirks = Quirks(max_tokens_key="max_completion_tokens" if own else "max_tokens")
+        super().__init__(
+            ChatDialect(model, vendor=name, quirks=quirks),
+            name=name,
+            model=model,
+            base_url=OPENAI_URL if base_url is None else base_url,
+            api_key=api_key,
+            key_variable="OPENAI_API_KEY" if own and key_variable is None else key_variable,
+            client=client,
+            timeouts=timeouts,
+            headers=headers,
+            wall_clock=wall_clock,
+        )

@@ -1,0 +1,480 @@
+"""The Chat Completions dialect without any I/O: every habit of a server that was seen (scenarios 84 to 88)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from greenroom.providers import (
+    AuthError,
+    BadResponse,
+    ContentFiltered,
+    ContextOverflow,
+    InvalidRequest,
+    Message,
+    ModelEvent,
+    ModelReply,
+    ModelRequest,
+    Overloaded,
+    ProviderError,
+    Quirks,
+    RateLimited,
+    StreamInterrupted,
+    Text,
+    ToolCallDelta,
+    ToolSpec,
+    assistant,
+    tool_result,
+    user,
+)
+from greenroom.providers.openai_chat import ChatDialect
+from greenroom.providers.sse import SSEParser
+from hypothesis import given
+from hypothesis import strategies as st
+
+from .wire import completion, delta, events
+
+DIALECT = ChatDialect("m")
+
+
+def encode(request: ModelRequest, *, stream: bool = False, **quirks: Any) -> dict[str, Any]:
+    return json.loads(ChatDialect("m", quirks=Quirks(**quirks)).encode(request, stream=stream).body)
+
+
+def play(*chunks: Any, done: bool = True, clean: bool = True) -> tuple[list[ModelEvent], ModelReply]:
+    decoder, parser = DIALECT.decoder(), SSEParser()
+    seen = [event for raw in parser.feed(events(*chunks, done=done)) for event in decoder.feed(raw)]
+    return seen, decoder.finish(clean=clean)
+
+
+def fragment(index: int | None = None, id: str | None = None, name: str | None = None, arguments: Any = None) -> Any:  # noqa: A002
+    function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}
+    held = {"index": index, "id": id}
+    call = {**{key: value for key, value in held.items() if value is not None}, "function": function}
+    return delta(tool_calls=[call])
+
+
+def calls_of(*chunks: Any) -> list[tuple[str | None, str, Any]]:
+    seen, reply = play(*chunks, delta("tool_calls"))
+    pieces: dict[int, str] = {}
+    for event in seen:
+        assert isinstance(event, ToolCallDelta)
+        pieces[event.index] = pieces.get(event.index, "") + event.arguments
+    assert list(pieces.values()) == [call.raw for call in reply.message.tool_calls]
+    return [(call.id, call.name, call.arguments) for call in reply.message.tool_calls]
+
+
+# Tool calls in a stream.
+
+OSLO, ROME = '{"city":"Oslo"}', '{"city":"Rome"}'
+TWO = [("a", "w", {"city": "Oslo"}), ("b", "w", {"city": "Rome"})]
+TWO_WITHOUT_ID = [(None, "w", {"city": "Oslo"}), (None, "w", {"city": "Rome"})]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        pytest.param(
+            [fragment(0, "a", "w", ""), fragment(0, None, None, OSLO[:5]), fragment(0, None, None, OSLO[5:])],
+            TWO[:1],
+            id="the standard",
+        ),
+        pytest.param(
+            [
+                fragment(0, "a", "w"),
+                fragment(1, "b", "w"),
+                fragment(0, None, None, OSLO[:5]),
+                fragment(1, None, None, ROME),
+                fragment(0, None, None, OSLO[5:]),
+            ],
+            TWO,
+            id="interleaved by index",
+        ),
+        pytest.param([fragment(0, "a", "w", OSLO), fragment(0, "b", "w", ROME)], TWO, id="all with index 0, whole"),
+        pytest.param(
+            [
+                fragment(0, "a", "w", OSLO[:5]),
+                fragment(0, None, None, OSLO[5:]),
+                fragment(0, "b", "w", ROME[:5]),
+                fragment(0, None, None, ROME[5:]),
+            ],
+            TWO,
+            id="all with index 0, in pieces",
+        ),
+        pytest.param(
+            [fragment(None, "a", "w", OSLO[:5]), fragment(None, None, None, OSLO[5:]), fragment(None, "b", "w", ROME)],
+            TWO,
+            id="no index",
+        ),
+        pytest.param(
+            [
+                fragment(None, "a", "w", OSLO[:5]),
+                fragment(None, "a", "w", OSLO[5:]),
+                fragment(None, "b", "w", ROME[:5]),
+                fragment(None, "b", "w", ROME[5:]),
+            ],
+            TWO,
+            id="id and name repeated, no index",
+        ),
+        pytest.param(
+            [fragment(0, "a", "w", OSLO[:5]), fragment(0, "a", "w", OSLO[5:])], TWO[:1], id="id and name repeated"
+        ),
+        pytest.param(
+            [fragment(None, None, "w", OSLO), fragment(None, None, "w", ROME)], TWO_WITHOUT_ID, id="name only"
+        ),
+        pytest.param(
+            [
+                fragment(0, None, "w", OSLO[:5]),
+                fragment(0, None, "w", OSLO[5:]),
+                fragment(0, None, "w", ROME[:5]),
+                fragment(0, None, "w", ROME[5:]),
+            ],
+            TWO_WITHOUT_ID,
+            id="name repeated: whole arguments end a call",
+        ),
+        pytest.param(
+            [fragment(0, None, "w", OSLO), fragment(0, None, "v", "{}")],
+            [TWO_WITHOUT_ID[0], (None, "v", {})],
+            id="another name begins another call",
+        ),
+        pytest.param(
+            [
+                delta(tool_calls=[fragment(0, "a", "w", OSLO)["choices"][0]["delta"]["tool_calls"][0]] * 1),
+                fragment(1, "b", "w", ROME),
+            ],
+            TWO,
+            id="one whole call for each chunk",
+        ),
+        pytest.param([fragment(0, "a", "w", {"city": "Oslo"})], TWO[:1], id="arguments as an object"),
+        pytest.param([fragment(0, "a", "w")], [("a", "w", {})], id="no arguments at all"),
+        pytest.param([fragment(0, "a", "w", "{oops")], [("a", "w", None)], id="arguments that are not JSON"),
+        pytest.param([fragment(0, "a", "w", "[1]")], [("a", "w", None)], id="arguments that are no object"),
+        pytest.param(
+            [delta(function_call={"name": "w", "arguments": OSLO[:5]}), delta(function_call={"arguments": OSLO[5:]})],
+            TWO_WITHOUT_ID[:1],
+            id="the legacy function_call",
+        ),
+    ],
+)
+def test_tool_calls(chunks: list[Any], expected: list[Any]) -> None:
+    assert calls_of(*chunks) == expected
+
+
+def test_a_legacy_twin_is_not_a_second_call() -> None:
+    """llama.cpp repeats id and name in every chunk, and sends the legacy form beside the new one."""
+    chunks: list[Any] = []
+    for piece in (OSLO[:5], OSLO[5:]):
+        chunk = fragment(0, "a", "w", piece)
+        chunk["choices"][0]["delta"]["function_call"] = {"name": "w", "arguments": piece}
+        chunks.append(chunk)
+    assert calls_of(*chunks) == TWO[:1]
+
+
+# The end of a stream (scenario 87).
+
+
+def test_a_finish_reason_makes_an_answer_whole() -> None:
+    for done in (True, False):
+        assert play(delta(content="x"), delta("stop"), done=done)[1].stop_reason == "stop"
+    assert play(delta(content="x"), delta("length"), done=False, clean=False)[1].stop_reason == "length"
+
+
+def test_no_finish_reason_and_no_marker_is_an_interruption() -> None:
+    with pytest.raises(StreamInterrupted) as caught:
+        play(delta(reasoning="hm"), delta(content="half"), fragment(0, "a", "w", OSLO), done=False)
+    partial = caught.value.partial
+    assert partial is not None
+    assert partial.partial
+    assert (partial.text, partial.thinking) == ("half", "hm")
+    assert [(call.name, call.arguments, call.raw) for call in partial.tool_calls] == [("w", None, OSLO)]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "clean", "whole"),
+    [
+        ([delta(content="x")], True, True),
+        ([delta(content="x")], False, False),
+        ([], True, False),
+        ([delta(role="assistant")], True, False),
+        ([fragment(0, "a", "w", OSLO)], True, True),
+        ([fragment(0, "a", "w", OSLO[:5])], True, False),
+    ],
+)
+def test_a_marker_without_a_finish_reason(chunks: list[Any], clean: bool, whole: bool) -> None:
+    """A dropped answer looks like this too, with a broken body behind the marker."""
+    if whole:
+        assert play(*chunks, clean=clean)[1].stop_reason is None
+    else:
+        with pytest.raises(StreamInterrupted):
+            play(*chunks, clean=clean)
+
+
+@pytest.mark.parametrize(
+    ("raw", "ours"),
+    [
+        ("stop", "stop"),
+        ("length", "length"),
+        ("tool_calls", "tool_calls"),
+        ("function_call", "tool_calls"),
+        ("content_filter", "content_filter"),
+        ("eos", None),
+    ],
+)
+def test_stop_reasons(raw: str, ours: str | None) -> None:
+    reply = play(delta(content="x"), delta(raw))[1]
+    assert (reply.stop_reason, reply.stop_reason_raw) == (ours, raw)
+
+
+def test_a_refusal() -> None:
+    reply = play(delta(refusal="I will"), delta(refusal=" not"), delta("stop"))[1]
+    assert (reply.message.refusal, reply.message.text, reply.stop_reason) == ("I will not", "", "refusal")
+
+
+# What else comes in a stream.
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [delta("stop"), {"id": "c1", "choices": [], "usage": {"prompt_tokens": 1}}],
+        [{**delta("stop"), "usage": {"prompt_tokens": 1}}],
+        [{**delta(content="x"), "usage": {"prompt_tokens": 0}}, {**delta("stop"), "usage": {"prompt_tokens": 1}}],
+        [{**delta("stop"), "usage": None}, {"usage": {"prompt_tokens": 1}}],
+    ],
+)
+def test_usage(chunks: list[Any]) -> None:
+    usage = play(delta(content="x"), *chunks)[1].usage
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens, usage.raw) == (1, None, {"prompt_tokens": 1})
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"reasoning": "hm"},
+        {"reasoning_content": "hm"},
+        {"reasoning": "hm", "reasoning_content": "hm"},
+        {"reasoning_details": [{"type": "reasoning.text", "text": "hm"}]},
+        {"reasoning": "hm", "reasoning_details": [{"type": "reasoning.text", "text": "hm"}]},
+        {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]},
+    ],
+)
+def test_reasoning_by_any_name(said: dict[str, Any]) -> None:
+    assert play(delta(**said), delta(content="x"), delta("stop"))[1].message.thinking == "hm"
+    body = completion("x")
+    body["choices"][0]["message"] |= said
+    assert DIALECT.decode(json.dumps(body).encode()).message.thinking == "hm"
+
+
+def test_reasoning_details_go_back_unchanged_to_their_own_kind() -> None:
+    details = [{"type": "reasoning.text", "text": "hm", "signature": "s", "index": 0}]
+    pieces = [
+        {"type": "reasoning.text", "text": "h", "index": 0},
+        {"type": "reasoning.text", "text": "m", "index": 0},
+        {"type": "reasoning.text", "signature": "s", "index": 0},
+    ]
+    ours = ChatDialect("m", vendor="openrouter")
+    decoder = ours.decoder()
+    chunks = [delta(reasoning_details=[piece]) for piece in pieces]
+    for raw in SSEParser().feed(events(*chunks, delta("stop", content="x"))):
+        decoder.feed(raw)
+    message = decoder.finish(clean=True).message
+    request = ModelRequest([message])
+    assert json.loads(ours.encode(request, stream=False).body)["messages"][0]["reasoning_details"] == details
+    assert "reasoning_details" not in encode(request)["messages"][0]
+
+
+def test_other_candidates_and_unknown_fields_are_passed_over() -> None:
+    second = delta(content="second")
+    second["choices"][0]["index"] = 1
+    reply = play({**delta(content="first"), "novelty": [1]}, second, delta("stop"))[1]
+    assert reply.message == Message("assistant", (Text("first"),))
+
+
+@pytest.mark.parametrize(
+    "error", [{"message": "boom", "code": 500}, {"message": "boom", "type": "server_error"}, "boom"]
+)
+def test_an_error_inside_a_stream(error: Any) -> None:
+    """Scenario 86."""
+    with pytest.raises(Overloaded, match="boom") as caught:
+        play(delta(content="half"), {"error": error})
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "half"
+
+
+def test_an_error_event() -> None:
+    parser, decoder = SSEParser(), DIALECT.decoder()
+    (raw,) = parser.feed(b'event: error\ndata: {"message": "too fast", "code": "rate_limit_exceeded"}\n\n')
+    with pytest.raises(RateLimited, match="too fast"):
+        decoder.feed(raw)
+
+
+@pytest.mark.parametrize("data", [b"{", b"\xff", b"[" * 5000, b'{"choices": 7}', b"null", b"hello"])
+def test_a_malformed_event(data: bytes) -> None:
+    decoder = DIALECT.decoder()
+    (raw,) = SSEParser().feed(b"data: " + data + b"\n\n")
+    with pytest.raises(BadResponse) as caught:
+        decoder.feed(raw)
+    assert len(str(caught.value)) < 1000
+
+
+@given(st.binary(max_size=60))
+def test_any_body_is_a_reply_or_a_typed_error(data: bytes) -> None:
+    with pytest.raises(ProviderError):
+        DIALECT.decode(data)
+    DIALECT.read_error(500, {}, data, now=0.0)
+    decoder = DIALECT.decoder()
+    try:
+        for raw in SSEParser().feed(b"data: " + data + b"\n\n"):
+            decoder.feed(raw)
+    except ProviderError:
+        pass
+
+
+# Requests.
+
+
+def test_a_whole_request() -> None:
+    request = ModelRequest(
+        [
+            user("hi"),
+            assistant(tool_calls=assistant(tool_calls=()).tool_calls),
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "{x"}}],
+            },
+            tool_result("c", "bad arguments", is_error=True),
+        ],
+        tools=[ToolSpec("f", "does", {"type": "object"}, strict=True)],
+        instructions="be brief",
+        settings={
+            "temperature": 0,
+            "max_tokens": 5,
+            "stop": ["x"],
+            "seed": 1,
+            "tool_choice": "f",
+            "parallel_tool_calls": False,
+            "reasoning_effort": "low",
+            "extra": {"service_tier": "flex"},
+        },
+    )
+    body = encode(request, stream=True)
+    assert body["messages"][0] == {"role": "system", "content": "be brief"}
+    sent = body["messages"][3]["tool_calls"][0]["function"]["arguments"]
+    assert json.loads(sent) == {"invalid_arguments": "{x"}
+    assert body["messages"][4] == {"role": "tool", "tool_call_id": "c", "content": "bad arguments"}
+    assert body["tools"][0]["function"] == {
+        "name": "f",
+        "description": "does",
+        "parameters": {"type": "object"},
+        "strict": True,
+    }
+    assert body["tool_choice"] == {"type": "function", "function": {"name": "f"}}
+    assert (body["temperature"], body["max_tokens"], body["stop"], body["seed"]) == (0, 5, ["x"], 1)
+    assert (body["stream"], body["stream_options"]) == (True, {"include_usage": True})
+    assert (body["parallel_tool_calls"], body["reasoning_effort"], body["service_tier"]) == (False, "low", "flex")
+
+
+def test_quirks() -> None:
+    request = ModelRequest(
+        [user("x")], tools=[ToolSpec("f", "", {})], settings={"max_tokens": 5, "tool_choice": "required"}
+    )
+    body = encode(request, stream=True, max_tokens_key="max_completion_tokens", stream_usage=False, required_word="any")
+    assert body["max_completion_tokens"] == 5
+    assert "max_tokens" not in body
+    assert "stream_options" not in body
+    assert body["tool_choice"] == "any"
+
+
+CLOSED = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("schema", "strict"),
+    [
+        (CLOSED, True),
+        ({**CLOSED, "required": []}, False),
+        ({"type": "object", "properties": {}}, False),
+        ({**CLOSED, "$defs": {"x": {"type": "object"}}}, False),
+        ({**CLOSED, "properties": {"a": {"type": "string", "default": "x"}}}, False),
+    ],
+)
+def test_a_schema_is_strict_only_where_it_already_is(schema: dict[str, Any], strict: bool) -> None:
+    body = encode(ModelRequest([user("x")], output_schema={"title": "My Answer!", **schema}))
+    wrapped = body["response_format"]["json_schema"]
+    assert wrapped["name"] == "My_Answer_"
+    assert wrapped.get("strict", False) is strict
+    assert wrapped["schema"] == {"title": "My Answer!", **schema}
+
+
+def test_calls_without_an_id_get_one_on_the_way_back() -> None:
+    message = assistant(tool_calls=play(fragment(0, None, "w", OSLO), delta("tool_calls"))[1].message.tool_calls)
+    assert encode(ModelRequest([message]))["messages"][0]["tool_calls"][0]["id"] == "call_0"
+
+
+# Errors.
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "kind"),
+    [
+        (400, {"message": "bad"}, InvalidRequest),
+        (400, {"message": "x", "code": "context_length_exceeded"}, ContextOverflow),
+        (400, {"message": "This model's maximum context length is 8 tokens"}, ContextOverflow),
+        (413, {"message": "prompt is too long: 300 tokens"}, ContextOverflow),
+        (400, {"message": "x", "code": "content_filter"}, ContentFiltered),
+        (400, {"message": "wrong key", "code": "invalid_api_key"}, AuthError),
+        (401, {"message": "x"}, AuthError),
+        (403, {"message": "x"}, AuthError),
+        (404, {"message": "no such model"}, InvalidRequest),
+        (429, {"message": "x"}, RateLimited),
+        (500, {"message": "x"}, Overloaded),
+        (503, {"message": "x"}, Overloaded),
+        (529, {"message": "x"}, Overloaded),
+    ],
+)
+def test_the_class_of_an_error(status: int, error: dict[str, Any], kind: type[ProviderError]) -> None:
+    made = DIALECT.read_error(status, {}, json.dumps({"error": error}).encode(), now=0.0)
+    assert type(made) is kind
+    assert made.retryable is (kind in (RateLimited, Overloaded))
+
+
+def test_a_spent_quota_is_not_worth_a_retry() -> None:
+    error = DIALECT.read_error(429, {}, b'{"error":{"message":"x","code":"insufficient_quota"}}', now=0.0)
+    assert (type(error), error.retryable) == (RateLimited, False)
+
+
+SENT = "Fri, 20 Nov 2026 12:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("headers", "error", "expected"),
+    [
+        ({"retry-after": "7"}, {}, 7.0),
+        ({"retry-after": "1.5"}, {}, 1.5),
+        ({"retry-after": "0"}, {}, 0.0),
+        ({"retry-after": "-3"}, {}, 0.0),
+        ({"retry-after": "999999999"}, {}, 999999999.0),
+        ({"retry-after": "soon"}, {}, None),
+        ({"retry-after": "nan"}, {}, None),
+        ({"retry-after-ms": "250"}, {}, 0.25),
+        ({"retry-after": "1", "retry-after-ms": "0"}, {}, 1.0),
+        ({"retry-after": "Fri, 20 Nov 2026 12:00:30 GMT", "date": SENT}, {}, 30.0),
+        ({"retry-after": "Fri, 20 Nov 2026 11:00:00 GMT", "date": SENT}, {}, 0.0),
+        ({"retry-after": "Fri, 20 Nov 2026 12:00:30 GMT"}, {}, 30.0),
+        ({}, {"message": "Please try again in 1.5s."}, 1.5),
+        ({}, {"message": "Please try again in 20ms."}, 0.02),
+        ({}, {"message": "Please try again in 2m30s."}, 150.0),
+        ({}, {"message": "Try again later."}, None),
+        ({}, {"details": [{"@type": "x"}, {"retryDelay": "12s"}]}, 12.0),
+        ({}, {"metadata": {"retry_after_seconds": 3}}, 3.0),
+        ({}, {}, None),
+    ],
+)
+def test_how_long_to_wait(headers: dict[str, str], error: dict[str, Any], expected: float | None) -> None:
+    """Scenario 84."""
+    noon = 1795176000.0
+    made = DIALECT.read_error(429, headers, json.dumps({"error": {"message": "x", **error}}).encode(), now=noon)
+    assert made.retry_after == expected
