@@ -1,7 +1,7 @@
 """An agent: immutable configuration, shared by any number of runs.
 
-Nothing of a run is kept here, so one agent may serve thousands at once. It is fixed from its first run on; `with_` makes a
-changed copy.
+Nothing of a run is kept here, so one agent may serve thousands at once. It is fixed from its first run on; `with_`
+makes a changed copy.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 import anyio
-import anyio.lowlevel
 import msgspec
 import sniffio
 
@@ -37,6 +36,11 @@ R = TypeVar("R")
 
 Instructions: TypeAlias = "str | Callable[[RunContext[Any]], str | Awaitable[str]] | None"
 AnyTool: TypeAlias = "Tool[..., Any] | Callable[..., Any] | Agent[Any, Any]"
+#: Defaults that stand for a type parameter: the value is right, only its type cannot be written.
+_TEXT: Any = str
+_NO_DEPS: Any = type(None)
+_NO_DEPS_GIVEN: Any = None
+
 Backend: TypeAlias = Literal["asyncio", "trio"]
 
 
@@ -76,8 +80,8 @@ class Agent(Generic[DepsT, OutputT]):
         description: str | None = None,
         instructions: Instructions = None,
         tools: Sequence[AnyTool] = (),
-        output: type[OutputT] = cast("Any", str),
-        deps_type: type[DepsT] = cast("Any", type(None)),
+        output: type[OutputT] = _TEXT,
+        deps_type: type[DepsT] = _NO_DEPS,
         settings: ModelSettings | Mapping[str, Any] | None = None,
         limits: Limits | None = None,
         retry: Retry | None = None,
@@ -190,7 +194,9 @@ class Agent(Generic[DepsT, OutputT]):
         if inspect.isawaitable(text):
             text = await text
         if not isinstance(text, str):
-            raise TypeError(f"the instructions function of agent {self.name!r} returned {type(text).__name__}, not text")
+            raise TypeError(
+                f"the instructions function of agent {self.name!r} returned {type(text).__name__}, not text"
+            )
         return text
 
     # -- tools
@@ -201,6 +207,7 @@ class Agent(Generic[DepsT, OutputT]):
     @overload
     def tool(
         self,
+        /,
         *,
         name: str | None = None,
         description: str | None = None,
@@ -210,7 +217,18 @@ class Agent(Generic[DepsT, OutputT]):
         max_result: int = DEFAULT_MAX_RESULT,
     ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 
-    def tool(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    def tool(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        timeout: float | None = None,
+        replay: Replay = "never",
+        where: Where | None = None,
+        max_result: int = DEFAULT_MAX_RESULT,
+    ) -> Any:
         """Add a function as a tool: ``@agent.tool`` or ``@agent.tool(timeout=10)``. The options are those of `tool`.
 
         Raises:
@@ -223,7 +241,15 @@ class Agent(Generic[DepsT, OutputT]):
             )
 
         def add(function: Callable[..., Any]) -> Tool[..., Any]:
-            made = Tool(function, **options)
+            made = Tool(
+                function,
+                name=name,
+                description=description,
+                timeout=timeout,
+                replay=replay,
+                where=where,
+                max_result=max_result,
+            )
             tools = (*self._config["tools"], made)
             self.toolbox = Toolbox([_as_tool(each) for each in tools])
             self._config["tools"] = tools
@@ -255,7 +281,7 @@ class Agent(Generic[DepsT, OutputT]):
         self,
         prompt: Prompt | None = None,
         *,
-        deps: DepsT = cast("Any", None),
+        deps: DepsT = _NO_DEPS_GIVEN,
         system: System | None = None,
         history: History | None = None,
         limits: Limits | None = None,
@@ -298,7 +324,7 @@ class Agent(Generic[DepsT, OutputT]):
         self,
         prompt: Prompt | None = None,
         *,
-        deps: DepsT = cast("Any", None),
+        deps: DepsT = _NO_DEPS_GIVEN,
         system: System | None = None,
         history: History | None = None,
         limits: Limits | None = None,
@@ -358,7 +384,12 @@ class Agent(Generic[DepsT, OutputT]):
 
     @overload
     def map(
-        self, prompts: Iterable[Prompt], *, concurrency: int = 8, on_error: Literal["collect"] = "collect", **options: Any
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        concurrency: int = 8,
+        on_error: Literal["collect"] = "collect",
+        **options: Any,
     ) -> Coroutine[Any, Any, list[RunResult[OutputT] | Exception]]: ...
 
     @overload
@@ -379,7 +410,8 @@ class Agent(Generic[DepsT, OutputT]):
         Args:
             prompts: any iterable; it is read as runs begin.
             concurrency: runs at the same time (default 8).
-            on_error: ``collect`` puts the error in the place of its result (default); ``raise`` raises the first one and
+            on_error: ``collect`` puts the error in the place of its result (default); ``raise`` raises the first one
+            and
                 cancels the runs that are left.
 
         The other options are those of `run`.
@@ -458,6 +490,10 @@ def _expect(name: str, value: object, type: type, form: str) -> None:
 def _settings(settings: ModelSettings | Mapping[str, Any] | None) -> ModelSettings | None:
     if settings is None or isinstance(settings, ModelSettings):
         return settings
+    for name in settings:
+        if name not in ModelSettings.__struct_fields__:
+            fields = ", ".join(ModelSettings.__struct_fields__)
+            raise TypeError(f"settings= has no {name!r}: it takes {fields} (and extra= for what only one provider has)")
     try:
         return msgspec.convert(dict(settings), ModelSettings, strict=True)
     except msgspec.ValidationError as error:
@@ -474,9 +510,9 @@ def _provider(model: Provider | str) -> Provider:
 
 def _as_tool(each: AnyTool) -> Tool[..., Any]:
     if isinstance(each, Tool):
-        return each
+        return cast("Tool[..., Any]", each)
     if isinstance(each, Agent):
-        return each.as_tool()
+        return cast("Agent[Any, Any]", each).as_tool()
     if callable(each):
         return Tool(each)
     raise TypeError(f"tools= takes functions, @tool objects and agents, not {each!r}")

@@ -14,7 +14,8 @@
     ModelRetry                  raised by a tool: tell the model what to mend
     ToolFailed                  raised by a tool: tell the model that it failed, and why
 
-A model call that fails for good raises its `ProviderError`, with `result` set; a stop through our own handle raises nothing.
+A model call that fails for good raises its `ProviderError`, with `result` set; a stop through our own handle raises
+nothing.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class OutputInvalid(AgentError):
 
 
 class RestartLimit(AgentError, ActorRestartLimit):
-    """A run crashed more often than its supervision allows, or a System gave up. The last crash is the ``__cause__``."""
+    """A run crashed more often than its supervision allows, or a System gave up. The ``__cause__`` is the last crash."""
 
     def __init__(self, message: str, name: str, child: str, intensity: int, period: float) -> None:
         ActorRestartLimit.__init__(self, name, child, intensity, period)

@@ -1,11 +1,11 @@
 """What a run says about itself: one closed union of frozen records.
 
-Every event carries where it comes from. `seq` numbers the events of one tree of runs, from 1; `path` names the runs from the
-root to the one that speaks; `turn` is 0 before the first model call. `event.type` is a dotted name, `str(event)` one
-readable line.
+Every event carries where it comes from. `seq` numbers the events of one tree of runs, from 1; `path` names the runs
+from the root to the one that speaks; `turn` is 0 before the first model call. `event.type` is a dotted name,
+`str(event)` one readable line.
 
-Deltas (`ModelTextDelta` and its kin) may be merged for a slow reader, or dropped with an `EventsDropped` in their place.
-All others are lifecycle events and reach every reader.
+Deltas (`ModelTextDelta` and its kin) may be merged for a slow reader, or dropped with an `EventsDropped` in their
+place. All others are lifecycle events and reach every reader.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ class ToolCompleted(Event, frozen=True, kw_only=True, tag="tool.completed"):
 
 
 class ToolErrored(Event, frozen=True, kw_only=True, tag="tool.failed"):
-    """A tool call has an error for a result; `cause` says which: failed, invalid, unknown_tool, timed_out, cancelled …"""
+    """A tool call has an error for a result; `cause` says which: failed, timed_out, cancelled …"""
 
     call_id: str
     tool: str

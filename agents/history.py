@@ -1,14 +1,14 @@
 """Conversations from elsewhere: read in any of the accepted shapes, and made valid.
 
 A provider refuses a history in which a tool call has no result, or a result no call; one such gap makes a conversation
-unusable for good. Our own histories have none. In those that come from elsewhere, a missing result is added (as an error:
-nobody knows what became of the call) and an orphaned or repeated one is left out.
+unusable for good. Our own histories have none. In those that come from elsewhere, a missing result is added (as an
+error: nobody knows what became of the call) and an orphaned or repeated one is left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from ..providers import Message, Part, Text, ToolResult, message_from_openai, user
 from ..providers.messages import Document, Image
@@ -47,7 +47,7 @@ def read_history(history: History) -> tuple[Message, ...]:
     """The messages of an earlier conversation, repaired where a provider would refuse them."""
     if isinstance(history, RunResult):
         return tuple(history.messages)
-    if isinstance(history, str | bytes | Mapping):
+    if isinstance(cast("object", history), str | bytes | Mapping):
         raise TypeError(f"history= takes messages or a result, not {type(history).__name__}")
     return repaired(read_messages(history))
 

@@ -1,10 +1,10 @@
 """Who is told what, while a run goes on.
 
-A hook is a function of one event; it may be async. It is called in order, at the moment of the event, and the run waits for
-it. A hook observes: one that raises is logged and otherwise ignored.
+A hook is a function of one event; it may be async. It is called in order, at the moment of the event, and the run
+waits for it. A hook observes: one that raises is logged and otherwise ignored.
 
-Four forms are taken: keywords (``Hooks(on_tool_start=…)``), a subclass with methods of those names, a dictionary by name,
-and a list of any of these.
+Four forms are taken: keywords (``Hooks(on_tool_start=…)``), a subclass with methods of those names, a dictionary by
+name, and a list of any of these.
 """
 
 from __future__ import annotations
@@ -135,4 +135,6 @@ async def call_observer(observer: Callable[[Any], Any], event: events.Event) -> 
         if awaitable is not None:
             await awaitable
     except Exception as error:
-        _log.error("an observer failed", event_type=event.type, run_id=event.run_id, error=f"{type(error).__name__}: {error}")
+        _log.error(
+            "an observer failed", event_type=event.type, run_id=event.run_id, error=f"{type(error).__name__}: {error}"
+        )

@@ -1,7 +1,7 @@
 """From the arguments of a run to a running one: where it lives, and as whose child.
 
-A run lives in the System it was given, else in the run whose tool this code is in (as a subagent), else in the System that
-is open in this event loop, else on the common stage of the event loop.
+A run lives in the System it was given, else in the run whose tool this code is in (as a subagent), else in the System
+that is open in this event loop, else on the common stage of the event loop.
 """
 
 from __future__ import annotations
@@ -144,8 +144,8 @@ async def _execute(launch: Launch, stage: RunStage, parent: tuple[RunCell, str] 
 class RunStream(Generic[OutputT]):
     """``async with agent.stream(…) as run``: starts a run at the block's beginning, and sees to its end.
 
-    Inside a System the block only subscribes: it holds no cancel scope, so it may be used in an async generator and closed
-    from another task. Elsewhere (in a tool, or outside any System) the run is a child of the block.
+    Inside a System the block only subscribes: it holds no cancel scope, so it may be used in an async generator and
+    closed from another task. Elsewhere (in a tool, or outside any System) the run is a child of the block.
     """
 
     __slots__ = ("_cell", "_launch", "_on_exit", "_stack")
@@ -197,7 +197,9 @@ class RunStream(Generic[OutputT]):
                 raise sole(errors) from None
 
     def __aiter__(self) -> NoReturn:
-        raise TypeError("a stream is a block: `async with agent.stream(…) as run:`, and in it `async for event in run:`")
+        raise TypeError(
+            "a stream is a block: `async with agent.stream(…) as run:`, and in it `async for event in run:`"
+        )
 
     def __await__(self) -> NoReturn:
         raise TypeError("a stream is a block: `async with agent.stream(…) as run:`, without await")
@@ -226,7 +228,8 @@ class Pending(Coroutine[Any, Any, T], Generic[T]):
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(
-            f"{self.__qualname__}(…) has not been awaited, so it has no {name!r} yet: write `await {self.__qualname__}(…)`"
+            f"{self.__qualname__}(…) has not been awaited, so it has no {name!r} yet: "
+            f"write `await {self.__qualname__}(…)`"
         )
 
     def __repr__(self) -> str:

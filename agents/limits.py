@@ -25,8 +25,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 class Supervision(msgspec.Struct, frozen=True, kw_only=True):
     """How often a run that crashed goes on from its journal. The budget is the run's own.
 
-    A crash is an error in the code around the run: a function for instructions, a provider, our own. What a tool raises is
-    no crash, and neither is a model call that fails.
+    A crash is an error in the code around the run: a function for instructions, a provider, our own. What a tool
+    raises is no crash, and neither is a model call that fails.
 
     Args:
         intensity: restarts within `period` (default 2).

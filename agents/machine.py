@@ -10,12 +10,12 @@
                        │  └─────────────────────────────────────┘           │
                        └── ModelFailed, ModelCut, a limit, a stop ──────────┘
 
-Nothing here awaits, looks at a clock, draws a random number or does I/O, so every interleaving of replies, tool endings and
-stops can be tried as data. The skin (`run_cell.py`) performs the effects and reports what came of them. Resuming is
-replaying recorded facts into a new machine; streaming is somebody watching; neither is a second loop.
+Nothing here awaits, looks at a clock, draws a random number or does I/O, so every interleaving of replies, tool
+endings and stops can be tried as data. The skin (`run_cell.py`) performs the effects and reports what came of them.
+Resuming is replaying recorded facts into a new machine; streaming is somebody watching; neither is a second loop.
 
-Invariants: at most one model call is open; every tool call has exactly one result before the next model call; a result that
-comes late or twice changes nothing; after a stop no new work is asked for.
+Invariants: at most one model call is open; every tool call has exactly one result before the next model call; a
+result that comes late or twice changes nothing; after a stop no new work is asked for.
 
 The set of effects is closed. What a run *says* about itself (events) is not an effect: the skin derives it.
 """
@@ -280,7 +280,9 @@ def _urgency(stop: StopAsked) -> int:
 
 def cancelled(call: ToolCall) -> ToolResult:
     """The result of a call that a stop kept from finishing. It never claims success."""
-    return ToolResult(call.id or "", "cancelled: the run was stopped before this call finished", call.name, True, "cancelled")
+    return ToolResult(
+        call.id or "", "cancelled: the run was stopped before this call finished", call.name, True, "cancelled"
+    )
 
 
 def with_distinct_ids(message: Message, turn: int) -> Message:

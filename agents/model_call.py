@@ -1,7 +1,8 @@
 """One model call of a run: attempts, pauses between them, and what is said of them.
 
-An attempt either completes in one piece or streams, which costs more and happens only when somebody follows. A failure that
-another try may mend is tried again as `Retry` says, honouring what the provider asked for. Once text has been shown to
+An attempt either completes in one piece or streams, which costs more and happens only when somebody follows. A
+failure that another try may mend is tried again as `Retry` says, honouring what the provider asked for. Once text has
+been shown to
 somebody, a failed attempt is not tried again: the text would appear twice.
 """
 
@@ -78,9 +79,7 @@ class ModelCall:
             shown = self._text or self._thinking
             pause = None
             if not shown and should_retry(failure, attempt, retry):
-                pause = delay(
-                    attempt, retry_after=failure.retry_after, jitter=run.stage.sources.chance(), policy=retry
-                )
+                pause = delay(attempt, retry_after=failure.retry_after, jitter=run.stage.sources.chance(), policy=retry)
             if pause is None:
                 await run.emit(events.ModelFailed, model=model, attempt=attempt, error=str(failure))
                 return ModelFailed(failure, self.partial or failure.partial)

@@ -1,7 +1,7 @@
 """From the model's last message to the agent's output type.
 
-Text is taken as it is. Any other type is asked for as JSON that follows its schema, and read with validation; a pydantic model
-reads itself. What does not fit goes back to the model as text that says what to mend.
+Text is taken as it is. Any other type is asked for as JSON that follows its schema, and read with validation; a
+pydantic model reads itself. What does not fit goes back to the model as text that says what to mend.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ class OutputType:
                 return self._pydantic.model_validate_json(_unfenced(text))
             value = msgspec.json.decode(_unfenced(text), type=self._read_as)
         except (ValueError, RecursionError) as error:
-            raise Rejected(f"Your answer does not fit the required JSON schema: {error}. Answer with JSON only.") from error
+            raise Rejected(
+                f"Your answer does not fit the required JSON schema: {error}. Answer with JSON only."
+            ) from error
         return value if self._read_as is self.type else getattr(value, WRAPPED)
 
 
@@ -84,7 +86,9 @@ def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
     definitions = dict(cast("dict[str, Any]", schema.get("$defs", {})))
     name = reference.rsplit("/", 1)[-1]
     top = dict(definitions[name])
-    if _mentions(top, reference) or any(_mentions(other, reference) for key, other in definitions.items() if key != name):
+    if _mentions(top, reference) or any(
+        _mentions(other, reference) for key, other in definitions.items() if key != name
+    ):
         top["$defs"] = definitions  # the type refers to itself
     else:
         del definitions[name]

@@ -1,7 +1,8 @@
 """Where in the tree of runs the present code stands.
 
-Code inside a tool that runs another agent makes a subagent of the run that called the tool, without passing anything along.
-The context variable holds a small object with a weak reference: contexts outlive their tasks, and must not keep runs alive.
+Code inside a tool that runs another agent makes a subagent of the run that called the tool, without passing anything
+along. The context variable holds a small object with a weak reference: contexts outlive their tasks, and must not
+keep runs alive.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Following a run from outside: a log of its events, and readers that each take them at their own pace.
 
-A run publishes into its log synchronously and never waits for a reader. A reader has a buffer with two bounds. Beyond the
-first, deltas are merged into the one before, or dropped and counted in an `EventsDropped` that stands where they were. At
+A run publishes into its log synchronously and never waits for a reader. A reader has a buffer with two bounds. Beyond
+the first, deltas are merged into the one before, or dropped and counted in an `EventsDropped` that stands where they
+were. At
 the second, the reader is detached: it gets what it has, then a `ReaderDetached` that names the sequence to go on from.
 
-Readers are held weakly: one that is forgotten in the middle costs nothing. They are iterator objects, not async generators,
-because an abandoned generator warns on trio.
+Readers are held weakly: one that is forgotten in the middle costs nothing. They are iterator objects, not async
+generators, because an abandoned generator warns on trio.
 """
 
 from __future__ import annotations

@@ -10,8 +10,7 @@ from typing import Any, Generic
 import msgspec
 from typing_extensions import TypeVar
 
-from ..providers import Message, Usage
-from ..providers.openai_messages import message_to_openai
+from ..providers import Message, Usage, message_to_openai
 from .machine import Status
 
 OutputT = TypeVar("OutputT", default=str)
@@ -35,7 +34,7 @@ class Messages(tuple[Message, ...]):
 
     def to_openai(self) -> list[dict[str, Any]]:
         """The conversation as OpenAI chat messages."""
-        return [message_to_openai(message) for message in self]
+        return [entry for message in self for entry in message_to_openai(message)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,12 +83,11 @@ class RunResult(Generic[OutputT]):
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain dictionaries, lists and strings."""
-        fields = {name: getattr(self, name) for name in self.__slots__ if name != "messages"}
-        return msgspec.to_builtins({**fields, "messages": list(self.messages), "new_messages": list(self.new_messages)})
+        return msgspec.json.decode(self.to_json())
 
     def to_json(self) -> bytes:
         """The result as JSON."""
-        return msgspec.json.encode(self.to_dict())
+        return msgspec.json.encode({name: getattr(self, name) for name in self.__slots__})
 
 
 def utc(seconds: float) -> datetime:

@@ -1,13 +1,13 @@
 """The actor behind a run: performs what its machine asks for, and reports what came of it.
 
-One task, one loop: ask the machine, perform its effect, hand it the fact. A model call is one interruptible step in this
-task, with **one** cancel scope that a stop cancels; after it the run goes on uncancelled and writes the truth into its
-history. While tools run, the run is parked on its mailbox inside their task group, and their endings arrive as control
-signals. So a run can be stopped, asked and looked at, whatever it is busy with.
+One task, one loop: ask the machine, perform its effect, hand it the fact. A model call is one interruptible step in
+this task, with **one** cancel scope that a stop cancels; after it the run goes on uncancelled and writes the truth
+into its history. While tools run, the run is parked on its mailbox inside their task group, and their endings arrive
+as control signals. So a run can be stopped, asked and looked at, whatever it is busy with.
 
-Every fact that must not be asked for again goes into the journal before it is acted on. When the code around the run crashes,
-a new machine is made, the journal is replayed into it, and the run goes on from there; that is also how a run would resume
-in another process. The budget of such restarts is the run's own.
+Every fact that must not be asked for again goes into the journal before it is acted on. When the code around the run
+crashes, a new machine is made, the journal is replayed into it, and the run goes on from there; that is also how a
+run would resume in another process. The budget of such restarts is the run's own.
 
 The end is written once, by `_conclude` in the run's own task, or, when the task was cancelled from outside, by `close`.
 """
@@ -85,6 +85,14 @@ class _ToolEnded:
 
     def __init__(self, cell: ToolCell) -> None:
         self.cell = cell
+
+
+class _Progress:
+    __slots__ = ("cell", "progress")
+
+    def __init__(self, cell: ToolCell, progress: Any) -> None:
+        self.cell = cell
+        self.progress = progress
 
 
 class RunCell(Cell):
@@ -250,8 +258,8 @@ class RunCell(Cell):
     def _gave_up(self, error: BaseException) -> RestartLimit:
         intensity, name = self._intensity, self.name
         message = (
-            f"run {name!r} crashed {intensity.limit + 1} times within {intensity.period:g} s and is not restarted again; "
-            f"the last crash: {type(error).__name__}: {error}"
+            f"run {name!r} crashed {intensity.limit + 1} times within {intensity.period:g} s and is not "
+            f"restarted again; the last crash: {type(error).__name__}: {error}"
         )
         limit = RestartLimit(message, name, name, intensity.limit, intensity.period)
         limit.__cause__ = error
@@ -384,11 +392,16 @@ class RunCell(Cell):
         signal = await self.mailbox.receive()
         if isinstance(signal, Envelope):
             self._refuse(signal)
-        if not isinstance(signal, _ToolEnded):
+        if not isinstance(signal, _ToolEnded | _Progress):
             return []  # a stop: its effect was taken when it was asked for
         cell = signal.cell
         if self._tools.get(cell.call_id) is not cell:
-            return []  # left over from an attempt that crashed
+            return []  # of a call that is over, or left from an attempt that crashed
+        if isinstance(signal, _Progress):
+            await self.emit(
+                events.ToolProgress, call_id=cell.call_id, tool=cell.tool.name, progress=signal.progress
+            )
+            return []
         del self._tools[cell.call_id]
         result = cell.result
         assert result is not None
@@ -572,10 +585,8 @@ class RunCell(Cell):
             await self._publish(self._event(kind, **facts))
 
     def publish_progress(self, cell: ToolCell, progress: Any) -> None:
-        """Say what a tool emitted. It may do so from a thread, so nobody is awaited: async observers do not hear of it."""
-        event = self._event(events.ToolProgress, call_id=cell.call_id, tool=cell.tool.name, progress=progress)
-        for run in self._line:
-            run.log.publish(event)
+        """Have the run say what a tool emitted; it is parked on its mailbox meanwhile."""
+        self.mailbox.signal(_Progress(cell, progress))
 
     def _event(self, kind: type[events.Event], **facts: Any) -> events.Event:
         self._sequence[0] += 1

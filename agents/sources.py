@@ -1,4 +1,4 @@
-"""The clock, the dice and the ids of a system: the only module that touches the process's own, so that tests can replace them."""
+"""The clock, the dice and the ids of a system, in one place so that tests can replace them."""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
 """What the runs of one place share: pool, journal, connections, threads, sources.
 
-A `System` owns one. Runs outside any System share a *common* stage that belongs to the event loop: made by the first of them,
-counted, and closed when the last one ends, so that a thousand `agent.run` in a `gather` open one HTTP client.
+A `System` owns one. Runs outside any System share a *common* stage that belongs to the event loop: made by the first
+of them, counted, and closed when the last one ends, so that a thousand `agent.run` in a `gather` open one HTTP
+client.
 """
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
 """The home of a service's runs: the root of the tree, and what all of them share.
 
-A System adds to the root of the actors (names, restarts, orderly shutdown) what runs need: connections to models whose number
-is the number of runs at work, a journal, and a pool that never escalates.
+A System adds to the root of the actors (names, restarts, orderly shutdown) what runs need: connections to models
+whose number is the number of runs at work, a journal, and a pool that never escalates.
 """
 
 from __future__ import annotations
@@ -37,9 +37,11 @@ class System(ActorSystem):
 
     Args:
         name: for the tree and the logs.
-        max_running: runs at work at the same time, and connections to model endpoints (default 1,000); further runs wait
+        max_running: runs at work at the same time, and connections to model endpoints (default 1,000); further runs
+        wait
             for their turn, first come, first served. Subagents do not count.
-        intensity, period: restarts of spawned actors within so many seconds, before the System gives up (default 3 in 5 s).
+        intensity, period: restarts of spawned actors within so many seconds, before the System gives up (default 3 in
+        5 s).
         grace: seconds that runs have to stop when the System closes, before they are killed (default 5).
         journal: where runs are written down (default: in memory).
         sources: clock, chance and ids, for tests.

@@ -1,8 +1,8 @@
 """A tool: a Python function with a name, a schema and rules for running it.
 
-The schema comes from the function's signature and docstring, and the same types check the arguments, so the model is told
-what will be accepted. Checking happens before anything runs; what is wrong goes back to the model as text that says what to
-mend. A tool's return value becomes text: a string as it is, anything else as JSON.
+The schema comes from the function's signature and docstring, and the same types check the arguments, so the model is
+told what will be accepted. Checking happens before anything runs; what is wrong goes back to the model as text that
+says what to mend. A tool's return value becomes text: a string as it is, anything else as JSON.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ class Tool(Generic[P, R]):
             getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
         )
         if where == "thread" and is_async:
-            raise ValueError(f"tool {label!r}: an async function runs in the event loop; where='thread' needs a plain def")
+            raise ValueError(
+                f"tool {label!r}: an async function runs in the event loop; where='thread' needs a plain def"
+            )
         if max_result < 1:
             raise ValueError(f"tool {label!r}: max_result must be at least 1 character, not {max_result!r}")
         self._schema: FunctionSchema = describe(function, name=name, description=description, is_context=_is_context)
@@ -160,7 +162,8 @@ def tool(
         name: what the model calls it (default: the function's name).
         description: what the model is told (default: the docstring; its argument descriptions go into the schema).
         timeout: seconds after which a call is given up; the model is told so (default: none).
-        replay: what happens to a call that was in flight when its run crashed: ``never`` run again, the model hears that
+        replay: what happens to a call that was in flight when its run crashed: ``never`` run again, the model hears
+        that
             the outcome is unknown (default); ``keyed`` or ``safe`` run again, with the same ``idempotency_key``.
         where: ``loop`` (default for ``async def``) or ``thread`` (default for ``def``).
         max_result: characters of the result that the model gets (default 100,000); the rest is cut with a note.

@@ -1,11 +1,11 @@
 """One tool call as a child actor of its run.
 
-The call runs in its own task inside **one** cancel scope, which carries its deadline and is what a stop cancels. Whatever
-happens, the call ends with one `ToolResult` that tells its true cause; nothing that a tool raises leaves this module, so a
-failing call can neither end its run nor disturb its siblings.
+The call runs in its own task inside **one** cancel scope, which carries its deadline and is what a stop cancels.
+Whatever happens, the call ends with one `ToolResult` that tells its true cause; nothing that a tool raises leaves
+this module, so a failing call can neither end its run nor disturb its siblings.
 
-A plain function runs in a thread. A thread cannot be cancelled: when its call is given up, the call ends, the thread is named
-as having outlived it, and what it returns later is dropped.
+A plain function runs in a thread. A thread cannot be cancelled: when its call is given up, the call ends, the thread
+is named as having outlived it, and what it returns later is dropped.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ class ToolCell(Cell):
         timeout = self.tool.timeout
         if timeout is not None:
             self.deadline = began + timeout
+        result: ToolResult | None = None
         with CancelScope(deadline=self.deadline if self.deadline is not None else float("inf")) as scope:
             self._scope = scope
             if self._cut:

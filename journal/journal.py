@@ -1,8 +1,8 @@
 """The log of a run as a protocol of bytes: claim it, append to it, read it.
 
-One owner writes. `claim` raises the run's *epoch* and hands out a `Claim`; every append compares (epoch, sequence), so a
-former owner that wakes up late is refused with `Fenced` and cannot overwrite what its successor did. `append` assigns the
-sequence and enqueues synchronously; only waiting for durability may be cancelled.
+One owner writes. `claim` raises the run's *epoch* and hands out a `Claim`; every append compares (epoch, sequence),
+so a former owner that wakes up late is refused with `Fenced` and cannot overwrite what its successor did. `append`
+assigns the sequence and enqueues synchronously; only waiting for durability may be cancelled.
 
 The in-memory journal keeps a run as long as the process needs it: a crashed run starts again from it.
 """

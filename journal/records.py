@@ -1,8 +1,8 @@
 """What is written down of a run: enough to start its machine again in the state it was in.
 
-Each record is one fact that must not be asked for or done again: the input, a model's reply, the intent to run a tool, a
-tool's outcome, the end. Records encode to MessagePack, tagged, with a format version in the first one; they never hold
-code, and reading them never runs any.
+Each record is one fact that must not be asked for or done again: the input, a model's reply, the intent to run a
+tool, a tool's outcome, the end. Records encode to MessagePack, tagged, with a format version in the first one; they
+never hold code, and reading them never runs any.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ _LOAD_CODES = {
 _SPENT_CODES = {"insufficient_quota", "billing_hard_limit_reached", "insufficient_balance"}
 _BODY_DELAY = re.compile(
     r"(?:try again|retry|available again)\s+(?:in|after)\s+"
-    r"(?:(\d+(?:\.\d+)?)\s*m(?:in(?:ute)?s?)?\s*)?(?:(\d+(?:\.\d+)?)\s*(ms|milliseconds?|s\b|sec|seconds?))?",
+    r"(?:(\d+(?:\.\d+)?)\s*m(?!s)(?:in(?:ute)?s?)?\s*)?(?:(\d+(?:\.\d+)?)\s*(ms|milliseconds?|s\b|sec|seconds?))?",
     re.IGNORECASE,
 )
 

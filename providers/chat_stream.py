@@ -84,6 +84,7 @@ class Choice(msgspec.Struct):
     delta: Said | None = None
     message: Said | None = None
     finish_reason: str | None = None
+    error: Any = None
 
 
 class Vendor(msgspec.Struct):
@@ -178,6 +179,8 @@ class ChatStreamDecoder:
             said = choice.delta or (choice.message if not self._gathered and not self._calls else None)
             if said is not None:
                 self._take(said, events)
+            if choice.error is not None:
+                self._raise(msgspec.json.encode({"error": choice.error}))
             if choice.finish_reason:
                 self._finish = choice.finish_reason
         return events

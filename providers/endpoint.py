@@ -196,7 +196,7 @@ class Endpoint(Provider):
             )
         error = self._dialect.read_error(call.status, call.headers, body, now=self._wall_clock())
         if isinstance(error, AuthError) and self._key is None and self._key_variable is not None:
-            error = _reworded(error, f"{error.message} (the key is read from {self._key_variable})")
+            error.hint = f"the key is read from {self._key_variable}"
         return self._stamp(error, call.headers)
 
     def _stamp(self, error: ProviderError, headers: Mapping[str, str]) -> ProviderError:
@@ -213,7 +213,11 @@ class Endpoint(Provider):
 
     def _secrets(self) -> list[str]:
         key = self._key or (os.environ.get(self._key_variable) if self._key_variable else None)
-        held = [value.removeprefix("Bearer ") for value in self._extra_headers.values()]
+        held = [
+            value.removeprefix("Bearer ")
+            for name, value in self._extra_headers.items()
+            if any(word in name.lower() for word in ("auth", "key", "token", "secret", "cookie"))
+        ]
         return [secret for secret in (key, *held) if secret and len(secret) >= 6]
 
 
@@ -315,7 +319,7 @@ class EndpointStream:
 
     async def _read(self, call: Call, decoder: StreamDecoder) -> None:
         """Read until there is something to hand out, an error, or the end."""
-        deadline = call.deadline()
+        deadline, progress = call.deadline(), False
         out: list[ModelEvent] = []
         try:
             while not out:
@@ -326,11 +330,12 @@ class EndpointStream:
                 for event in self._parser.feed(chunk):
                     self._opening = None
                     out += decoder.feed(event)
-                    if event.data:
-                        deadline = call.deadline()
+                    progress = progress or bool(event.data)
                 if decoder.done:
                     self._reply = decoder.finish(clean=await call.drain())
                     break
+                if progress and not out:
+                    deadline, progress = call.deadline(), False
                 if self._opening is not None and len(self._opening) < MAX_ERROR_BODY:
                     self._opening += chunk
         finally:
@@ -349,8 +354,10 @@ class EndpointStream:
         self._reply = decoder.finish(clean=True)
 
     async def _read_whole(self, call: Call) -> None:
-        """A server that ignores ``stream`` answers with one JSON body."""
-        self._reply = self._owner._dialect.decode(await call.read_all(MAX_BODY))
+        """A server that ignores ``stream`` answers with one JSON body; another calls its stream JSON."""
+        body = await call.read_all(MAX_BODY)
+        owner = self._owner
+        self._reply = owner._fold(body) if body.startswith((b"data:", b":")) else owner._dialect.decode(body)
         self._ready = events_of(self._reply)[::-1]
 
 

@@ -17,6 +17,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .messages import Message
 
 
@@ -35,12 +37,15 @@ class ProviderError(Exception):
         retry_after: seconds to wait, as the provider asked; None when it did not say.
         request_id: the provider's id of the request, for its support.
         provider: the vendor's short name.
+        hint: what the caller may do about it, in our words, or None.
         partial: the assistant message received before the failure, or None. Its tool calls have no `arguments`,
             whatever their `raw` text holds: they are there to be seen and must never run.
+        result: the result, so far, of the agent run that this failure ended; None outside a run.
     """
 
     kind = "provider"
     retryable_by_default = False
+    result: Any = None
 
     def __init__(
         self,
@@ -67,6 +72,7 @@ class ProviderError(Exception):
         self.partial = partial
         self.error_type = error_type
         self.param = param
+        self.hint: str | None = None
 
     def __str__(self) -> str:
         facts = [
@@ -80,7 +86,8 @@ class ProviderError(Exception):
             if value is not None
         ]
         where = f"{self.provider}: " if self.provider else ""
-        return f"{where}{self.message}" + (f" ({', '.join(facts)})" if facts else "")
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"{where}{self.message}" + (f" ({', '.join(facts)})" if facts else "") + hint
 
 
 class AuthError(ProviderError):

@@ -33,7 +33,7 @@ import msgspec
 from anyio.lowlevel import RunVar
 
 from .errors import BadResponse, ConnectionFailed, InvalidRequest, ProviderError, Stalled, StreamInterrupted
-from .transport import FreeListTransport, TransportStatistics
+from .transport import Body, FreeListTransport, TransportStatistics
 
 DEFAULT_LIMIT = 500
 MAX_BODY = 64 * 1024 * 1024
@@ -91,6 +91,8 @@ class Connections:
         self._limit = limit
         self._direct = FreeListTransport(limit=limit, ssl_context=shared_ssl_context)
         self._proxied: dict[str, httpx.AsyncHTTPTransport] = {}
+        # Only the environment is asked, and once: looking through it costs as much as sending a request.
+        self._proxies = urllib.request.getproxies_environment()
 
     def statistics(self) -> TransportStatistics:
         """The state of the free lists, without the connections through a proxy."""
@@ -103,7 +105,7 @@ class Connections:
 
     def transport(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
         """The transport that reaches this URL: a proxy's where the environment names one."""
-        proxy = _proxy_for(url.scheme, url.host)
+        proxy = self._proxy(url.scheme, url.host) if self._proxies else None
         if proxy is None:
             return self._direct
         transport = self._proxied.get(proxy)
@@ -113,20 +115,17 @@ class Connections:
             self._proxied[proxy] = transport
         return transport
 
+    def _proxy(self, scheme: str, host: str) -> str | None:
+        proxy = self._proxies.get(scheme) or self._proxies.get("all")
+        if proxy is None or urllib.request.proxy_bypass(host):
+            return None
+        return proxy if "://" in proxy else f"http://{proxy}"
+
     async def aclose(self) -> None:
         """Close all idle connections."""
         with anyio.CancelScope(shield=True):
             for transport in (self._direct, *self._proxied.values()):
                 await transport.aclose()
-
-
-def _proxy_for(scheme: str, host: str) -> str | None:
-    # Only the environment is asked, so that a call costs no look into a system's registry.
-    proxies = urllib.request.getproxies_environment()
-    proxy = proxies.get(scheme) or proxies.get("all") if proxies else None
-    if proxy is None or urllib.request.proxy_bypass(host):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 _shared: RunVar[Connections | None] = RunVar("greenroom_connections", None)
@@ -227,8 +226,8 @@ class Call:
         try:
             with anyio.CancelScope(deadline=self._total_at):
                 response = await self._send({"timeout": waits})
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self._fail(self._translate(error)) from error
+        except Exception as error:
+            raise self._fail(self._translate(_known(error))) from error
         if response is None:
             raise self._fail(Stalled(f"no answer within total={timeouts.total:g} s"))
         waits["read"] = None
@@ -277,11 +276,12 @@ class Call:
                         self._inflate.end()
                     return None
                 return chunk if self._inflate is None else self._inflate.feed(chunk)
-        except httpx.HTTPError as error:
-            self._ended = True
-            raise self._fail(self._translate(error)) from error
         except zlib.error as error:
             raise self._fail(BadResponse(f"the body is not encoded as it says: {error}")) from error
+        except Exception as error:
+            translated = self._translate(_known(error))
+            self._ended = True
+            raise self._fail(translated) from error
         assert scope.cancelled_caught
         self._ended = True
         by_total = deadline >= self._total_at
@@ -326,12 +326,12 @@ class Call:
         if response is None:
             return
         with anyio.move_on_after(5.0, shield=True):
-            if not self._ended and self._chunks is not None and not isinstance(self._client, Connections):
+            if not self._ended and self._chunks is not None and not isinstance(response.stream, Body):
                 await _run_out(response, self._chunks)
             try:
                 await response.aclose()
-            except (httpx.HTTPError, OSError):
-                pass
+            except Exception:
+                pass  # the answer has been used or given up; how its connection ends is nobody's business
 
     def _fail(self, error: ProviderError) -> ProviderError:
         return self._stamp(error, self.headers)
@@ -359,8 +359,18 @@ class Call:
         return self._url.netloc.decode("ascii", "replace").rpartition("@")[2]
 
 
+def _known(error: Exception) -> httpx.HTTPError | httpx.InvalidURL:
+    """The error itself, or the namesake of one that a compatible fork of httpx raised; others are raised again."""
+    if isinstance(error, (httpx.HTTPError, httpx.InvalidURL)):
+        return error
+    namesake = getattr(httpx, type(error).__name__, None) if type(error).__module__.startswith("httpx") else None
+    if isinstance(namesake, type) and issubclass(namesake, httpx.TransportError):
+        return namesake(str(error))
+    raise error
+
+
 async def _run_out(response: httpx.Response, chunks: AsyncIterator[bytes]) -> None:
-    """Leave a body of a user's own client: close the socket, then run its generators out, or trio warns of them."""
+    """Leave a body of httpx's own transports: close the socket, then run its generators out, or trio warns of them."""
     network = response.extensions.get("network_stream")
     if network is None:
         return
@@ -368,8 +378,8 @@ async def _run_out(response: httpx.Response, chunks: AsyncIterator[bytes]) -> No
         await network.aclose()
         while True:
             await anext(chunks)
-    except (StopAsyncIteration, httpx.HTTPError, OSError):
-        pass
+    except Exception:
+        pass  # whatever the closed socket makes of it: nobody wants this body any more
 
 
 class _Inflate:

@@ -132,6 +132,8 @@ class ChatDialect:
         if answer.error is not None or not answer.choices:
             raise self._not_an_answer(body, "it has no choices")
         choice: Choice = next((choice for choice in answer.choices if not choice.index), answer.choices[0])
+        if choice.error is not None:
+            raise self._not_an_answer(_encode({"error": choice.error}), "its choice is an error")
         said = choice.message or choice.delta
         if said is None:
             raise self._not_an_answer(body, "its choice has no message")

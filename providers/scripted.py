@@ -14,6 +14,7 @@ from typing import Any, Self, TypeAlias, cast
 import anyio.lowlevel
 import msgspec
 
+from .errors import ProviderError
 from .messages import Message, Text, ToolCall
 from .provider import Provider
 from .vocabulary import ModelEvent, ModelReply, ModelRequest, TextDelta, ThinkingDelta, Usage, events_of
@@ -26,8 +27,10 @@ def call(tool: str, /, **arguments: Any) -> ToolCall:
     return ToolCall(None, tool, arguments, msgspec.json.encode(arguments).decode())
 
 
-class ScriptExhausted(RuntimeError):
+class ScriptExhausted(ProviderError):
     """The script was asked for more replies than it has."""
+
+    kind = "script"
 
 
 class Scripted(Provider):

@@ -65,7 +65,7 @@ class _Wire(httpcore.AsyncNetworkStream):
         raw: Any = stream.extra(anyio.abc.SocketAttribute.raw_socket, None)
         self._descriptor: int = -1 if raw is None else raw.fileno()
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._unsent.append(buffer)
         self._unsent_size += len(buffer)
         if self._unsent_size >= _FLUSH_AT:
@@ -107,8 +107,8 @@ class _Wire(httpcore.AsyncNetworkStream):
 
     def has_ended(self) -> bool:
         """Whether an idle connection has something to read, which can only be its end."""
-        if self._descriptor < 0:
-            return False
+        if self._descriptor < 0 or not hasattr(select, "poll"):
+            return False  # where it cannot be asked, the one retry serves
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN)
         return bool(poll.poll(0))
@@ -250,7 +250,7 @@ class FreeListTransport(httpx.AsyncBaseTransport):
         return httpx.Response(
             response.status,
             headers=response.headers,
-            stream=_Body(self, lease, connection, response),
+            stream=Body(self, lease, connection, response),
             extensions=cast("dict[str, Any]", response.extensions),  # pyright: ignore[reportUnknownMemberType]
         )
 
@@ -397,7 +397,7 @@ class FreeListTransport(httpx.AsyncBaseTransport):
         return self
 
 
-class _Body(httpx.AsyncByteStream):
+class Body(httpx.AsyncByteStream):
     """The bytes of one response, and the way its connection goes back."""
 
     def __init__(

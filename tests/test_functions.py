@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
 import msgspec
 import pytest
-from greenroom.providers import describe, validate
 from hypothesis import given
 from hypothesis import strategies as st
+
+from greenroom.providers import describe, validate
 
 
 class Unit(enum.Enum):

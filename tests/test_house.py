@@ -81,6 +81,8 @@ IMPURE_LIBRARIES = HTTP_LIBRARIES | {
     *("subprocess", "threading", "time", "trio", "uuid"),
 }
 
+WAITING = (ast.AsyncFor, ast.AsyncFunctionDef, ast.AsyncWith, ast.Await)
+
 LOOSE_TASKS = {"create_task", "ensure_future", "gather"}
 EMPTY_WORDS = {"engine", "engines", "handler", "handlers", "manager", "managers", "util", "utils"}
 
@@ -213,9 +215,8 @@ def test_the_floors_have_no_cycle_and_nothing_imports_testing() -> None:
 @pytest.mark.parametrize("name", sorted(PURE_MODULES))
 def test_a_pure_core_neither_waits_nor_looks_outside(name: str) -> None:
     module = MODULES[name]
-    waiting = ast.AsyncFunctionDef | ast.Await | ast.AsyncFor | ast.AsyncWith
     assert [found for found in imports(module) if found.target.split(".")[0] in IMPURE_LIBRARIES] == []
-    assert [node.lineno for node in ast.walk(module.tree) if isinstance(node, waiting)] == []
+    assert [node.lineno for node in ast.walk(module.tree) if isinstance(node, WAITING)] == []
 
 
 def test_every_library_is_a_declared_dependency() -> None:
@@ -387,6 +388,27 @@ def test_a_clone_without_links_says_so_in_one_line(clone_without_links: Path, pr
     assert lines[-1].startswith(f"{first_words}greenroom: this clone holds text files where links should be")
     assert lines[-1].endswith("git config core.symlinks true && git checkout -- src/greenroom")
     assert first_words or len(lines) == 1
+
+
+# -- documents
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_a_link_leads_somewhere(document: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)", document.read_text(encoding="utf-8"))
+    assert [name for name in targets if "://" not in name and not (document.parent / name).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_an_example_is_python_and_imports_what_exists(document: Path) -> None:
+    for block in re.findall(r"^```python\n(.*?)^```", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        tree = compile(block, document.name, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "greenroom":
+                module = importlib.import_module(node.module or "")
+                assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
 
 
 # -- what is shipped

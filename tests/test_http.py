@@ -14,6 +14,9 @@ import httpx
 import pytest
 from anyio.abc import TaskStatus
 from anyio.lowlevel import checkpoint
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from greenroom.providers import (
     AuthError,
     BadResponse,
@@ -32,8 +35,6 @@ from greenroom.providers import (
 )
 from greenroom.providers.http import shared_ssl_context
 from greenroom.providers.transport import FreeListTransport
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from .wire import Answer, Seen, Server, completion, delta, events, json_answer, serve, sse_answer
 
@@ -46,6 +47,13 @@ HELLO = events(delta(content="hel"), delta(content="lo"), delta("stop"))
 
 def model(server: Server, **options: Any) -> OpenAIChat:
     return OpenAIChat("m", base_url=server.url + "/v1", api_key=KEY, **options)
+
+
+async def read(provider: OpenAIChat) -> None:
+    """Read one streamed answer to its end."""
+    async with provider.stream(REQUEST) as stream:
+        async for _ in stream:
+            pass
 
 
 async def test_the_request_on_the_wire() -> None:
@@ -155,14 +163,13 @@ async def test_nothing_is_sent_again_after_a_byte_of_the_answer() -> None:
 
 async def test_leaving_a_stream_early_closes_its_connection() -> None:
     started = sse_answer(events(delta(content="one"), done=False), "stall")
-    async with serve(started, json_answer(completion())) as server:
-        async with shared_connections(limit=1) as connections:
-            async with model(server).stream(REQUEST) as stream:
-                async for _ in stream:
-                    break
-            figures = connections.statistics()
-            assert (figures.leased, figures.idle) == (0, 0)
-            await model(server).complete(REQUEST)
+    async with serve(started, json_answer(completion())) as server, shared_connections(limit=1) as connections:
+        async with model(server).stream(REQUEST) as stream:
+            async for _ in stream:
+                break
+        figures = connections.statistics()
+        assert (figures.leased, figures.idle) == (0, 0)
+        await model(server).complete(REQUEST)
     gc.collect()
 
 
@@ -187,8 +194,7 @@ async def test_reading_rules_of_a_stream() -> None:
             async for _ in stream:
                 break
         with pytest.raises(RuntimeError, match="block had ended"):
-            while True:
-                await anext(stream)
+            await anext(stream)
 
 
 # Deadlines.
@@ -207,9 +213,7 @@ async def test_silence_ends_in_time(answer: Answer, timeouts: Timeouts, word: st
     """Scenario 89."""
     async with serve(answer) as server, shared_connections() as connections:
         with pytest.raises(Stalled, match=word) as caught:
-            async with model(server, timeouts=timeouts).stream(REQUEST) as stream:
-                async for _ in stream:
-                    pass
+            await read(model(server, timeouts=timeouts))
         assert caught.value.provider == "openai"
         assert caught.value.retryable
         assert connections.statistics().leased == 0
@@ -235,9 +239,7 @@ async def test_comments_are_not_progress() -> None:
         tasks.start_soon(listener.serve, drip)
         provider = OpenAIChat("m", base_url=f"http://127.0.0.1:{port}", timeouts=Timeouts(idle=0.1))
         with pytest.raises(Stalled, match="idle"):
-            async with provider.stream(REQUEST) as stream:
-                async for _ in stream:
-                    pass
+            await read(provider)
         tasks.cancel_scope.cancel()
 
 
@@ -282,14 +284,7 @@ async def test_wrong_answers(answer: Answer, kind: type[ProviderError], message:
     answer = Answer(answer.pieces, answer.status, {"x-request-id": "req-1", **answer.headers}, answer.framing)
     async with serve(answer) as server, shared_connections() as connections:
         with pytest.raises(kind, match=message) as caught:
-            if streaming:
-                async with model(server).stream(REQUEST) as stream:
-                    async for _ in stream:
-                        pass
-            else:
-                await model(server).complete(REQUEST)
-        if streaming and answer.status == 200 and not answer.pieces:
-            return
+            await (read(model(server)) if streaming else model(server).complete(REQUEST))
         assert type(caught.value) is kind
         assert caught.value.provider == "openai"
         assert caught.value.request_id == "req-1"
@@ -321,14 +316,19 @@ async def test_a_server_that_ignores_stream_and_one_that_always_streams() -> Non
         assert (await model(server).complete(REQUEST)).message.text == "hello"
 
 
+async def test_a_stream_that_calls_itself_json() -> None:
+    answer = Answer([HELLO], 200, {"content-type": "application/json"})
+    async with serve(answer) as server, model(server).stream(REQUEST) as stream:
+        assert [event async for event in stream]
+        assert stream.reply.message.text == "hello"
+
+
 async def test_an_error_body_behind_a_stream_content_type() -> None:
     """Scenario 86."""
     body = b'{"error": {"message": "no credit", "code": "insufficient_quota"}}'
     async with serve(sse_answer(body)) as server:
         with pytest.raises(ProviderError, match="no credit") as caught:
-            async with model(server).stream(REQUEST) as stream:
-                async for _ in stream:
-                    pass
+            await read(model(server))
         assert not caught.value.retryable
 
 
@@ -344,12 +344,13 @@ async def test_nobody_listens() -> None:
 
 async def test_a_plain_server_behind_https() -> None:
     async with serve(json_answer(completion())) as server:
+        secure = OpenAIChat("m", base_url=server.url.replace("http:", "https:"), timeouts=Timeouts(connect=0.05))
         with pytest.raises(ConnectionFailed):
-            await OpenAIChat("m", base_url=server.url.replace("http:", "https:")).complete(REQUEST)
+            await secure.complete(REQUEST)
 
 
 async def test_proxies_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serve(json_answer(completion("by proxy"))) as proxy:
+    async with serve(json_answer(completion("by proxy")), sse_answer([HELLO[:150], HELLO[150:]])) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("http_proxy", proxy.url)
         monkeypatch.delenv("no_proxy", raising=False)
@@ -357,6 +358,10 @@ async def test_proxies_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         provider = OpenAIChat("m", base_url="http://model.invalid/v1")
         assert (await provider.complete(REQUEST)).message.text == "by proxy"
         assert proxy.requests[0].target == "http://model.invalid/v1/chat/completions"
+        async with provider.stream(REQUEST) as stream:
+            async for _ in stream:
+                break
+    gc.collect()
 
 
 # Keys (scenario 97).
@@ -440,6 +445,31 @@ async def test_native_cancellation_in_the_tick_of_the_hand_over(handed: bool) ->
         assert connections.statistics().leased == 0
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("again", [0, 1, 2, 3])
+async def test_native_cancellation_twice_at_every_step(streaming: bool, again: int) -> None:
+    """A second cancellation, which may fall into the closing after the first, loses no slot either."""
+    answer = sse_answer([HELLO[:30], HELLO[30:90], HELLO[90:]]) if streaming else json_answer(completion())
+    async with serve(answer) as server, shared_connections(limit=1) as connections:
+        provider = model(server)
+        for steps in range(40):
+            task = asyncio.ensure_future(read(provider) if streaming else provider.complete(REQUEST))  # type: ignore[arg-type]
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            for _ in range(again):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            figures = connections.statistics()
+            assert (figures.leased, figures.waiting) == (0, 0), steps
+            assert connections.users == 1
+        with anyio.fail_after(5):
+            await read(provider) if streaming else await provider.complete(REQUEST)
+    gc.collect()
+
+
 async def _step_cancelled(server: Server, steps: int, streaming: bool) -> bool:
     """Run one call and cancel it after so many turns of the scheduler; True when it ended by itself."""
     provider = model(server)
@@ -501,13 +531,16 @@ def test_a_crowd_with_random_cancellations(plan: list[tuple[int, bool]], limit: 
 
 
 async def test_idle_connections_of_another_host_make_room() -> None:
-    async with serve(json_answer(completion())) as one, serve(json_answer(completion())) as two:
-        async with shared_connections(limit=1) as connections:
-            await model(one).complete(REQUEST)
-            await model(two).complete(REQUEST)
-            await model(one).complete(REQUEST)
-            assert connections.statistics().opened == 3
-            assert connections.statistics().idle == 1
+    async with (
+        serve(json_answer(completion())) as one,
+        serve(json_answer(completion())) as two,
+        shared_connections(limit=1) as connections,
+    ):
+        await model(one).complete(REQUEST)
+        await model(two).complete(REQUEST)
+        await model(one).complete(REQUEST)
+        assert connections.statistics().opened == 3
+        assert connections.statistics().idle == 1
 
 
 async def test_an_expired_connection_is_not_used_again() -> None:
@@ -549,6 +582,8 @@ async def test_a_transport_can_be_a_fake() -> None:
     def answer(_: httpx.Request) -> httpx.Response:
         return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=HELLO)
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        async with OpenAIChat("m", api_key=KEY, client=client).stream(REQUEST) as stream:
-            assert len([event async for event in stream]) == 2
+    async with (
+        httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client,
+        OpenAIChat("m", api_key=KEY, client=client).stream(REQUEST) as stream,
+    ):
+        assert len([event async for event in stream]) == 2

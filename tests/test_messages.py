@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from greenroom.providers import (
     Message,
     ModelReply,
@@ -230,6 +231,7 @@ async def test_a_script_streams_in_chunks() -> None:
 async def test_complete_is_enough_for_a_provider() -> None:
     class Mine(Provider):
         async def complete(self, request: ModelRequest) -> ModelReply:
+            assert request.messages == []
             return ModelReply(assistant("whole", tool_calls=[call("f")]), "tool_calls")
 
     async with Mine() as provider, provider.stream(ModelRequest([])) as stream:

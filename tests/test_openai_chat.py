@@ -6,6 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from greenroom.providers import (
     AuthError,
     BadResponse,
@@ -30,8 +33,6 @@ from greenroom.providers import (
 )
 from greenroom.providers.openai_chat import ChatDialect
 from greenroom.providers.sse import SSEParser
-from hypothesis import given
-from hypothesis import strategies as st
 
 from .wire import completion, delta, events
 
@@ -48,7 +49,7 @@ def play(*chunks: Any, done: bool = True, clean: bool = True) -> tuple[list[Mode
     return seen, decoder.finish(clean=clean)
 
 
-def fragment(index: int | None = None, id: str | None = None, name: str | None = None, arguments: Any = None) -> Any:  # noqa: A002
+def fragment(index: int | None = None, id: str | None = None, name: str | None = None, arguments: Any = None) -> Any:
     function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}
     held = {"index": index, "id": id}
     call = {**{key: value for key, value in held.items() if value is not None}, "function": function}
@@ -301,6 +302,15 @@ def test_an_error_inside_a_stream(error: Any) -> None:
         play(delta(content="half"), {"error": error})
     assert caught.value.partial is not None
     assert caught.value.partial.text == "half"
+
+
+def test_an_error_inside_a_choice() -> None:
+    """Scenario 86."""
+    choice = {"index": 0, "finish_reason": "error", "error": {"code": 502, "message": "upstream"}}
+    with pytest.raises(Overloaded, match="upstream"):
+        DIALECT.decode(json.dumps({"id": "c", "choices": [{**choice, "message": {"content": ""}}]}).encode())
+    with pytest.raises(Overloaded, match="upstream"):
+        play({"id": "c", "choices": [{**choice, "delta": {"content": ""}}]})
 
 
 def test_an_error_event() -> None:

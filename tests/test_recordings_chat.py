@@ -1,4 +1,4 @@
-"""Recorded answers of every vendor of this family, over real HTTP: the neutral result must be exactly the recorded one."""
+"""Recorded answers of every vendor of this family, over real HTTP: our result must be exactly the recorded one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from greenroom.providers import (
     BadResponse,
     ModelReply,

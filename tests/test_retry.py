@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from greenroom.providers import (
     AuthError,
     ConnectionFailed,
@@ -19,8 +22,6 @@ from greenroom.providers import (
     delay,
     should_retry,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 POLICY = Retry(attempts=4, max_delay=30.0, base=0.5)
 

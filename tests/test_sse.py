@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
-from greenroom.providers.errors import BadResponse
-from greenroom.providers.sse import ServerSentEvent, SSEParser
 from hypothesis import given
 from hypothesis import strategies as st
+
+from greenroom.providers.errors import BadResponse
+from greenroom.providers.sse import ServerSentEvent, SSEParser
 
 
 def parse(*chunks: bytes, **options: int) -> list[ServerSentEvent]:
@@ -107,7 +110,7 @@ def test_chunks_do_not_matter(lines: list[str], endings: list[str], mark: bool, 
     text = "".join(line + endings[index % len(endings)] for index, line in enumerate(lines))
     stream = (b"\xef\xbb\xbf" if mark else b"") + text.encode()
     places = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
-    pieces = [stream[start:end] for start, end in zip(places, places[1:], strict=False)]
+    pieces = [stream[start:end] for start, end in pairwise(places)]
     assert parse(*pieces) == parse(stream)
     by_bytes = SSEParser()
     assert [event for byte in stream for event in by_bytes.feed(bytes([byte]))] == parse(stream)

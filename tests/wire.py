@@ -1,7 +1,7 @@
 """A server on loopback that plays prepared answers, byte by byte: real TCP, and full control of chunks and endings.
 
-Each request takes the next `Answer`. An answer is a head, pieces of a body, and how it ends: kept open for the next request,
-closed (FIN), reset (RST) or silent for ever.
+Each request takes the next `Answer`. An answer is a head, pieces of a body, and how it ends: kept open for the next
+request, closed (FIN), reset (RST) or silent for ever.
 """
 
 from __future__ import annotations

@@ -5,12 +5,12 @@
     agent = Agent("helper", model="openai:gpt-5-mini", tools=[get_weather])
     result = await agent.run("Weather in Tokyo?")
 
-The names are in reading order: agents and their tools, the System that runs many of them, what can go wrong, and the actors
-that everything is made of. Events are in `greenroom.events`, models in `greenroom.providers`.
+The names are in reading order: agents and their tools, the System that runs many of them, what can go wrong, and the
+actors that everything is made of. Events are in `greenroom.events`, models in `greenroom.providers`.
 """
 
 from . import _links as _links  # first: it says so when the links below are no links
-from . import providers
+from . import events, providers
 from .actors import (
     Actor,
     ActorDied,
@@ -46,7 +46,6 @@ from .agents import (
     Tool,
     ToolFailed,
     UnknownOption,
-    events,
     tool,
 )
 from .mailbox import MailboxClosed, MailboxFull

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, assert_type
 
+from greenroom import Agent, Limits, Run, RunContext, RunResult, System, Tool, tool
 from greenroom.actors import Actor, ActorRef, ActorSystem, ChildSpec, Context, Exit, Supervisor, SupervisorRef
 from greenroom.mailbox import MailboxStatistics
 from greenroom.providers import (
@@ -20,6 +22,63 @@ from greenroom.providers import (
     connect,
     user,
 )
+
+
+@dataclass
+class Weather:
+    city: str
+    degrees: float
+
+
+@dataclass
+class Service:
+    units: str
+
+
+@tool
+async def look_up(city: str) -> str:
+    return city
+
+
+@tool(timeout=10)
+def measure(context: RunContext[Service], city: str) -> float:
+    assert_type(context.deps, Service)
+    return float(len(city))
+
+
+async def tools() -> None:
+    assert_type(await look_up(city="Tokyo"), str)
+    listed: list[Tool[..., Any]] = [look_up, measure]
+    print(listed)
+    assert_type(measure.name, str)
+
+
+async def agents() -> None:
+    plain = Agent("plain", model="openai:gpt-5-mini", tools=[look_up])
+    assert_type(plain, Agent[None, str])
+    assert_type(await plain.run("Hi"), RunResult[str])
+    assert_type(plain.run_sync("Hi"), RunResult[str])
+    assert_type((await plain.run("Hi")).output, str)
+
+    typed = Agent("typed", model=Scripted(), output=Weather, deps_type=Service, tools=[measure], limits=Limits(turns=5))
+    assert_type(typed, Agent[Service, Weather])
+    assert_type((await typed.run("Hi", deps=Service("metric"))).output, Weather)
+    assert_type(await typed.map(["Hi", "Ho"]), list[RunResult[Weather] | Exception])
+    assert_type(await typed.map(["Hi", "Ho"], on_error="raise"), list[RunResult[Weather]])
+
+    async with plain.stream("Hi") as run:
+        assert_type(run, Run[str])
+        async for piece in run.text():
+            assert_type(piece, str)
+        assert_type(await run.result(), RunResult[str])
+
+
+async def systems() -> None:
+    async with System(max_running=10) as system:
+        assert_type(system, System)
+        run = await system.start(Agent("plain", model=Scripted()), "Hi", user_id="u1")
+        assert_type(run, Run[str])
+        assert_type(await run.stop("after_turn"), RunResult[str])
 
 
 class Counter(Actor):

@@ -1,0 +1,94 @@
+"""How much memory does an idle supervised actor take, against a bare task that waits on a stream?
+
+Run: python benchmarks/bench_idle.py [--backend asyncio|trio] [--count 100000] [--json]
+
+Resident memory of the process with all of them parked, less that before, divided by their number. Linux only (/proc).
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+import anyio
+from runner import Contender, main
+
+from greenroom import Actor, Context
+from greenroom.actors import ActorSystem
+
+
+class Idle(Actor):
+    """Waits for a message that does not come."""
+
+    async def receive(self, message: Any, context: Context) -> None:
+        return None
+
+
+def resident() -> int:
+    """Bytes of this process in memory, garbage excluded."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _each(before: int, began: float, count: int) -> dict[str, float]:
+    spent = process_time() - began
+    return {"KiB": (resident() - before) / count / 1024, "start, CPU us": spent / count * 1e6}
+
+
+async def actor(options: Mapping[str, int]) -> dict[str, float]:
+    count = options["count"]
+    async with ActorSystem() as system:
+        before, began = resident(), process_time()
+        refs = [await system.spawn(Idle, name=f"idle-{number}") for number in range(count)]
+        await anyio.wait_all_tasks_blocked()
+        figures = _each(before, began, count)
+        for ref in refs:
+            ref.kill()  # the quick way: what an orderly stop costs is another question
+    return figures
+
+
+async def task_and_stream(options: Mapping[str, int]) -> dict[str, float]:
+    count = options["count"]
+    before, began = resident(), process_time()
+    ends: list[Any] = []
+    async with anyio.create_task_group() as group:
+        for _ in range(count):
+            send, receive = anyio.create_memory_object_stream[None](1024)
+            ends.append(send)
+            group.start_soon(receive.receive)
+        await anyio.wait_all_tasks_blocked()
+        figures = _each(before, began, count)
+        group.cancel_scope.cancel()
+    for send in ends:
+        send.close()
+    return figures
+
+
+async def task(options: Mapping[str, int]) -> dict[str, float]:
+    count = options["count"]
+    before, began = resident(), process_time()
+    async with anyio.create_task_group() as group:
+        for _ in range(count):
+            group.start_soon(anyio.sleep_forever)
+        await anyio.wait_all_tasks_blocked()
+        figures = _each(before, began, count)
+        group.cancel_scope.cancel()
+    return figures
+
+
+if __name__ == "__main__":
+    main(
+        "Memory of one idle actor",
+        [
+            Contender("actor", actor),
+            Contender("task and anyio stream", task_and_stream),
+            Contender("task", task),
+        ],
+        baseline="task and anyio stream",
+        repeats=0,
+        count=20_000,
+    )

@@ -1,0 +1,144 @@
+"""What the benchmarks share: each contender in a process of its own, CPU time, and ratios within one run.
+
+    python benchmarks/bench_tell.py                          every contender on both backends, as a table
+    python benchmarks/bench_tell.py --json                   the same as JSON, every repeat in it
+    python benchmarks/bench_tell.py --backend trio --only ask --count 1000
+    python benchmarks/bench_tell.py --contender "raw stream" --backend trio    in this process, for a profiler
+
+A file passes its question, its contenders and its numeric options to `main`. A contender measures one repeat and
+returns its figures, the one to compare first. The first repeat in each process only warms up.
+
+Contenders take turns for several rounds, so that another load on the machine hits all of them, and the best repeat is
+what is compared: noise only ever adds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import anyio
+
+BACKENDS = ("asyncio", "trio")
+LIBRARIES = ("greenroom", "anyio", "trio", "httpx", "httpcore", "h11", "msgspec")
+
+
+class Contender(NamedTuple):
+    """One way of doing the thing. `measure` gets the options by name and does one repeat."""
+
+    name: str
+    measure: Callable[[Mapping[str, int]], Awaitable[dict[str, float]]]
+    backends: tuple[str, ...] = BACKENDS
+
+
+def main(question: str, contenders: Sequence[Contender], *, baseline: str, repeats: int = 5, **options: int) -> None:
+    """Run the benchmark that the command line asks for.
+
+    Args:
+        question: the first line of the table.
+        contenders: in the order of the table.
+        baseline: the name of the contender that the others are divided by, on the same backend.
+        repeats: measured repeats in each process.
+        options: numeric options and their defaults, given to `measure`.
+    """
+    parser = argparse.ArgumentParser(description=question)
+    parser.add_argument("--backend", choices=(*BACKENDS, "both"), default="both")
+    parser.add_argument("--contender", help="run this one here and print its figures")
+    parser.add_argument("--only", default="", help="only contenders with this in their name; the baseline always runs")
+    parser.add_argument("--repeats", type=int, default=repeats, help="measured repeats in each process")
+    parser.add_argument("--rounds", type=int, default=2, help="how often each contender gets a process")
+    parser.add_argument("--json", action="store_true")
+    for name, default in options.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, dest=name)
+    arguments = parser.parse_args()
+    chosen = {name: getattr(arguments, name) for name in options}
+    if arguments.contender is not None:
+        contender = next(each for each in contenders if each.name == arguments.contender)
+        backend = arguments.backend if arguments.backend in BACKENDS else contender.backends[0]
+        print(json.dumps(anyio.run(_repeat, contender, arguments.repeats, chosen, backend=backend)))
+        return
+    backends = BACKENDS if arguments.backend == "both" else (arguments.backend,)
+    rows = _compare(
+        [
+            (backend, each)
+            for backend in backends
+            for each in contenders
+            if backend in each.backends and (arguments.only in each.name or each.name == baseline)
+        ],
+        arguments,
+        chosen,
+    )
+    about = {
+        "question": question,
+        "date": datetime.now(UTC).date().isoformat(),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "options": {**chosen, "repeats": arguments.repeats, "rounds": arguments.rounds},
+        "baseline": baseline,
+    }
+    print(json.dumps({**about, "rows": rows}, indent=1) if arguments.json else _table(about, rows))
+
+
+async def _repeat(contender: Contender, repeats: int, options: Mapping[str, int]) -> list[dict[str, float]]:
+    return [await contender.measure(options) for _ in range(repeats + 1)][1:]
+
+
+def _compare(
+    pairs: Sequence[tuple[str, Contender]], arguments: argparse.Namespace, options: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """The figures of all rounds, contender by contender."""
+    rows: list[dict[str, Any]] = [{"backend": backend, "contender": each.name, "repeats": []} for backend, each in pairs]
+    for _ in range(arguments.rounds):
+        for row in rows:
+            print(f"  {row['backend']}: {row['contender']}", file=sys.stderr, flush=True)
+            command = [sys.executable, sys.argv[0], "--contender", row["contender"], "--backend", row["backend"]]
+            command += ["--repeats", str(arguments.repeats)]
+            for name, value in options.items():
+                command += [f"--{name.replace('_', '-')}", str(value)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            row["repeats"] += json.loads(done.stdout.splitlines()[-1])
+    return rows
+
+
+def _table(about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    figures: list[str] = []  # the columns, in the order in which contenders named them
+    for row in rows:
+        figures += [name for name in row["repeats"][0] if name not in figures]
+    first = figures[0]
+    best = {(row["backend"], row["contender"]): min(each[first] for each in row["repeats"]) for row in rows}
+    lines = [["", first, "median", f"x {about['baseline']}", *figures[1:]]]
+    for row in rows:
+        backend, name, repeats = row["backend"], row["contender"], row["repeats"]
+        base = best.get((backend, about["baseline"]))
+        lines.append(
+            [
+                f"{name} ({backend})",
+                _short(best[backend, name]),
+                _short(statistics.median(each[first] for each in repeats)),
+                f"{best[backend, name] / base:.2f}" if base else "-",
+                *[
+                    _short(statistics.median(each[figure] for each in repeats)) if figure in repeats[0] else "-"
+                    for figure in figures[1:]
+                ],
+            ]
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    head = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    options = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in about["options"].items())
+    text = [about["question"], f"{about['date']}, {about['python']}; {head}", options, ""]
+    for line in lines:
+        cells = [line[0].ljust(widths[0]), *[cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]]
+        text.append("  ".join(cells).rstrip())
+    return "\n".join(text)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
