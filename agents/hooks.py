@@ -109,10 +109,9 @@ class Audience:
         """Whether any hook is called at this event."""
         return event in self._by_event
 
-    async def tell(self, event: events.Event) -> None:
-        """Call the hooks of this event, in order."""
-        for hook in self._by_event.get(type(event), ()):
-            await call_observer(hook, event)
+    def of(self, event: events.Event) -> Sequence[Hook[Any]]:
+        """The hooks of this event, in the order in which they were given."""
+        return self._by_event.get(type(event), ())
 
 
 def _named(group: Hooks | Mapping[str, Hook[Any]]) -> dict[str, Hook[Any]]:

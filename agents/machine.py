@@ -191,6 +191,12 @@ class Machine:
             case _:
                 return []
 
+    def abandon(self, result_of: Callable[[ToolCall], ToolResult]) -> None:
+        """Give every open call its result although nobody will act on it: the run was cut off from outside."""
+        for call in self.open_calls:
+            self._results[call.id or ""] = result_of(call)
+        self.state = State.DONE
+
     # -- transitions
 
     def _next_turn(self) -> list[Effect]:

@@ -107,14 +107,17 @@ class RunCell(Cell):
         "_followable",
         "_intensity",
         "_line",
+        "_observed",
         "_outlived",
         "_path",
         "_sequence",
         "_step",
         "_subruns",
+        "_telling",
         "_tools",
         "_tools_cut",
         "_turn",
+        "_untold",
         "_wanted",
         "agent",
         "call_id",
@@ -184,6 +187,10 @@ class RunCell(Cell):
         self._line = tuple(line)
         self._path = tuple([run.name for run in reversed(line)])
         self._followable = any(run._can_be_followed for run in line)
+        self._observed = bool(agent.audience) or any(run.options.on_event is not None for run in line)
+        #: Of a root run: what the observers of its tree have not heard yet, and whether somebody is telling them.
+        self._untold: deque[tuple[Callable[[Any], Any], events.Event]] = deque()
+        self._telling = False
 
     # -- life
 
@@ -207,7 +214,7 @@ class RunCell(Cell):
         try:
             await self._conclude(await self._run())
         except get_cancelled_exc_class():
-            if self.result is None and current_effective_deadline() == -float("inf"):
+            if current_effective_deadline() == -float("inf"):
                 await self._say_farewell()
             raise
         finally:
@@ -231,9 +238,12 @@ class RunCell(Cell):
 
     async def _say_farewell(self) -> None:
         """The task was cancelled from outside: write the end, and let observers hear of it for a bounded time."""
-        self._settle_result(Finish("stopped", "cancelled"))
         with CancelScope(shield=True, deadline=anyio.current_time() + FAREWELL):
-            await self._publish(self._last_event())
+            if self.result is None:
+                self._settle_result(Finish("stopped", "cancelled"))
+                await self._publish(self._last_event())
+            else:
+                await self._tell_observers()
 
     async def _run(self) -> Finish:
         """Attempts, each from the journal, until one of them finishes or the restarts are used up."""
@@ -500,10 +510,9 @@ class RunCell(Cell):
 
     def _settle_result(self, finish: Finish) -> None:
         machine = self.machine
-        messages = list(machine.messages) if machine is not None else [*self.history, *self.prompt]
         if machine is not None:
-            # Only a run that was cancelled from outside has open calls here; each still gets its one result.
-            messages += [Message("tool", (cancelled(call),)) for call in machine.open_calls]
+            machine.abandon(self._result_so_far)  # only a run that was cut off from outside has open calls here
+        messages = machine.messages if machine is not None else [*self.history, *self.prompt]
         own = messages[len(self.history) :]
         output = finish.output
         if finish.status != "completed":
@@ -523,6 +532,10 @@ class RunCell(Cell):
             outlived=tuple(self._outlived),
         )
         self.error = self._error_of(finish, self.result)
+
+    def _result_so_far(self, call: ToolCall) -> ToolResult:
+        cell = self._tools.get(call.id or "")
+        return cell.result if cell is not None and cell.result is not None else cancelled(call)
 
     def _error_of(self, finish: Finish, result: RunResult[Any]) -> BaseException | None:
         error = finish.error
@@ -577,7 +590,9 @@ class RunCell(Cell):
 
     def wants_deltas(self) -> bool:
         """Whether anybody follows closely enough to stream for."""
-        return self._followable and any(run.log.followed or run.options.on_event is not None for run in self._line)
+        if not self._followable:
+            return False
+        return any(run.log.followed or run.options.on_event is not None for run in self._line)
 
     async def emit(self, kind: type[events.Event], **facts: Any) -> None:
         """Say something, if anybody may hear it."""
@@ -604,13 +619,30 @@ class RunCell(Cell):
         )
 
     async def _publish(self, event: events.Event) -> None:
-        """Readers first, because they cannot wait; then those who must be waited for."""
+        """Readers first, because they cannot wait; then those who must be waited for, one event at a time.
+
+        Runs of one tree speak at the same time. Their observers hear them in order all the same: whoever speaks while
+        another event is being told leaves it in the queue, for the teller to go on with.
+        """
         for run in self._line:
             run.log.publish(event)
-        await self.agent.audience.tell(event)
-        for run in self._line:
-            if run.options.on_event is not None:
-                await call_observer(run.options.on_event, event)
+        if self._observed:
+            untold = self._line[-1]._untold
+            untold += [(hook, event) for hook in self.agent.audience.of(event)]
+            untold += [(run.options.on_event, event) for run in self._line if run.options.on_event is not None]
+            await self._tell_observers()
+
+    async def _tell_observers(self) -> None:
+        root = self._line[-1]
+        if root._telling:
+            return
+        root._telling = True
+        try:
+            while root._untold:
+                observer, event = root._untold.popleft()
+                await call_observer(observer, event)
+        finally:
+            root._telling = False
 
     def contains(self, budget: Budget) -> bool:
         return budget is self.budget or any(

@@ -1,4 +1,4 @@
-"""How much memory does an idle supervised actor take, against a bare task that waits on a stream?
+"""How much memory does an idle supervised actor take, or a waiting run, against a bare task that waits on a stream?
 
 Run: python benchmarks/bench_idle.py [--backend asyncio|trio] [--count 100000] [--json]
 
@@ -17,8 +17,9 @@ from typing import Any
 import anyio
 from runner import Contender, main
 
-from greenroom import Actor, Context
+from greenroom import Actor, Agent, Context, System
 from greenroom.actors import ActorSystem
+from greenroom.providers import ModelReply, ModelRequest, Provider
 
 
 class Idle(Actor):
@@ -26,6 +27,14 @@ class Idle(Actor):
 
     async def receive(self, message: Any, context: Context) -> None:
         return None
+
+
+class Silent(Provider):
+    """A model that does not answer. It has no connection: what that takes is the transport's."""
+
+    async def complete(self, request: ModelRequest) -> ModelReply:
+        await anyio.sleep_forever()
+        raise AssertionError
 
 
 def resident() -> int:
@@ -48,6 +57,19 @@ async def actor(options: Mapping[str, int]) -> dict[str, float]:
         figures = _each(before, began, count)
         for ref in refs:
             ref.kill()  # the quick way: what an orderly stop costs is another question
+    return figures
+
+
+async def run(options: Mapping[str, int]) -> dict[str, float]:
+    count = options["count"]
+    agent = Agent("idle", Silent())
+    async with System(max_running=count) as system:
+        before, began = resident(), process_time()
+        runs = [await system.start(agent, "Say something.") for _ in range(count)]
+        await anyio.wait_all_tasks_blocked()
+        figures = _each(before, began, count)
+        for each in runs:
+            each.stop()
     return figures
 
 
@@ -82,13 +104,15 @@ async def task(options: Mapping[str, int]) -> dict[str, float]:
 
 if __name__ == "__main__":
     main(
-        "Memory of one idle actor",
+        "Memory of one idle actor or waiting run",
         [
             Contender("actor", actor),
+            Contender("agent run, waiting for its model", run),
             Contender("task and anyio stream", task_and_stream),
             Contender("task", task),
         ],
         baseline="task and anyio stream",
-        repeats=0,
+        repeats=1,
+        warm_up=0,
         count=20_000,
     )

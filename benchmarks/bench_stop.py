@@ -37,7 +37,8 @@ def tree(options: Mapping[str, int], kind: type[Actor]) -> Supervisor:
     return Supervisor(
         [
             ChildSpec(
-                f"group-{group}", Supervisor([ChildSpec(f"child-{child}", kind) for child in range(options["children"])])
+                f"group-{group}",
+                Supervisor([ChildSpec(f"child-{child}", kind) for child in range(options["children"])]),
             )
             for group in range(options["supervisors"])
         ]

@@ -6,7 +6,7 @@
     python benchmarks/bench_tell.py --contender "raw stream" --backend trio    in this process, for a profiler
 
 A file passes its question, its contenders and its numeric options to `main`. A contender measures one repeat and
-returns its figures, the one to compare first. The first repeat in each process only warms up.
+returns its figures, the one to compare first.
 
 Contenders take turns for several rounds, so that another load on the machine hits all of them, and the best repeat is
 what is compared: noise only ever adds.
@@ -39,7 +39,9 @@ class Contender(NamedTuple):
     backends: tuple[str, ...] = BACKENDS
 
 
-def main(question: str, contenders: Sequence[Contender], *, baseline: str, repeats: int = 5, **options: int) -> None:
+def main(
+    question: str, contenders: Sequence[Contender], *, baseline: str, repeats: int = 5, warm_up: int = 1, **options: int
+) -> None:
     """Run the benchmark that the command line asks for.
 
     Args:
@@ -47,6 +49,7 @@ def main(question: str, contenders: Sequence[Contender], *, baseline: str, repea
         contenders: in the order of the table.
         baseline: the name of the contender that the others are divided by, on the same backend.
         repeats: measured repeats in each process.
+        warm_up: repeats before them that are not counted.
         options: numeric options and their defaults, given to `measure`.
     """
     parser = argparse.ArgumentParser(description=question)
@@ -63,7 +66,7 @@ def main(question: str, contenders: Sequence[Contender], *, baseline: str, repea
     if arguments.contender is not None:
         contender = next(each for each in contenders if each.name == arguments.contender)
         backend = arguments.backend if arguments.backend in BACKENDS else contender.backends[0]
-        print(json.dumps(anyio.run(_repeat, contender, arguments.repeats, chosen, backend=backend)))
+        print(json.dumps(anyio.run(_repeat, contender, warm_up, arguments.repeats, chosen, backend=backend)))
         return
     backends = BACKENDS if arguments.backend == "both" else (arguments.backend,)
     rows = _compare(
@@ -87,15 +90,19 @@ def main(question: str, contenders: Sequence[Contender], *, baseline: str, repea
     print(json.dumps({**about, "rows": rows}, indent=1) if arguments.json else _table(about, rows))
 
 
-async def _repeat(contender: Contender, repeats: int, options: Mapping[str, int]) -> list[dict[str, float]]:
-    return [await contender.measure(options) for _ in range(repeats + 1)][1:]
+async def _repeat(
+    contender: Contender, warm_up: int, repeats: int, options: Mapping[str, int]
+) -> list[dict[str, float]]:
+    return [await contender.measure(options) for _ in range(warm_up + repeats)][warm_up:]
 
 
 def _compare(
     pairs: Sequence[tuple[str, Contender]], arguments: argparse.Namespace, options: Mapping[str, int]
 ) -> list[dict[str, Any]]:
     """The figures of all rounds, contender by contender."""
-    rows: list[dict[str, Any]] = [{"backend": backend, "contender": each.name, "repeats": []} for backend, each in pairs]
+    rows: list[dict[str, Any]] = [
+        {"backend": backend, "contender": each.name, "repeats": []} for backend, each in pairs
+    ]
     for _ in range(arguments.rounds):
         for row in rows:
             print(f"  {row['backend']}: {row['contender']}", file=sys.stderr, flush=True)
@@ -135,7 +142,10 @@ def _table(about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     options = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in about["options"].items())
     text = [about["question"], f"{about['date']}, {about['python']}; {head}", options, ""]
     for line in lines:
-        cells = [line[0].ljust(widths[0]), *[cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]]
+        cells = [
+            line[0].ljust(widths[0]),
+            *[cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)],
+        ]
         text.append("  ".join(cells).rstrip())
     return "\n".join(text)
 

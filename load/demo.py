@@ -30,10 +30,11 @@ from .workload import CALLS_AT_ONCE, TURNS, Order, OrderAgent, order_agent
 #: Runs at work at once; more wait for their turn.
 MAX_RUNNING = 1_000
 #: A stall of the server costs `idle`; it must be longer than a busy event loop takes for one round.
-TIMEOUTS = Timeouts(connect=10.0, first_byte=10.0, idle=2.0, total=120.0)
+TIMEOUTS = Timeouts(connect=10.0, first_byte=60.0, idle=2.0, total=120.0)
 #: Failures of one request in a row; fewer than `workload.RETRY` has attempts, so that every run can complete.
 IN_A_ROW = 2
-_LATENCY = Latency.parse("50ms-200ms+5ms")
+#: Of the simulated model: slow enough, as real ones are, for a thousand runs to be in flight at the same time.
+LATENCY = "1s-3s+10ms"
 _SETTLE_TIMEOUT = 10.0
 
 
@@ -42,6 +43,7 @@ async def demo(
     runs: int = 1_000,
     faults: float = 0.05,
     seed: int = 1,
+    latency: Latency | None = None,
     watch: Callable[[Tally], None] | None = None,
     interval: float = 0.1,
 ) -> Report:
@@ -51,11 +53,13 @@ async def demo(
         runs: how many; each makes three requests, a tenth of them start three subagents.
         faults: share of requests (0 to 1) that the server answers with 429, 500, a reset or a stall.
         seed: another seed is another model: other faults and delays.
+        latency: of the simulated model; default `LATENCY`.
         watch: called with the counts so far, now and then, and once at the end.
         interval: seconds between two such calls.
     """
     tally, attempts = Tally(), Attempts()
-    async with simulated_server(faults=Faults.of(faults, in_a_row=IN_A_ROW), latency=_LATENCY, seed=seed) as server:
+    injected, pace = Faults.of(faults, in_a_row=IN_A_ROW), latency or Latency.parse(LATENCY)
+    async with simulated_server(faults=injected, latency=pace, seed=seed) as server:
         provider = Counted(OpenAIChat("simulated", base_url=server.base_url, timeouts=TIMEOUTS), attempts)
         agent = order_agent(provider, tally)
         memory, began, cpu = present_memory(), time.perf_counter(), time.process_time()

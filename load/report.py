@@ -69,24 +69,28 @@ def rows(report: Report) -> list[tuple[str, str]]:
         failed += " (" + ", ".join(f"{cause} {number:,}" for cause, number in causes.items()) + ")"
     subagents = tally.begun - tally.launched
     memory = "unknown" if report.memory is None else f"{report.memory / max(tally.in_flight_max, 1) / 1024:,.0f} KiB"
-    return [
-        ("runs", f"{tally.launched:,} (and {subagents:,} subagents; {tally.in_flight_max:,} in flight at most)"),
-        ("completed", f"{report.count('completed'):,}"),
-        ("stopped", f"{report.count('stopped'):,}"),
-        ("failed", failed),
-        ("lost", f"{tally.lost:,}"),
-        ("restarts", f"{tally.restarts:,}"),
-        ("tool calls", f"{tally.calls:,} ({tally.tools_failed:,} crashed, and the model was told)"),
-        ("requests, client", _requests_of_client(report)),
-        ("requests, server", _requests_of_server(server)),
-        ("retries", f"{tally.retries:,}"),
-        ("counts", "client and server agree" if not report.disagreements else "DO NOT AGREE"),
-        ("run latency", f"p50 {percentile(tally.seconds, 50):.2f} s, p99 {percentile(tally.seconds, 99):.2f} s"),
-        ("duration", f"{report.seconds:.1f} s, {runs / max(report.seconds, 1e-9):,.0f} runs/s"),
-        ("CPU per run", f"{report.cpu_seconds / runs * 1000:.1f} ms (of the client's process)"),
-        ("memory per run", f"{memory} (growth at the peak, by runs in flight)"),
-        ("backend", f"{report.backend}, on {versions(report.backend)}"),
-    ] if attempts.total else [("runs", "0")]
+    return (
+        [
+            ("runs", f"{tally.launched:,} (and {subagents:,} subagents; {tally.in_flight_max:,} in flight at most)"),
+            ("completed", f"{report.count('completed'):,}"),
+            ("stopped", f"{report.count('stopped'):,}"),
+            ("failed", failed),
+            ("lost", f"{tally.lost:,}"),
+            ("restarts", f"{tally.restarts:,}"),
+            ("tool calls", f"{tally.calls:,} ({tally.tools_failed:,} crashed, and the model was told)"),
+            ("requests, client", _requests_of_client(report)),
+            ("requests, server", _requests_of_server(server)),
+            ("retries", f"{tally.retries:,}"),
+            ("counts", "client and server agree" if not report.disagreements else "DO NOT AGREE"),
+            ("run latency", f"p50 {percentile(tally.seconds, 50):.2f} s, p99 {percentile(tally.seconds, 99):.2f} s"),
+            ("duration", f"{report.seconds:.1f} s, {runs / max(report.seconds, 1e-9):,.0f} runs/s"),
+            ("CPU per run", f"{report.cpu_seconds / runs * 1000:.1f} ms (of the client's process)"),
+            ("memory per run", f"{memory} (growth at the peak, by runs in flight)"),
+            ("backend", f"{report.backend}, on {versions(report.backend)}"),
+        ]
+        if attempts.total
+        else [("runs", "0")]
+    )
 
 
 def _requests_of_client(report: Report) -> str:

@@ -23,6 +23,7 @@ class Tally(msgspec.Struct, kw_only=True):
         outcomes: what each ended with, by run: ``completed``, ``stopped``, or the cause of a failure.
         begun: runs and subagents that said they had started.
         ends: terminal events, by run or subagent.
+        ended: terminal events of runs, without those of subagents.
         completed: runs and subagents that said they had completed.
         first_replies: runs and subagents that got an answer to their first turn.
         in_flight, in_flight_max: runs and subagents at work, now and at most.
@@ -45,6 +46,7 @@ class Tally(msgspec.Struct, kw_only=True):
     outcomes: dict[str, str] = {}
     begun: int = 0
     ends: Counter[str] = msgspec.field(default_factory=Counter[str])
+    ended: int = 0
     completed: int = 0
     first_replies: int = 0
     in_flight: int = 0
@@ -84,6 +86,7 @@ class Tally(msgspec.Struct, kw_only=True):
         def run_ended(event: events.Event) -> None:
             self.in_flight -= 1
             self.ends[event.run_id] += 1
+            self.ended += event.parent_id is None
             self.completed += isinstance(event, events.RunCompleted)
 
         def model_started(_: events.ModelStarted) -> None:

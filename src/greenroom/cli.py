@@ -1,0 +1,116 @@
+"""The command line: ``greenroom demo`` and ``greenroom run``.
+
+A thin skin: it reads arguments, starts an event loop, and turns what comes back into lines and an exit status. 0 is
+success; 1 says that what was asked for went wrong; 2 that it could not be understood; 130 that it was interrupted. An
+error is one line on standard error, never a traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Literal, NoReturn
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
+
+from . import __version__
+from .cli_demo import run_demo
+from .cli_run import Answering, Misuse, answer
+from .load.demo import LATENCY
+
+Backend = Literal["asyncio", "trio"]
+Share = Annotated[float, Parameter(validator=Number(gte=0, lte=1))]
+Count = Annotated[int, Parameter(validator=Number(gte=1))]
+
+app = App(
+    name="greenroom",
+    help="Run LLM agents as supervised actors, on asyncio or trio.",
+    version=f"greenroom {__version__}",
+    help_format="plaintext",
+    suppress_keyboard_interrupt=False,
+)
+
+
+@app.command
+def demo(
+    *,
+    runs: Count = 1_000,
+    backend: Backend = "asyncio",
+    faults: Share = 0.05,
+    seed: int = 1,
+    latency: str = LATENCY,
+) -> int:
+    """Run many agents at once against a simulated model, with faults, and account for every one.
+
+    Args:
+        runs: Agent runs; each makes three model requests, a tenth of them start three subagents.
+        backend: The event loop.
+        faults: Share of requests (0 to 1) that fail: 429, 500, reset, stall.
+        seed: Another seed is another model: other faults and delays.
+        latency: Of the simulated model: median, 99th percentile, and time between streamed pieces.
+    """
+    return run_demo(runs=runs, backend=backend, faults=faults, seed=seed, latency=latency)
+
+
+@app.command
+def run(
+    prompt: str,
+    /,
+    *,
+    model: str = "openai:gpt-5-mini",
+    base_url: str | None = None,
+    tools: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
+    instructions: str | None = None,
+    backend: Backend = "asyncio",
+    limit_turns: Annotated[int, Parameter(validator=Number(gte=0))] = 50,
+) -> int:
+    """Run one agent and stream its answer to standard output; tool calls are noted on standard error.
+
+    Args:
+        prompt: What to ask.
+        model: vendor:model, or with --base-url any name that the server knows.
+        base_url: An OpenAI-compatible endpoint, up to and without /chat/completions. The key of the vendor that
+            the model names is sent; for a bare name none is.
+        tools: Functions that the model may call, each as module:function, from the current directory or installed.
+        instructions: The system prompt.
+        backend: The event loop.
+        limit_turns: Model replies, at most.
+    """
+    asked = Answering(
+        prompt=prompt,
+        model=model,
+        base_url=base_url,
+        tools=tuple(tools or ()),
+        instructions=instructions,
+        turns=limit_turns,
+    )
+    return answer(asked, backend)
+
+
+def main() -> NoReturn:
+    """The console command; ends the process with its status."""
+    sys.exit(status_of(sys.argv[1:]))
+
+
+def status_of(arguments: list[str]) -> int:
+    """Carry out a command line; returns the exit status."""
+    try:
+        status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+        return status or 0
+    except CycloptsError as error:
+        return _complain(" ".join(str(error).split()), 2)
+    except Misuse as error:
+        return _complain(str(error), 2)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not fail at it once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _complain(words: str, status: int) -> int:
+    print(f"greenroom: {words}", file=sys.stderr)
+    return status

@@ -1,0 +1,97 @@
+"""``greenroom demo``: the demo of the room `load`, its progress on standard error, its table on standard output."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from .cli_loop import run_interruptible
+from .load import Latency
+from .load.demo import demo
+from .load.report import Report, rows
+from .load.tally import Tally
+
+#: Seconds between two lines of progress where standard error is no terminal.
+PLAIN_INTERVAL = 2.0
+
+
+def run_demo(*, runs: int, backend: str, faults: float, seed: int, latency: str) -> int:
+    """Run the demo and show it; returns the exit status: 1 if anything is not accounted for."""
+    try:
+        pace = Latency.parse(latency)
+    except ValueError as error:
+        print(f"greenroom: --latency: {error}", file=sys.stderr)
+        return 2
+    with progress(runs) as watch:
+        work = partial(demo, runs=runs, faults=faults, seed=seed, latency=pace, watch=watch)
+        try:
+            report = run_interruptible(work, backend)
+        except (OSError, RuntimeError) as error:
+            # The server cannot be started, or the system gives out too few descriptors: the message says which.
+            print(f"greenroom: {error}", file=sys.stderr)
+            return 1
+    show(report)
+    for line in report.disagreements:
+        print(f"greenroom: not accounted for: {line}", file=sys.stderr)
+    return 1 if report.disagreements or report.tally.lost else 0
+
+
+def show(report: Report) -> None:
+    """Print the table."""
+    table = Table(box=SIMPLE_HEAD, show_header=False, title="greenroom demo", title_justify="left")
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, value in rows(report):
+        table.add_row(label, value)
+    # A pipe has no width of its own; who reads it wants one line for each row.
+    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(table)
+
+
+@contextmanager
+def progress(runs: int) -> Iterator[Callable[[Tally], None]]:
+    """What shows the counts while the demo goes on: a bar on a terminal, else a plain line now and then."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _plain(runs)
+        return
+    columns = (
+        TextColumn("runs"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console, auto_refresh=False, transient=True) as bar:
+        task = bar.add_task("", total=runs)
+
+        def watch(tally: Tally) -> None:
+            bar.update(task, completed=tally.ended, description=_brief(tally), refresh=True)
+
+        yield watch
+
+
+def _plain(runs: int) -> Callable[[Tally], None]:
+    last = time.monotonic() - PLAIN_INTERVAL
+
+    def watch(tally: Tally) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PLAIN_INTERVAL:
+            last = time.monotonic()
+            print(f"{tally.ended:,} of {runs:,} runs ended, {_brief(tally)}", file=sys.stderr, flush=True)
+
+    return watch
+
+
+def _brief(tally: Tally) -> str:
+    return (
+        f"{tally.in_flight:,} in flight, {tally.attempts:,} requests, {tally.tools_started:,} tool calls, "
+        f"{tally.retries:,} retries, {tally.run_crashes:,} crashes"
+    )

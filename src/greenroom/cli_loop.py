@@ -1,0 +1,56 @@
+"""One event loop for one command, ended in order by Ctrl-C on asyncio and on trio.
+
+A signal cancels the command's scope, so that everything in it is closed in order: runs, connections, the simulated
+server. A second signal finds the usual treatment again. Where signals cannot be received (an event loop of Windows, a
+thread that is not the main one) Ctrl-C is the plain `KeyboardInterrupt` that it always was.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+
+def run_interruptible(command: Callable[[], Awaitable[T]], backend: str) -> T:
+    """Run `command` to its end and return what it returns.
+
+    Raises:
+        KeyboardInterrupt: SIGINT or SIGTERM came; the command was cancelled and has ended.
+    """
+    return anyio.run(partial(_run, command), backend=backend)
+
+
+async def _run(command: Callable[[], Awaitable[T]]) -> T:
+    results: list[T] = []
+    failure: Exception | None = None
+    interrupted = False
+
+    async def watch() -> None:
+        nonlocal interrupted
+        try:
+            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                async for _ in signals:
+                    interrupted = True
+                    group.cancel_scope.cancel()
+                    return
+        except (NotImplementedError, RuntimeError, ValueError):
+            pass  # see above
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch)
+        try:
+            results.append(await command())
+        except Exception as error:
+            failure = error  # it leaves bare, not wrapped in this group
+        group.cancel_scope.cancel()
+    if interrupted:
+        raise KeyboardInterrupt
+    if failure is not None:
+        raise failure
+    return results[0]
