@@ -26,7 +26,7 @@ print(json.dumps({{"CPU ms": cpu * 1e3, "wall ms": wall * 1e3, "modules": len(sy
 def importing(*names: str) -> Callable[[Mapping[str, int]], Awaitable[dict[str, float]]]:
     code = PROBE.format(code=f"import {', '.join(names)}")
 
-    async def measure(options: Mapping[str, int]) -> dict[str, float]:
+    async def measure(_options: Mapping[str, int]) -> dict[str, float]:
         done = subprocess.run([sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, check=True)
         return json.loads(done.stdout)
 

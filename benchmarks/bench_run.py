@@ -27,7 +27,7 @@ from runner import Contender, main
 
 from greenroom import Agent, System
 from greenroom.load import Call, Latency, Plan, SimulatedServer, Turn, simulated_server
-from greenroom.providers import Message, ModelRequest, OpenAIChat, Text, tool_result, tool_spec, user
+from greenroom.providers import Message, ModelRequest, OpenAIChat, tool_result, tool_spec, user
 from greenroom.providers.http import shared_connections
 from greenroom.providers.transport import FreeListTransport
 
@@ -156,7 +156,7 @@ async def provider_by_hand(server: SimulatedServer, in_flight: int) -> AsyncGene
 
 
 @asynccontextmanager
-async def run_alone(server: SimulatedServer, in_flight: int) -> AsyncGenerator[Once]:
+async def run_alone(server: SimulatedServer, in_flight: int) -> AsyncGenerator[Once]:  # noqa: ARG001 - none to set
     """`agent.run` with nothing around it: its runs share connections among themselves."""
     agent = agent_of(server)
 

@@ -55,8 +55,7 @@ async def with_start(options: Mapping[str, int]) -> dict[str, float]:
         began = process_time()
         for _ in range(count):
             await system.spawn(Brief, restart="temporary")
-        figures = _each(began, count)
-    return figures
+        return _each(began, count)
 
 
 async def task(options: Mapping[str, int]) -> dict[str, float]:

@@ -34,15 +34,8 @@ class Tidy(Idle):
 
 
 def tree(options: Mapping[str, int], kind: type[Actor]) -> Supervisor:
-    return Supervisor(
-        [
-            ChildSpec(
-                f"group-{group}",
-                Supervisor([ChildSpec(f"child-{child}", kind) for child in range(options["children"])]),
-            )
-            for group in range(options["supervisors"])
-        ]
-    )
+    group = Supervisor([ChildSpec(f"child-{number}", kind) for number in range(options["children"])])
+    return Supervisor([ChildSpec(f"group-{number}", group) for number in range(options["supervisors"])])
 
 
 def _figures(cpu: float, wall: float, options: Mapping[str, int]) -> dict[str, float]:
