@@ -43,13 +43,28 @@ def read_prompt(prompt: Prompt) -> tuple[Message, ...]:
     )
 
 
-def read_history(history: History) -> tuple[Message, ...]:
-    """The messages of an earlier conversation, repaired where a provider would refuse them."""
+def read_conversation(
+    history: History | None, prompt: Prompt | None
+) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+    """What was before a run, and what starts it; repaired where a provider would refuse it.
+
+    Raises:
+        TypeError: one of them has none of the accepted shapes.
+    """
+    before = _read_history(history) if history is not None else ()
+    start = read_prompt(prompt) if prompt is not None else ()
+    if any(message.role == "tool" for message in start):
+        # Results of calls in the history: only together do they make a valid whole.
+        return repaired((*before, *start)), ()
+    return repaired(before), start
+
+
+def _read_history(history: History) -> tuple[Message, ...]:
     if isinstance(history, RunResult):
         return tuple(history.messages)
     if isinstance(cast("object", history), str | bytes | Mapping):
         raise TypeError(f"history= takes messages or a result, not {type(history).__name__}")
-    return repaired(read_messages(history))
+    return read_messages(history)
 
 
 def read_messages(messages: Iterable[Message | Mapping[str, Any]]) -> tuple[Message, ...]:

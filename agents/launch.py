@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, Ty
 from anyio import create_task_group
 
 from ..actors.exits import sole
-from .history import History, Prompt, read_history, read_prompt
+from .history import History, Prompt, read_conversation
 from .limits import Limits
 from .place import current_place
 from .result import OutputT, RunResult
@@ -61,8 +61,7 @@ class Launch:
         if limits is not None and not isinstance(limits, Limits):
             raise TypeError(f"limits= takes Limits(turns=…), not {limits!r}")
         self.agent = agent
-        self.prompt = read_prompt(prompt) if prompt is not None else ()
-        self.history = read_history(history) if history is not None else ()
+        self.history, self.prompt = read_conversation(history, prompt)
         self.system = system
         self.run_id = run_id
         self.options = RunOptions(

@@ -3,8 +3,8 @@
     report = await demo(runs=1000, faults=0.05, seed=1, watch=print)
 
 A simulated model server is started as a process of its own; all runs live in one `System`. What comes back is a
-`Report`, whose `disagreements` are empty only if each run has exactly one outcome and the client's counts and the server's
-agree; `reconcile` says what that means.
+`Report`, whose `disagreements` are empty only if each run has exactly one outcome and the counts of the client and of
+the server agree; `reconcile` says what that means.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 
 import anyio
-import sniffio
 
 from ..agents import Run, System
 from ..providers import OpenAIChat, Timeouts, shared_connections
@@ -67,7 +66,7 @@ async def demo(
         seconds, cpu_seconds, peak = time.perf_counter() - began, time.process_time() - cpu, peak_memory()
         stats = await _final_stats(server)
     return Report(
-        backend=sniffio.current_async_library(),
+        backend=anyio.get_cancelled_exc_class().__module__.partition(".")[0],
         tally=tally,
         attempts=attempts,
         resent=resent,

@@ -1,7 +1,7 @@
 """What the client counts while agents run: from their events, and from what each run gave its caller.
 
 The two are independent roads to the same numbers. Events come through hooks, at the moment they happen, from runs and
-subagents alike; the outcome of a run comes from its `Run` handle. `reconcile` compares both with what the server counts.
+subagents alike; the outcome of a run comes from its `Run` handle. `reconcile` compares both, and both with the server.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The runs of the demo: what each does is fixed by its number, so that a demo can be repeated and checked.
 
-Every run works on one order. It makes three model requests: the first reply calls an async and a sync tool side by
-side, the second calls a tool that now and then crashes, or, for one run in ten, asks a subagent three times at once; the
-third is the answer. A few runs crash in the code around them, once, after their first turn, and go on from their
+Every run works on one order and makes three model requests. The first reply calls an async and a sync tool side by
+side. The second calls a tool that now and then crashes, or, for one run in ten, asks a subagent three times at once.
+The third is the answer. A few runs crash in the code around them, once, after their first turn, and go on from their
 journal; a few are streamed and stopped in the middle of the answer.
 """
 

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+
 from greenroom.actors import (
     Actor,
     ActorDied,
@@ -111,7 +112,9 @@ def log_actor(**attributes: Any) -> tuple[type[Log], list[str]]:
 
 
 @asynccontextmanager
-async def actor(make: Callable[[], Actor] = Scripted, **options: Any) -> AsyncIterator[tuple[ActorSystem, ActorRef[Any]]]:
+async def actor(
+    make: Callable[[], Actor] = Scripted, **options: Any
+) -> AsyncIterator[tuple[ActorSystem, ActorRef[Any]]]:
     """A system with one actor called "it"."""
     async with ActorSystem(intensity=100) as system:
         yield system, await system.spawn(make, name="it", **options)
@@ -551,7 +554,12 @@ class TestMonitor:
             watcher = await system.spawn(Watcher)
             await watcher.ask(("watch", it))
             await watcher.ask(("watch", it))
-            ends = {"normal": it.tell, "shutdown": lambda _: it.stop(), "killed": lambda _: it.kill(), "crashed": it.tell}
+            ends = {
+                "normal": it.tell,
+                "shutdown": lambda _: it.stop(),
+                "killed": lambda _: it.kill(),
+                "crashed": it.tell,
+            }
             await ends[how]("finish" if how == "normal" else Boom("x"))
             await settle()
             assert await watcher.ask("notices") == [("it", how)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import anyio
 import pytest
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
+
 from greenroom.mailbox import (
     MESSAGES_PER_CHECKPOINT,
     Budget,
@@ -515,7 +517,7 @@ class TestBudget:
         mailbox = Mailbox(1000)
         depths: list[int] = []
         await self._run_beside(mailbox, depths, [mailbox])
-        steps = [after - before for before, after in zip(depths, depths[1:], strict=False)]
+        steps = [after - before for before, after in itertools.pairwise(depths)]
         assert MESSAGES_PER_CHECKPOINT <= max(steps) <= 2 * MESSAGES_PER_CHECKPOINT
 
     async def test_a_sender_that_fans_out_yields_too(self) -> None:

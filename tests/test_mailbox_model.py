@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from greenroom.mailbox import Envelope, Lanes
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from greenroom.mailbox import Envelope, Lanes
 
 
 class LanesMachine(RuleBasedStateMachine):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from greenroom.actors import Exit, ExitKind, Restart, Strategy
-from greenroom.actors.restart import Child, Forget, GiveUp, Intensity, RestartGroup, decide
 from hypothesis import given
 from hypothesis import strategies as st
+
+from greenroom.actors import Exit, ExitKind, Restart, Strategy
+from greenroom.actors.restart import Child, Forget, GiveUp, Intensity, RestartGroup, decide
 
 CRASH = Exit("crashed", ValueError("boom"))
 

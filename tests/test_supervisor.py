@@ -10,6 +10,7 @@ from typing import Any, Literal
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+
 from greenroom.actors import (
     Actor,
     ActorRef,
@@ -171,7 +172,7 @@ class TestStart:
         stage = Stage()
         async with group([], intensity=0) as top:
             stage.fail["a"] = 1
-            with pytest.raises(StartFailed, match="'top/a' did not start.*a cannot start") as caught:
+            with pytest.raises(StartFailed, match=r"'top/a' did not start.*a cannot start") as caught:
                 await top.start_child(stage.child("a"))
             assert isinstance(caught.value.__cause__, Boom)
             assert top.child("a") is None
@@ -446,8 +447,18 @@ class TestIntensity:
         """Scenario 35: two restarts under one_for_one, one under the group strategies."""
         stage = Stage()
         async with group(stage.children("ab"), strategy, intensity=1, restart="temporary") as top:
-            child(top, "a").tell_nowait(Boom("a"))
-            child(top, "b").tell_nowait(Boom("b"))
+            crash_of_a = anyio.Event()
+
+            async def crash(_context: Context) -> None:
+                crash_of_a.set()
+                raise Boom("a")
+
+            async def crash_too(_context: Context) -> None:
+                await crash_of_a.wait()
+                raise Boom("b")
+
+            child(top, "b").tell_nowait(crash_too)
+            child(top, "a").tell_nowait(crash)
             await settle()
             assert top.alive is survives
 
@@ -633,7 +644,7 @@ class TestStop:
             assert isinstance(a.exit.error, WouldDeadlock)
 
     async def test_the_end_of_the_top_ends_the_subtree(self) -> None:
-        """Scenario 22: three levels deep, by a kill: no descendant is left, and leaves are gone before their parents."""
+        """Scenario 22: three levels deep, by a kill: no descendant is left, leaves are gone before their parents."""
         stage = Stage()
         inner = Supervisor([stage.child("leaf")])
         async with group([ChildSpec("middle", Supervisor([ChildSpec("inner", inner)]))], restart="temporary") as top:

@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+
 from greenroom.actors import (
     Actor,
     ActorSystem,
@@ -104,7 +105,7 @@ async def no_task_left() -> AsyncIterator[None]:
 
 
 @pytest.fixture
-async def leaves_nothing_behind(anyio_backend: str) -> AsyncIterator[None]:  # noqa: ARG001 - on each backend
+async def leaves_nothing_behind(anyio_backend: str) -> AsyncIterator[None]:
     """Scenario 45: whatever a test does, no task survives it."""
     async with no_task_left():
         yield
@@ -246,7 +247,7 @@ class TestEscalation:
             async with ActorSystem(intensity=0, grace=60) as system:
                 it = await system.spawn(Counter)
                 worker = pooled(system, "busy", deaf=True)
-                worker.watch(lambda cell: it.tell_nowait(Boom("meanwhile")) if cell.state == "running" else None)
+                worker.watch(lambda cell: it.tell_nowait(Boom("meanwhile")) if cell.exit is None else None)
                 raise Boom("body")
         (note,) = caught.value.__notes__
         assert "while 'system' was shutting down" in note

@@ -7,6 +7,7 @@ error is one line on standard error, never a traceback.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated, Literal, NoReturn
@@ -16,6 +17,7 @@ from cyclopts.validators import Number
 
 from . import __version__
 from .cli_demo import run_demo
+from .cli_loop import Interrupted
 from .cli_run import Answering, Misuse, answer
 from .load.demo import LATENCY
 
@@ -63,7 +65,7 @@ def run(
     tools: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
     instructions: str | None = None,
     backend: Backend = "asyncio",
-    limit_turns: Annotated[int, Parameter(validator=Number(gte=0))] = 50,
+    limit_turns: Count = 50,
 ) -> int:
     """Run one agent and stream its answer to standard output; tool calls are noted on standard error.
 
@@ -90,6 +92,9 @@ def run(
 
 def main() -> NoReturn:
     """The console command; ends the process with its status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a model may say what the terminal cannot show
     sys.exit(status_of(sys.argv[1:]))
 
 
@@ -103,6 +108,8 @@ def status_of(arguments: list[str]) -> int:
         return _complain(" ".join(str(error).split()), 2)
     except Misuse as error:
         return _complain(str(error), 2)
+    except Interrupted as interruption:
+        return _complain(str(interruption), interruption.status)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
     except BrokenPipeError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 
@@ -56,7 +56,7 @@ def show(report: Report) -> None:
 
 
 @contextmanager
-def progress(runs: int) -> Iterator[Callable[[Tally], None]]:
+def progress(runs: int) -> Generator[Callable[[Tally], None]]:
     """What shows the counts while the demo goes on: a bar on a terminal, else a plain line now and then."""
     console = Console(stderr=True)
     if not console.is_terminal:

@@ -17,11 +17,19 @@ import anyio
 T = TypeVar("T")
 
 
+class Interrupted(Exception):
+    """A signal ended the command; `status` is what the process should exit with."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}")
+        self.status = 128 + number
+
+
 def run_interruptible(command: Callable[[], Awaitable[T]], backend: str) -> T:
     """Run `command` to its end and return what it returns.
 
     Raises:
-        KeyboardInterrupt: SIGINT or SIGTERM came; the command was cancelled and has ended.
+        Interrupted: SIGINT or SIGTERM came; the command was cancelled and has ended.
     """
     return anyio.run(partial(_run, command), backend=backend)
 
@@ -29,14 +37,14 @@ def run_interruptible(command: Callable[[], Awaitable[T]], backend: str) -> T:
 async def _run(command: Callable[[], Awaitable[T]]) -> T:
     results: list[T] = []
     failure: Exception | None = None
-    interrupted = False
+    received = 0
 
     async def watch() -> None:
-        nonlocal interrupted
+        nonlocal received
         try:
             with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                async for _ in signals:
-                    interrupted = True
+                async for number in signals:
+                    received = number
                     group.cancel_scope.cancel()
                     return
         except (NotImplementedError, RuntimeError, ValueError):
@@ -49,8 +57,8 @@ async def _run(command: Callable[[], Awaitable[T]]) -> T:
         except Exception as error:
             failure = error  # it leaves bare, not wrapped in this group
         group.cancel_scope.cancel()
-    if interrupted:
-        raise KeyboardInterrupt
+    if received:
+        raise Interrupted(received)
     if failure is not None:
         raise failure
     return results[0]

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from .agents import Agent, AgentError, Limits, Tool, events
+from .agents import Agent, AgentError, LimitExceeded, Limits, Tool, events
 from .cli_loop import run_interruptible
 from .providers import OpenAIChat, Provider, ProviderError, connect
 from .providers.connect import VENDORS
@@ -43,6 +43,8 @@ def answer(asked: Answering, backend: str) -> int:
     Raises:
         Misuse: unknown model, bad URL, a tool that cannot be found or described.
     """
+    if not asked.prompt.strip():
+        raise Misuse("the prompt is empty")
     try:
         agent = Agent(
             "greenroom",
@@ -55,6 +57,9 @@ def answer(asked: Answering, backend: str) -> int:
         raise Misuse(_line(error)) from None
     try:
         run_interruptible(partial(_stream, agent, asked.prompt), backend)
+    except LimitExceeded as error:
+        print(f"greenroom: no answer within --limit-turns {error.allowed:g}", file=sys.stderr)
+        return 1
     except (AgentError, ProviderError) as error:
         print(f"greenroom: {_line(error)}", file=sys.stderr)
         return 1
@@ -108,7 +113,7 @@ def _note(event: events.Event, wrote: str) -> str:
 
 
 def find_tool(place: str) -> Any:
-    """The function that ``module:function`` names; the current directory can be imported from.
+    """The tool that ``module:function`` names; the current directory can be imported from.
 
     Raises:
         Misuse: there is none, or it cannot be described to a model.
@@ -138,7 +143,7 @@ def find_tool(place: str) -> Any:
     if isinstance(function, Tool | Agent):
         return function  # pyright: ignore[reportUnknownVariableType]
     if not callable(function):
-        raise Misuse(f"--tools {place}: {name} is a {type(function).__name__}, not a function")
+        raise Misuse(f"--tools {place}: {name} is of type {type(function).__name__}, not a function")
     try:
         return Tool(function)
     except (TypeError, ValueError) as error:
@@ -148,7 +153,9 @@ def find_tool(place: str) -> Any:
 def _where(error: Exception) -> str:
     """The place in the user's file that raised."""
     frames = traceback.extract_tb(error.__traceback__)
-    last = next((frame for frame in reversed(frames) if "importlib" not in frame.filename), None)
+    last = next(
+        (frame for frame in reversed(frames) if frame.filename != __file__ and "importlib" not in frame.filename), None
+    )
     return f" ({last.filename}:{last.lineno})" if last is not None else ""
 
 
