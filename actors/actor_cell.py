@@ -72,7 +72,6 @@ class ActorCell(Cell):
     async def _serve(self, actor: Actor) -> None:
         mailbox = self.mailbox
         lanes = mailbox.lanes
-        data = lanes.data
         receive = actor.receive
         context = self._context
         budget = MESSAGES_PER_CHECKPOINT
@@ -83,8 +82,8 @@ class ActorCell(Cell):
                     return
                 if self.monitored is not None and self.monitored.pop(signal.ref, None) is not None:
                     await receive(signal, context)
-            elif data:
-                envelope = self.current = data.popleft()
+            elif lanes.data:
+                envelope = self.current = lanes.data.popleft()
                 if lanes.tickets:
                     mailbox.admit()
                 value = await receive(envelope.message, context)
@@ -102,8 +101,11 @@ class ActorCell(Cell):
     async def _clean_up(self, actor: Actor, crash: Exit | None) -> None:
         """Run `stopping`, shielded for a bounded time. Its own failure never hides the first one."""
         try:
-            with CancelScope(shield=True, deadline=current_time() + self._cleanup_time) as self._cleanup:
+            with CancelScope(shield=True, deadline=current_time() + self._cleanup_time) as scope:
+                self._cleanup = scope
                 await actor.stopping(self._context, crash)
+            if scope.cancelled_caught:
+                self._killed = True  # cut short, which is no orderly end
         except Exception as error:
             if crash is None or crash.error is None:
                 raise

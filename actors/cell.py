@@ -214,10 +214,9 @@ class Cell:
 
     def _exit_of_return(self) -> Exit:
         """What the return of `perform` means: nobody turns a kill into a success by swallowing it."""
-        reason = self._stop.reason if self._stop is not None else None
-        if _is_cancelled():
-            return Exit("killed", reason=reason)
-        return NORMAL if self._stop is None else Exit("shutdown", reason=reason)
+        if self._stop is None:
+            return Exit("killed") if self._killed else NORMAL
+        return Exit("killed" if self._killed else "shutdown", reason=self._stop.reason)
 
     def _exit_of(self, error: BaseException) -> Exit:
         """What a `BaseException` means: a kill, or a crash that looks like one."""

@@ -24,7 +24,7 @@ import anyio
 from anyio import create_task_group
 from anyio.abc import TaskGroup
 
-from ..mailbox import Budget, Reply
+from ..mailbox import Budget, Reply, current_budget
 from .actor import Actor
 from .actor_cell import ActorCell
 from .cell import Cell, Parent, Stage, Stop, Verdict
@@ -298,6 +298,8 @@ class SupervisorCell(Cell):
 
     def _judge(self, child: Cell, exit: Exit, in_place: bool) -> Verdict:
         supervisor = self.supervisor
+        if self._specs[child.id].restart == "temporary":
+            return Verdict.FINAL  # nothing to decide, and most children are of this type
         own = Child(child.id, self._specs[child.id].restart, child.dismissed)
         # Only the group strategies look at the siblings.
         siblings = () if supervisor.strategy == "one_for_one" else self._siblings()
@@ -318,6 +320,7 @@ class SupervisorCell(Cell):
 
     async def start_child(self, spec: ChildSpec) -> ActorRef[Any]:
         """Add a child at the end of the order and wait until it is ready. See `SupervisorRef.start_child`."""
+        await current_budget.get(self.stage.outside).spend()
         if self._stopping:
             raise SystemClosed(f"supervisor {self.name or 'of the system'!r} takes no new children: it is not running")
         if self._busy:

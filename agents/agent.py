@@ -10,6 +10,7 @@ import inspect
 import re
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from types import NoneType
 from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 import anyio
@@ -36,10 +37,8 @@ R = TypeVar("R")
 
 Instructions: TypeAlias = "str | Callable[[RunContext[Any]], str | Awaitable[str]] | None"
 AnyTool: TypeAlias = "Tool[..., Any] | Callable[..., Any] | Agent[Any, Any]"
-#: Defaults that stand for a type parameter: the value is right, only its type cannot be written.
-_TEXT: Any = str
-_NO_DEPS: Any = type(None)
-_NO_DEPS_GIVEN: Any = None
+#: Stands for "no deps": the value is right, only its type cannot be written.
+_NO_DEPS: Any = None
 
 Backend: TypeAlias = Literal["asyncio", "trio"]
 
@@ -80,8 +79,8 @@ class Agent(Generic[DepsT, OutputT]):
         description: str | None = None,
         instructions: Instructions = None,
         tools: Sequence[AnyTool] = (),
-        output: type[OutputT] = _TEXT,
-        deps_type: type[DepsT] = _NO_DEPS,
+        output: type[OutputT] = str,
+        deps_type: type[DepsT] = NoneType,
         settings: ModelSettings | Mapping[str, Any] | None = None,
         limits: Limits | None = None,
         retry: Retry | None = None,
@@ -281,7 +280,7 @@ class Agent(Generic[DepsT, OutputT]):
         self,
         prompt: Prompt | None = None,
         *,
-        deps: DepsT = _NO_DEPS_GIVEN,
+        deps: DepsT = _NO_DEPS,
         system: System | None = None,
         history: History | None = None,
         limits: Limits | None = None,
@@ -324,7 +323,7 @@ class Agent(Generic[DepsT, OutputT]):
         self,
         prompt: Prompt | None = None,
         *,
-        deps: DepsT = _NO_DEPS_GIVEN,
+        deps: DepsT = _NO_DEPS,
         system: System | None = None,
         history: History | None = None,
         limits: Limits | None = None,

@@ -77,7 +77,7 @@ class RunContext(Generic[DepsT]):
         """
         if self._call is None:
             raise RuntimeError("emit() reports the progress of a tool call; there is none here")
-        self._run.stage.home.run(self._run.publish_progress, self._call, progress)
+        self._run.stage.home.run(self._run.tool_progressed, self._call, progress)
 
     def __repr__(self) -> str:
         return f"<RunContext of {self.agent!r} run {self.run_id!r}>"

@@ -49,7 +49,7 @@ class OutputInvalid(AgentError):
 
 
 class RestartLimit(AgentError, ActorRestartLimit):
-    """A run crashed more often than its supervision allows, or a System gave up. The ``__cause__`` is the last crash."""
+    """A run crashed more often than its supervision allows, or a System gave up. Its ``__cause__``: the last crash."""
 
     def __init__(self, message: str, name: str, child: str, intensity: int, period: float) -> None:
         ActorRestartLimit.__init__(self, name, child, intensity, period)

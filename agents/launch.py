@@ -19,7 +19,8 @@ from .limits import Limits
 from .place import current_place
 from .result import OutputT, RunResult
 from .run import Run
-from .run_cell import RunCell, RunOptions
+from .run_cell import RunCell
+from .run_options import RunOptions
 from .stage import RunStage, common_stage, open_system
 
 if TYPE_CHECKING:

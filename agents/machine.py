@@ -191,8 +191,13 @@ class Machine:
             case _:
                 return []
 
-    def abandon(self, result_of: Callable[[ToolCall], ToolResult]) -> None:
-        """Give every open call its result although nobody will act on it: the run was cut off from outside."""
+    def abandon(self, result_of: Callable[[ToolCall], ToolResult], partial: Message | None = None) -> None:
+        """Close what is open although nobody will act on it: the run is over, perhaps cut off from outside.
+
+        An open model call leaves what was received; every open tool call gets its result.
+        """
+        if self.state is State.CALLING:
+            self._keep_partial(partial)
         for call in self.open_calls:
             self._results[call.id or ""] = result_of(call)
         self.state = State.DONE

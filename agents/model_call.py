@@ -62,13 +62,15 @@ class ModelCall:
         attempt = 0
         while True:
             attempt += 1
-            await run.emit(events.ModelStarted, model=model, attempt=attempt)
+            await run.voice.say(events.ModelStarted, model=model, attempt=attempt)
             try:
-                reply = await (self._streamed() if run.wants_deltas() else run.agent.provider.complete(self._request))
+                reply = await (
+                    self._streamed() if run.voice.wants_deltas() else run.agent.provider.complete(self._request)
+                )
             except ProviderError as error:
                 failure = error
             else:
-                await run.emit(
+                await run.voice.say(
                     events.ModelCompleted,
                     model=reply.model or model,
                     stop_reason=reply.stop_reason,
@@ -81,10 +83,10 @@ class ModelCall:
             if not shown and should_retry(failure, attempt, retry):
                 pause = delay(attempt, retry_after=failure.retry_after, jitter=run.stage.sources.chance(), policy=retry)
             if pause is None:
-                await run.emit(events.ModelFailed, model=model, attempt=attempt, error=str(failure))
+                await run.voice.say(events.ModelFailed, model=model, attempt=attempt, error=str(failure))
                 return ModelFailed(failure, self.partial or failure.partial)
             run.retries += 1
-            await run.emit(events.ModelRetrying, model=model, attempt=attempt, delay=pause, error=str(failure))
+            await run.voice.say(events.ModelRetrying, model=model, attempt=attempt, delay=pause, error=str(failure))
             await anyio.sleep(pause)
 
     async def _streamed(self) -> ModelReply:
@@ -94,12 +96,12 @@ class ModelCall:
                 match event:
                     case TextDelta(text):
                         self._text.append(text)
-                        await run.emit(events.ModelTextDelta, text=text)
+                        await run.voice.say(events.ModelTextDelta, text=text)
                     case ThinkingDelta(text):
                         self._thinking.append(text)
-                        await run.emit(events.ModelThinkingDelta, text=text)
+                        await run.voice.say(events.ModelThinkingDelta, text=text)
                     case ToolCallDelta():
-                        await run.emit(
+                        await run.voice.say(
                             events.ModelToolArgsDelta, index=event.index, arguments=event.arguments, name=event.name
                         )
                     case RefusalDelta():

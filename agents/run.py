@@ -50,11 +50,11 @@ class Run(Generic[OutputT]):
         """Follow the run and its subagents: lifecycle events after `since` that are still kept (the latest 1,000), then
         everything as it happens. Raises the run's error after the last event.
         """
-        return self._cell.log.follow(since)
+        return self._cell.voice.log.follow(since)
 
     def text(self) -> TextReader:
         """Follow the answer's text, piece by piece. Raises the run's error at the end."""
-        return TextReader(self._cell.log.follow(0), self._cell.name)
+        return TextReader(self._cell.voice.log.follow(0), self._cell.name)
 
     def __aiter__(self) -> EventReader:
         return self.events()

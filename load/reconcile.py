@@ -41,6 +41,7 @@ def reconcile(tally: Tally, attempts: Attempts, resent: int, server: Stats, *, c
         *_between("tool calls handed out by the server", server.tool_calls, tally.calls, excess * calls_at_once),
         *_between("final answers served", server.conversations_finished, tally.completed, excess),
         *_between("distinct runs finished at the server", server.runs_finished, tally.completed, excess),
+        *_between("conversations started at the server", server.conversations_started, tally.first_replies, excess),
         *_between("distinct runs started at the server", server.runs_started, tally.first_replies, excess),
     ]
 
@@ -48,13 +49,18 @@ def reconcile(tally: Tally, attempts: Attempts, resent: int, server: Stats, *, c
 def _runs(tally: Tally) -> Iterator[str]:
     """Every run has one outcome and one end; every tool call one result; every crash one restart."""
     yield from _equal("runs asked for", tally.launched, "runs with exactly one outcome", tally.accounted)
+    yield from _equal("runs asked for", tally.launched, "outcomes", tally.outcomes.total())
+    for ending in ("completed", "stopped"):
+        said = tally.said[ending]
+        yield from _equal(f"runs that said they were {ending}", said, "runs with that result", tally.outcomes[ending])
     ended_once = sum(count == 1 for count in tally.ends.values())
     yield from _equal("runs and subagents begun", tally.begun, "ended exactly once", ended_once)
     yield from _equal("runs and subagents at work at the end", tally.in_flight, "expected", 0)
     yield from _equal("tool calls received", tally.calls, "started", tally.tools_started)
     results = tally.tools_done + tally.tools_failed
     yield from _equal("tool calls started", tally.tools_started, "tool results recorded", results)
-    yield from _equal("tools crashed", tally.tool_crashes, "error results recorded", tally.tools_failed)
+    errors = tally.tool_crashes + tally.subagents_failed
+    yield from _equal("tools crashed and subagents failed", errors, "error results recorded", tally.tools_failed)
     yield from _equal("crashes around runs", tally.run_crashes, "restarts", tally.restarts)
     yield from _equal("histories with a lost or doubled reply or result", tally.irregular, "expected", 0)
 
@@ -75,6 +81,7 @@ def _served(attempts: Attempts, resent: int, server: Stats) -> Iterator[str]:
     ended = server.ok + server.rate_limited + server.server_errors + server.resets + server.stalled
     ended += server.refused + server.aborted
     yield from _equal("requests received by the server", server.requests, "ended there", ended)
+    yield from _equal("requests open at the server", server.in_flight, "expected", 0)
     yield from _equal("malformed requests", server.malformed, "expected", 0)
     slack = attempts.cut + attempts.stalled
     yield from _between("answers served (ok)", server.ok, attempts.ok, slack)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -43,12 +42,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def causes(self) -> dict[str, int]:
         """Failed runs by cause."""
-        counts = Counter(self.tally.outcomes.values())
-        return {cause: counts[cause] for cause in sorted(counts) if cause not in ("completed", "stopped")}
-
-    def count(self, outcome: str) -> int:
-        """Runs with this outcome."""
-        return sum(each == outcome for each in self.tally.outcomes.values())
+        outcomes = self.tally.outcomes
+        return {cause: outcomes[cause] for cause in sorted(outcomes) if cause not in ("completed", "stopped")}
 
 
 def percentile(values: list[float], percent: float) -> float:
@@ -61,7 +56,7 @@ def percentile(values: list[float], percent: float) -> float:
 
 def rows(report: Report) -> list[tuple[str, str]]:
     """The table: label and value of each line."""
-    tally, attempts, server = report.tally, report.attempts, report.server
+    tally, server = report.tally, report.server
     runs = max(tally.launched, 1)
     causes = report.causes
     failed = f"{sum(causes.values()):,}"
@@ -69,28 +64,24 @@ def rows(report: Report) -> list[tuple[str, str]]:
         failed += " (" + ", ".join(f"{cause} {number:,}" for cause, number in causes.items()) + ")"
     subagents = tally.begun - tally.launched
     memory = "unknown" if report.memory is None else f"{report.memory / max(tally.in_flight_max, 1) / 1024:,.0f} KiB"
-    return (
-        [
-            ("runs", f"{tally.launched:,} (and {subagents:,} subagents; {tally.in_flight_max:,} in flight at most)"),
-            ("completed", f"{report.count('completed'):,}"),
-            ("stopped", f"{report.count('stopped'):,}"),
-            ("failed", failed),
-            ("lost", f"{tally.lost:,}"),
-            ("restarts", f"{tally.restarts:,}"),
-            ("tool calls", f"{tally.calls:,} ({tally.tools_failed:,} crashed, and the model was told)"),
-            ("requests, client", _requests_of_client(report)),
-            ("requests, server", _requests_of_server(server)),
-            ("retries", f"{tally.retries:,}"),
-            ("counts", "client and server agree" if not report.disagreements else "DO NOT AGREE"),
-            ("run latency", f"p50 {percentile(tally.seconds, 50):.2f} s, p99 {percentile(tally.seconds, 99):.2f} s"),
-            ("duration", f"{report.seconds:.1f} s, {runs / max(report.seconds, 1e-9):,.0f} runs/s"),
-            ("CPU per run", f"{report.cpu_seconds / runs * 1000:.1f} ms (of the client's process)"),
-            ("memory per run", f"{memory} (growth at the peak, by runs in flight)"),
-            ("backend", f"{report.backend}, on {versions(report.backend)}"),
-        ]
-        if attempts.total
-        else [("runs", "0")]
-    )
+    return [
+        ("runs", f"{tally.launched:,} (and {subagents:,} subagents; {tally.in_flight_max:,} in flight at most)"),
+        ("completed", f"{tally.outcomes['completed']:,}"),
+        ("stopped", f"{tally.outcomes['stopped']:,}"),
+        ("failed", failed),
+        ("lost", f"{tally.lost:,}"),
+        ("restarts", f"{tally.restarts:,}"),
+        ("tool calls", f"{tally.calls:,} ({tally.tools_failed:,} crashed, and the model was told)"),
+        ("requests, client", _requests_of_client(report)),
+        ("requests, server", _requests_of_server(server)),
+        ("retries", f"{tally.retries:,}"),
+        ("counts", "client and server agree" if not report.disagreements else "DO NOT AGREE"),
+        ("run latency", f"p50 {percentile(tally.seconds, 50):.2f} s, p99 {percentile(tally.seconds, 99):.2f} s"),
+        ("duration", f"{report.seconds:.1f} s, {runs / max(report.seconds, 1e-9):,.0f} runs/s"),
+        ("CPU per run", f"{report.cpu_seconds / runs * 1000:.1f} ms (of the client's process)"),
+        ("memory per run", f"{memory} (growth at the peak, by runs in flight)"),
+        ("backend", f"{report.backend}, on {versions(report.backend)}"),
+    ]
 
 
 def _requests_of_client(report: Report) -> str:

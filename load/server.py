@@ -108,7 +108,7 @@ class _Connection(asyncio.Protocol):
         counts.connections += 1
         counts.connections_open += 1
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self._transport)
         self._ledger.counts.connections_open -= 1
         self._waiting.clear()

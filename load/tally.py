@@ -20,11 +20,13 @@ class Tally(msgspec.Struct, kw_only=True):
 
     Attributes:
         launched: runs asked for.
-        outcomes: what each ended with, by run: ``completed``, ``stopped``, or the cause of a failure.
+        settled: how often each gave its caller an outcome, by run.
+        outcomes: how many ended so: ``completed``, ``stopped``, or the cause of a failure.
+        said: how many runs said that they ended so: ``completed``, ``stopped``, ``limited``, ``failed``.
         begun: runs and subagents that said they had started.
         ends: terminal events, by run or subagent.
-        ended: terminal events of runs, without those of subagents.
         completed: runs and subagents that said they had completed.
+        subagents_failed: subagents that ended without an answer; each is an error for the tool call that asked it.
         first_replies: runs and subagents that got an answer to their first turn.
         in_flight, in_flight_max: runs and subagents at work, now and at most.
         attempts: model requests that went out.
@@ -43,11 +45,13 @@ class Tally(msgspec.Struct, kw_only=True):
     """
 
     launched: int = 0
-    outcomes: dict[str, str] = {}
+    settled: Counter[str] = msgspec.field(default_factory=Counter[str])
+    outcomes: Counter[str] = msgspec.field(default_factory=Counter[str])
+    said: Counter[str] = msgspec.field(default_factory=Counter[str])
     begun: int = 0
     ends: Counter[str] = msgspec.field(default_factory=Counter[str])
-    ended: int = 0
     completed: int = 0
+    subagents_failed: int = 0
     first_replies: int = 0
     in_flight: int = 0
     in_flight_max: int = 0
@@ -68,7 +72,7 @@ class Tally(msgspec.Struct, kw_only=True):
     @property
     def accounted(self) -> int:
         """Runs with exactly one outcome and exactly one end."""
-        return sum(self.ends[name] == 1 for name in self.outcomes)
+        return sum(count == 1 and self.ends[name] == 1 for name, count in self.settled.items())
 
     @property
     def lost(self) -> int:
@@ -86,8 +90,12 @@ class Tally(msgspec.Struct, kw_only=True):
         def run_ended(event: events.Event) -> None:
             self.in_flight -= 1
             self.ends[event.run_id] += 1
-            self.ended += event.parent_id is None
-            self.completed += isinstance(event, events.RunCompleted)
+            completed = isinstance(event, events.RunCompleted)
+            self.completed += completed
+            if event.parent_id is None:
+                self.said[event.type.removeprefix("run.")] += 1
+            else:
+                self.subagents_failed += not completed
 
         def model_started(_: events.ModelStarted) -> None:
             self.attempts += 1
@@ -125,7 +133,8 @@ class Tally(msgspec.Struct, kw_only=True):
 
     def settle(self, run_id: str, result: RunResult[Any] | None, cause: str, turns: int, restarts: int) -> None:
         """Write down what a run gave its caller. `turns` is the number of replies that a complete one has."""
-        self.outcomes[run_id] = cause
+        self.settled[run_id] += 1
+        self.outcomes[cause] += 1
         self.restarts += restarts
         if result is not None:
             self.seconds.append((result.ended_at - result.started_at).total_seconds())

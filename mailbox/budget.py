@@ -4,6 +4,8 @@ Telling does not yield: a yield per message costs ten times the message. So ever
 yields at every 64th message, whichever mailboxes they went to. A counter in the mailbox would not do: a sender that
 fans out to many mailboxes would never yield.
 
+Spawning counts like a message: neither can be repeated for ever without letting others run, or hearing a cancellation.
+
 The counter is found through a context variable. The runtime gives every actor task its own; code outside any actor
 shares the one that its mailbox was made with.
 """
@@ -11,6 +13,8 @@ shares the one that its mailbox was made with.
 from __future__ import annotations
 
 from contextvars import ContextVar
+
+from anyio.lowlevel import checkpoint
 
 MESSAGES_PER_CHECKPOINT = 64
 
@@ -23,6 +27,13 @@ class Budget:
     def __init__(self, owner: str | None = None) -> None:
         self.left = MESSAGES_PER_CHECKPOINT
         self.owner = owner
+
+    async def spend(self) -> None:
+        """Count one step that does not yield, and yield if it is the last one."""
+        self.left -= 1
+        if self.left <= 0:
+            self.left = MESSAGES_PER_CHECKPOINT
+            await checkpoint()
 
 
 #: The budget of the actor that this task belongs to. It must stay a small object: contexts outlive their tasks.

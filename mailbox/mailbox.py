@@ -106,7 +106,7 @@ class Mailbox:
             MailboxClosed: the actor has ended, or ended while this sender waited.
         """
         budget = current_budget.get(self._outside)
-        budget.left -= 1
+        budget.left -= 1  # Budget.spend, without the call
         if budget.left <= 0:
             budget.left = MESSAGES_PER_CHECKPOINT
             await checkpoint()
@@ -144,7 +144,8 @@ class Mailbox:
             return True
         if self.overflow == "drop_oldest":
             self.dropped += 1
-            self._undelivered(self.lanes.data.popleft(), "dropped")
+            if self.lanes.data:  # always so: under this policy no places are reserved
+                self._undelivered(self.lanes.data.popleft(), "dropped")
             return self.lanes.offer(envelope)
         return False
 
@@ -191,6 +192,7 @@ class Mailbox:
 
     async def park(self) -> None:
         """Wait until something is sent. The receiver looks at its lanes first, and again afterwards."""
+        self.lanes.rest()
         wake = self._wake = anyio.Event()
         try:
             await wake.wait()

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import greenroom  # noqa: F401 - a clone without links says so once, here
+
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:

@@ -170,8 +170,16 @@ async def test_a_tool_over_its_time_is_given_up() -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    ['{"city": ', '"Tokyo"', '{"town": "x"}', "{}", '{"city": 5}', '{"city": "x", "extra": 1}', '{"city": NaN}']
-    + ["[" * 1000 + "]" * 1000],
+    [
+        '{"city": ',
+        '"Tokyo"',
+        '{"town": "x"}',
+        "{}",
+        '{"city": 5}',
+        '{"city": "x", "extra": 1}',
+        '{"city": NaN}',
+        "[" * 1000 + "]" * 1000,
+    ],
 )
 async def test_bad_arguments_never_run_a_tool(raw: str) -> None:
     """Scenario 68: the model gets an error that says what to mend."""
@@ -558,7 +566,7 @@ async def test_an_agent_is_frozen_by_its_first_run() -> None:
     assert (await copy.run("Go")).agent == "copy"
 
 
-def untyped(a, b=1):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def untyped(a, b=1):  # type: ignore[no-untyped-def]
     """No annotations."""
 
 

@@ -103,7 +103,7 @@ async def test_a_reader_may_come_late_and_go_on_from_a_sequence() -> None:
         run = await system.start(Agent("helper", Scripted("Hi.")), "Go")
         await run.result()
         everything = await read_all(run.events())
-        assert [event.type for event in everything][0] == "run.started"
+        assert everything[0].type == "run.started"
         later = await read_all(run.events(since=everything[1].seq))
         assert later == everything[2:]
 

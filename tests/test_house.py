@@ -48,9 +48,9 @@ FLOORS = {
     "actors": Floor(rooms="mailbox", libraries="anyio msgspec structlog"),
     "providers": Floor(rooms="", libraries="anyio docstring_parser msgspec"),
     "journal": Floor(rooms="", libraries="anyio msgspec"),
-    "agents": Floor(rooms=GROUND, libraries="anyio msgspec structlog"),
+    "agents": Floor(rooms=GROUND, libraries="anyio msgspec sniffio structlog"),
     "tools": Floor(rooms=f"{GROUND} agents", libraries="anyio mcp msgspec structlog"),
-    "load": Floor(rooms=f"{GROUND} agents", libraries="anyio msgspec structlog"),
+    "load": Floor(rooms=f"{GROUND} agents", libraries="anyio msgspec sniffio structlog"),
     "service": Floor(rooms=f"{GROUND} agents", libraries="anyio msgspec starlette structlog uvicorn"),
     "testing": Floor(
         rooms=f"{GROUND} agents tools load service", libraries="anyio hypothesis msgspec pytest structlog trio"

@@ -1,14 +1,16 @@
 """The same run, interrupted at every step by everything that can interrupt it.
 
-The scenario has all that a run can be busy with: a streamed reply, a retry, parallel tools in the loop and in a thread, a
-subagent with a tool of its own, hooks. It is first run undisturbed to count its steps, then once per step and kind of
-interruption. Whatever the moment, there is one outcome, one last event, a valid history, and nothing is left running.
+The scenario has all that a run can be busy with: a streamed reply, a retry, parallel tools in the loop and in a
+thread, a subagent with a tool of its own, hooks. It is first run undisturbed to count its steps, then once per step
+and kind of interruption. Whatever the moment, there is one outcome, one last event, a valid history, and nothing is
+left running.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -125,7 +127,7 @@ async def test_stopped_at_every_step(mode: Any) -> None:
         before = len(anyio.get_running_tasks())
         async with System() as system:
             run = await system.start(scene.agent, "Go", on_event=scene.heard.append)
-            await after(step, lambda: run.stop(mode))
+            await after(step, partial(run.stop, mode))
             with anyio.fail_after(10):
                 result = await run.result()
         assert result.status in ("stopped", "completed"), step

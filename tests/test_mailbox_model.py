@@ -72,6 +72,11 @@ class LanesMachine(RuleBasedStateMachine):
         if expected is not None:
             self.admitted.append(self.waiting.pop(0))
 
+    @rule()
+    def park(self) -> None:
+        """The receiver parks, with or without anything waiting."""
+        self.lanes.rest()
+
     @precondition(lambda self: self.admitted)
     @rule(data=st.data())
     def redeem(self, data: st.DataObject) -> None:

@@ -1,14 +1,15 @@
 """Recorded conversations, driven as whole agent runs over real HTTP.
 
-A group of recordings is one conversation: what the vendor answered, and what the recorded client sent back. Here our agent has
-the recorded tools, a server on loopback plays the recorded answers, and every request that the agent makes must continue the
-conversation as the recorded client did.
+A group of recordings is one conversation: what the vendor answered, and what the recorded client sent back. Here our
+agent has the recorded tools, a server on loopback plays the recorded answers, and every request that the agent makes
+must continue the conversation as the recorded client did.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def messages_of(exchange: Exchange) -> list[dict[str, Any]]:
 
 
 def is_conversation(group: list[Exchange]) -> bool:
-    for before, after in zip(group, group[1:], strict=False):
+    for before, after in pairwise(group):
         expected = before["expected"]
         if expected["kind"] != "completion" or expected["stop_reason"] == "error":
             return False

@@ -359,6 +359,14 @@ class TestSpawn:
             reader = await system.spawn(Reader)
             assert await reader.ask("?") == "at the opening"
 
+    async def test_a_tight_loop_of_spawns_can_be_cancelled(self) -> None:
+        """Scenario 47: spawning does not yield each time, but often enough."""
+        async with ActorSystem() as system:
+            with anyio.move_on_after(0.001) as scope:
+                while True:
+                    await system.spawn(Counter)
+            assert scope.cancelled_caught
+
     async def test_many_actors(self) -> None:
         """A thousand come and go; nothing of them is kept."""
         async with ActorSystem() as system:

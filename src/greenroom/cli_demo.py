@@ -73,7 +73,7 @@ def progress(runs: int) -> Generator[Callable[[Tally], None]]:
         task = bar.add_task("", total=runs)
 
         def watch(tally: Tally) -> None:
-            bar.update(task, completed=tally.ended, description=_brief(tally), refresh=True)
+            bar.update(task, completed=tally.said.total(), description=_brief(tally), refresh=True)
 
         yield watch
 
@@ -83,9 +83,9 @@ def _plain(runs: int) -> Callable[[Tally], None]:
 
     def watch(tally: Tally) -> None:
         nonlocal last
-        if time.monotonic() - last >= PLAIN_INTERVAL:
+        if tally.begun and time.monotonic() - last >= PLAIN_INTERVAL:
             last = time.monotonic()
-            print(f"{tally.ended:,} of {runs:,} runs ended, {_brief(tally)}", file=sys.stderr, flush=True)
+            print(f"{tally.said.total():,} of {runs:,} runs ended, {_brief(tally)}", file=sys.stderr, flush=True)
 
     return watch
 

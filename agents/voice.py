@@ -1,0 +1,139 @@
+"""How a run speaks: its events, made, numbered, and handed to all who listen.
+
+There are two kinds of listeners. *Readers* follow a log at their own pace and are never waited for. *Observers*
+(hooks and `on_event`) are called in order, one event at a time, and the run waits for them. A run speaks to its own
+listeners and to those of every run above it; its hooks hear only itself.
+
+Nobody listening is the common case of a loaded service, so an event that nobody can hear is not even made.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from .events import Event
+from .hooks import Audience, call_observer
+from .readers import EventLog
+from .run_options import RunOptions
+from .sources import Sources
+
+
+class Voice:
+    """The voice of one run.
+
+    Args:
+        run_id: the run.
+        options: whose events carry its ids, and whose `on_event` hears them.
+        audience: the hooks of its agent.
+        sources: the clock.
+        parent: the voice of the run above, or None.
+        followable: whether a handle of the run is given out, so that readers may come.
+    """
+
+    __slots__ = (
+        "_audible",
+        "_audience",
+        "_count",
+        "_line",
+        "_observed",
+        "_options",
+        "_parent_id",
+        "_path",
+        "_run_id",
+        "_sources",
+        "_telling",
+        "_untold",
+        "followable",
+        "log",
+        "turn",
+    )
+
+    def __init__(
+        self,
+        run_id: str,
+        options: RunOptions,
+        audience: Audience,
+        sources: Sources,
+        parent: Voice | None,
+        followable: bool,
+    ) -> None:
+        self._run_id = run_id
+        self._options = options
+        self._audience = audience
+        self._sources = sources
+        self._parent_id = parent._run_id if parent is not None else None
+        #: This voice, its parent's, and so on to the root's.
+        self._line: tuple[Voice, ...] = (self, *parent._line) if parent is not None else (self,)
+        self._path: tuple[str, ...] = (*parent._path, run_id) if parent is not None else (run_id,)
+        self.followable = followable
+        self._audible = any(voice.followable or voice._options.on_event is not None for voice in self._line)
+        self._observed = bool(audience) or any(voice._options.on_event is not None for voice in self._line)
+        self.log = EventLog()
+        #: The turn that events speak of; the machine's is ahead between two turns.
+        self.turn = 0
+        # Of a root: the last sequence number, what observers have not heard yet, and whether somebody is telling them.
+        self._count = 0
+        self._untold: deque[tuple[Callable[[Any], Any], Event]] = deque()
+        self._telling = False
+
+    def wants_deltas(self) -> bool:
+        """Whether anybody listens closely enough to stream for."""
+        if not self._audible:
+            return False
+        return any(voice.log.followed or voice._options.on_event is not None for voice in self._line)
+
+    async def say(self, kind: type[Event], **facts: Any) -> None:
+        """Make an event of this kind and hand it to everybody, if there is anybody."""
+        if self._audible or self._audience.hears(kind):
+            await self.publish(self.make(kind, **facts))
+
+    def make(self, kind: type[Event], **facts: Any) -> Event:
+        """An event of this kind, with the next sequence number of the tree."""
+        root = self._line[-1]
+        root._count += 1
+        return kind(
+            seq=root._count,
+            time=self._sources.clock(),
+            run_id=self._run_id,
+            path=self._path,
+            turn=self.turn,
+            parent_id=self._parent_id,
+            user_id=self._options.user_id,
+            conversation_id=self._options.conversation_id,
+            **facts,
+        )
+
+    def log_event(self, event: Event) -> None:
+        """Hand an event to the readers, who cannot make anybody wait."""
+        for voice in self._line:
+            voice.log.publish(event)
+
+    async def publish(self, event: Event) -> None:
+        """Hand an event to the readers, then to the observers."""
+        self.log_event(event)
+        if self._observed:
+            untold = self._line[-1]._untold
+            untold += [(hook, event) for hook in self._audience.of(event)]
+            for voice in self._line:
+                if voice._options.on_event is not None:
+                    untold.append((voice._options.on_event, event))
+            await self.tell_observers()
+
+    async def tell_observers(self) -> None:
+        """Call the observers for what they have not heard.
+
+        Runs of one tree speak at the same time. Their observers hear them in order all the same: whoever speaks while
+        another event is being told leaves it in the queue, for the teller to go on with.
+        """
+        root = self._line[-1]
+        if root._telling:
+            return
+        root._telling = True
+        try:
+            while root._untold:
+                observer, event = root._untold.popleft()
+                await call_observer(observer, event)
+        finally:
+            root._telling = False
