@@ -181,8 +181,9 @@ class RunCell(Cell):
         has_slot = slots is not None and await self._take_slot(slots)
         try:
             await self._conclude(await self._run())
-        except get_cancelled_exc_class():
-            if current_effective_deadline() == -float("inf"):
+        except BaseException as error:
+            stray = isinstance(error, get_cancelled_exc_class()) and current_effective_deadline() != -float("inf")
+            if not isinstance(error, Exception) and not stray:
                 await self._say_farewell()
             raise
         finally:
@@ -205,7 +206,7 @@ class RunCell(Cell):
         return False
 
     async def _say_farewell(self) -> None:
-        """The task was cancelled from outside: write the end, and let observers hear of it for a bounded time."""
+        """Cancelled from outside, or interrupted: write the end, and let observers hear of it for a bounded time."""
         with CancelScope(shield=True, deadline=anyio.current_time() + FAREWELL):
             if self.result is None:
                 self._settle(Finish("stopped", "cancelled"))

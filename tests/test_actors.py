@@ -492,6 +492,13 @@ class TestCleanup:
             assert it.exit == Exit("killed")
         assert lines == ["started 0", "stopping None"]
 
+    async def test_a_hook_that_is_cut_short(self) -> None:
+        """An end whose cleanup ran out of time was no orderly end."""
+        make, _ = log_actor(slow_stopping=True)
+        async with actor(make, restart="temporary", shutdown=0.001) as (_, it):
+            await it.tell("finish")
+            assert await it.wait() == Exit("killed")
+
     async def test_a_crash_in_the_hook_does_not_hide_the_first_cause(self) -> None:
         """The first cause stays the cause; the second is a note on it."""
         make, _ = log_actor(fail_in="stopping")

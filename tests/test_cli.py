@@ -107,9 +107,7 @@ def test_an_error_is_one_clear_line(
     assert [each for each in words if each not in line] == []
 
 
-@pytest.mark.parametrize(
-    "name", ["unknown model", "missing key", "module that raises", "unsupported tool", "bad number"]
-)
+@pytest.mark.parametrize("name", ["missing key", "unsupported tool", "bad number"])
 def test_a_process_that_fails_says_one_line_and_no_traceback(name: str, folder: Path) -> None:
     arguments, status, words = ERRORS[name]
     done = greenroom(folder, *arguments)
@@ -141,7 +139,7 @@ def test_help_fits_a_screen(arguments: list[str], capsys: pytest.CaptureFixture[
     printed = capsys.readouterr()
     assert printed.err == ""
     assert 5 < len(printed.out.splitlines()) <= 30
-    assert all(each in printed.out for each in arguments or ["demo", "run"])
+    assert printed.out.lstrip().startswith(" ".join(["Usage: greenroom", *arguments[:-1]]))
 
 
 # -- greenroom run

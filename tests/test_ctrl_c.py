@@ -13,17 +13,20 @@ import pytest
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
 PROGRAM = """
+    import signal
     import sys
     import anyio
     from greenroom import Agent, System
     from greenroom.providers import Scripted, call
 
+    # A shell's background job inherits an ignored SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     backend, where = sys.argv[1:]
 
     async def hang():
         "Hang."
-        print("ready", flush=True)
         try:
+            print("ready", flush=True)
             await anyio.sleep_forever()
         finally:
             print("cleaned up", flush=True)
