@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, assert_type
 
-from greenroom import Agent, Limits, Run, RunContext, RunResult, System, Tool, tool
+from greenroom import Agent, Hooks, Limits, Run, RunContext, RunResult, System, Tool, events, tool
 from greenroom.actors import Actor, ActorRef, ActorSystem, ChildSpec, Context, Exit, Supervisor, SupervisorRef
 from greenroom.mailbox import MailboxStatistics
 from greenroom.providers import (
@@ -71,6 +71,20 @@ async def agents() -> None:
         async for piece in run.text():
             assert_type(piece, str)
         assert_type(await run.result(), RunResult[str])
+
+
+def on_tool(event: events.ToolStarted) -> None:
+    assert_type(event.tool, str)
+
+
+async def on_end(event: events.RunCompleted | events.RunStopped | events.RunLimited | events.RunFailed) -> None:
+    assert_type(event.usage, Usage)
+
+
+def hooks() -> None:
+    listening = Hooks(on_tool_start=on_tool, on_run_end=on_end, on_stop=lambda event: print(event.outlived))
+    assert_type(Agent("watched", Scripted(), hooks=listening), Agent[None, str])
+    assert_type(Agent("watched", Scripted(), hooks={"on_tool_start": on_tool}), Agent[None, str])
 
 
 async def systems() -> None:
