@@ -154,19 +154,21 @@ class ModelCompleted(Event, frozen=True, kw_only=True, tag="model.completed"):
 
 
 class ModelRetrying(Event, frozen=True, kw_only=True, tag="model.retrying"):
-    """The request failed and goes out again after `delay` seconds."""
+    """The request failed and goes out again after `delay` seconds. `kind` is the failure's class in one word."""
 
     model: str
     attempt: int
     delay: float
+    kind: str
     error: str
 
 
 class ModelFailed(Event, frozen=True, kw_only=True, tag="model.failed"):
-    """The request failed for good."""
+    """The request failed for good. `kind` is the failure's class in one word."""
 
     model: str
     attempt: int
+    kind: str
     error: str
 
 

@@ -83,10 +83,14 @@ class ModelCall:
             if not shown and should_retry(failure, attempt, retry):
                 pause = delay(attempt, retry_after=failure.retry_after, jitter=run.stage.sources.chance(), policy=retry)
             if pause is None:
-                await run.voice.say(events.ModelFailed, model=model, attempt=attempt, error=str(failure))
+                await run.voice.say(
+                    events.ModelFailed, model=model, attempt=attempt, kind=failure.kind, error=str(failure)
+                )
                 return ModelFailed(failure, self.partial or failure.partial)
             run.retries += 1
-            await run.voice.say(events.ModelRetrying, model=model, attempt=attempt, delay=pause, error=str(failure))
+            await run.voice.say(
+                events.ModelRetrying, model=model, attempt=attempt, delay=pause, kind=failure.kind, error=str(failure)
+            )
             await anyio.sleep(pause)
 
     async def _streamed(self) -> ModelReply:

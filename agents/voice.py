@@ -84,12 +84,12 @@ class Voice:
             return False
         return any(voice.log.followed or voice._options.on_event is not None for voice in self._line)
 
-    async def say(self, kind: type[Event], **facts: Any) -> None:
+    async def say(self, kind: type[Event], /, **facts: Any) -> None:
         """Make an event of this kind and hand it to everybody, if there is anybody."""
         if self._audible or self._audience.hears(kind):
             await self.publish(self.make(kind, **facts))
 
-    def make(self, kind: type[Event], **facts: Any) -> Event:
+    def make(self, kind: type[Event], /, **facts: Any) -> Event:
         """An event of this kind, with the next sequence number of the tree."""
         root = self._line[-1]
         root._count += 1
