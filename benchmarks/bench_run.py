@@ -28,8 +28,7 @@ from runner import Contender, main
 from greenroom import Agent, System
 from greenroom.load import Call, Latency, Plan, SimulatedServer, Turn, simulated_server
 from greenroom.providers import Message, ModelRequest, OpenAIChat, tool_result, tool_spec, user
-from greenroom.providers.http import shared_connections
-from greenroom.providers.transport import FreeListTransport
+from greenroom.providers.http import FreeListTransport, shared_connections
 
 ANSWER = "It is warm in Tokyo and in Oslo, and 21 degrees are 70 in Fahrenheit."
 PLAN = Plan(

@@ -1,8 +1,7 @@
 """Talking to models: what a request and an answer are, who answers, and what can go wrong. Knows no actor and no agent.
 
 Read `vocabulary` and `messages` for the words, `provider` for the seam, `errors` for the tree of failures.
-`dialect` is the sans-IO half of a provider, `http` and `transport` are the only modules that know an HTTP
-library.
+`dialect` is the sans-IO half of a provider, `http` the only place that knows an HTTP library.
 """
 
 from __future__ import annotations

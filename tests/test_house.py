@@ -62,7 +62,7 @@ EVERYWHERE = {"typing_extensions"}
 
 # The HTTP library has one place, so that another can take it.
 HTTP_LIBRARIES = {"httpcore", "httpx"}
-HTTP_MODULES = {"greenroom.providers.http", "greenroom.providers.transport"}
+HTTP_PLACE = "greenroom.providers.http"
 
 # Pure cores: no await, no clock, no randomness, no I/O.
 PURE_MODULES = {
@@ -168,7 +168,7 @@ def floor_of(module: Module) -> Floor:
 
 def libraries_of(module: Module) -> set[str]:
     allowed = {*floor_of(module).libraries.split(), *EVERYWHERE}
-    return allowed | HTTP_LIBRARIES if module.name in HTTP_MODULES else allowed
+    return allowed | HTTP_LIBRARIES if f"{module.name}.".startswith(f"{HTTP_PLACE}.") else allowed
 
 
 # -- floors

@@ -33,8 +33,7 @@ from greenroom.providers import (
     shared_connections,
     user,
 )
-from greenroom.providers.http import shared_ssl_context
-from greenroom.providers.transport import FreeListTransport
+from greenroom.providers.http import FreeListTransport, shared_ssl_context
 
 from .wire import Answer, Seen, Server, completion, delta, events, json_answer, serve, sse_answer
 
@@ -174,7 +173,7 @@ async def test_leaving_a_stream_early_closes_its_connection() -> None:
 
 
 async def test_a_body_that_goes_on_after_its_end_costs_only_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("greenroom.providers.http.DRAIN_TIMEOUT", 0.02)
+    monkeypatch.setattr("greenroom.providers.http.call.DRAIN_TIMEOUT", 0.02)
     async with serve(sse_answer(HELLO, "stall"), json_answer(completion())) as server, model(server) as provider:
         async with provider.stream(REQUEST) as stream:
             assert len([event async for event in stream]) == 2

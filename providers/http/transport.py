@@ -18,13 +18,10 @@ requests. Here a request takes the connection that was used last, or opens one, 
 The response body is an iterator object. httpcore's own is an async generator inside another; left in the
 middle, on trio they warn when collected. So an unread body is left by closing the socket under it and then
 running the generators out.
-
-This module and `http` are the only ones that know httpx and httpcore.
 """
 
 from __future__ import annotations
 
-import select
 import ssl
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
@@ -37,8 +34,10 @@ import httpcore
 import httpx
 import msgspec
 
+from .failures import HTTPX_ERRORS, to_httpx
+from .wire import Wire
+
 CLOSE_TIMEOUT = 2.0
-_FLUSH_AT = 256 * 1024
 _Origin = tuple[bytes, bytes, int]
 
 
@@ -54,79 +53,12 @@ class TransportStatistics(msgspec.Struct, frozen=True):
     retried: int
 
 
-class _Wire(httpcore.AsyncNetworkStream):
-    """A socket for httpcore: gathers a request's head and body into one write, and counts the bytes of a response."""
-
-    def __init__(self, stream: anyio.abc.ByteStream) -> None:
-        self._stream = stream
-        self._unsent: list[bytes] = []
-        self._unsent_size = 0
-        self.received = 0
-        raw: Any = stream.extra(anyio.abc.SocketAttribute.raw_socket, None)
-        self._descriptor: int = -1 if raw is None else raw.fileno()
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._unsent.append(buffer)
-        self._unsent_size += len(buffer)
-        if self._unsent_size >= _FLUSH_AT:
-            await self._flush()
-
-    async def _flush(self) -> None:
-        data, self._unsent, self._unsent_size = b"".join(self._unsent), [], 0
-        try:
-            await self._stream.send(data)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError, ssl.SSLError) as error:
-            raise httpcore.WriteError("the connection was lost while sending") from error
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        if timeout is None:
-            return await self._read(max_bytes)
-        try:
-            with anyio.fail_after(timeout):
-                return await self._read(max_bytes)
-        except TimeoutError as error:
-            raise httpcore.ReadTimeout("no byte in time") from error
-
-    async def _read(self, max_bytes: int) -> bytes:
-        if self._unsent:
-            try:
-                await self._flush()
-            except httpcore.WriteError:
-                pass  # a server may answer and close before it has read everything: its answer says more
-        try:
-            data = await self._stream.receive(max_bytes)
-        except anyio.EndOfStream:
-            return b""
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError, ssl.SSLError) as error:
-            raise httpcore.ReadError("the connection was lost") from error
-        self.received += len(data)
-        return data
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    def has_ended(self) -> bool:
-        """Whether an idle connection has something to read, which can only be its end."""
-        if self._descriptor < 0 or not hasattr(select, "poll"):
-            return False  # where it cannot be asked, the one retry serves
-        poll = select.poll()
-        poll.register(self._descriptor, select.POLLIN)
-        return bool(poll.poll(0))
-
-    def get_extra_info(self, info: str) -> Any:
-        if info == "is_readable":
-            return self.has_ended()
-        if info == "ssl_object":
-            return self._stream.extra(anyio.streams.tls.TLSAttribute.ssl_object, None)
-        return None
-
-
 class _Connection:
     """An open connection and when it became idle."""
 
     __slots__ = ("http", "idle_since", "wire")
 
-    def __init__(self, http: httpcore.AsyncHTTP11Connection, wire: _Wire) -> None:
+    def __init__(self, http: httpcore.AsyncHTTP11Connection, wire: Wire) -> None:
         self.http = http
         self.wire = wire
         self.idle_since = 0.0
@@ -242,7 +174,7 @@ class FreeListTransport(httpx.AsyncBaseTransport):
                     await lease.connection.close()
             finally:
                 self._free()
-            if isinstance(error, tuple(_HTTPX_ERRORS)):
+            if isinstance(error, tuple(HTTPX_ERRORS)):
                 raise to_httpx(error) from error
             raise
 
@@ -267,7 +199,7 @@ class FreeListTransport(httpx.AsyncBaseTransport):
         except (OSError, anyio.BrokenResourceError, anyio.EndOfStream, ssl.SSLError, ValueError) as error:
             raise httpcore.ConnectError(str(error) or type(error).__name__) from error
         self._opened += 1
-        wire = _Wire(stream)
+        wire = Wire(stream)
         http_origin = httpcore.Origin(scheme=scheme, host=host, port=port)
         return _Connection(httpcore.AsyncHTTP11Connection(origin=http_origin, stream=wire), wire)
 
@@ -424,7 +356,7 @@ class Body(httpx.AsyncByteStream):
         except BaseException as error:
             # The generators have run out, so the response may be closed without leaving one suspended.
             await self._end()
-            if isinstance(error, tuple(_HTTPX_ERRORS)):
+            if isinstance(error, tuple(HTTPX_ERRORS)):
                 raise to_httpx(error) from error
             raise
 
@@ -440,7 +372,7 @@ class Body(httpx.AsyncByteStream):
                 await self._connection.close()
                 while True:
                     await anext(self._chunks)
-            except (StopAsyncIteration, *_HTTPX_ERRORS):
+            except (StopAsyncIteration, *HTTPX_ERRORS):
                 pass
             finally:
                 await self._end()
@@ -454,23 +386,3 @@ class Body(httpx.AsyncByteStream):
                 await self._response.aclose()
         finally:
             await self._transport.finish(self._lease, self._connection, reusable=self._intact)
-
-
-_HTTPX_ERRORS: dict[type[Exception], type[httpx.TransportError]] = {
-    httpcore.ConnectTimeout: httpx.ConnectTimeout,
-    httpcore.ReadTimeout: httpx.ReadTimeout,
-    httpcore.WriteTimeout: httpx.WriteTimeout,
-    httpcore.PoolTimeout: httpx.PoolTimeout,
-    httpcore.ConnectError: httpx.ConnectError,
-    httpcore.ReadError: httpx.ReadError,
-    httpcore.WriteError: httpx.WriteError,
-    httpcore.RemoteProtocolError: httpx.RemoteProtocolError,
-    httpcore.LocalProtocolError: httpx.LocalProtocolError,
-    httpcore.UnsupportedProtocol: httpx.UnsupportedProtocol,
-    httpcore.ConnectionNotAvailable: httpx.TransportError,
-}
-
-
-def to_httpx(error: BaseException) -> httpx.TransportError:
-    """The httpx error for an httpcore error."""
-    return next(ours for theirs, ours in _HTTPX_ERRORS.items() if isinstance(error, theirs))(str(error))

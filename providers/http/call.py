@@ -1,27 +1,16 @@
-"""One POST to a model's endpoint: shared connections, deadlines, bounded bodies, typed errors.
+"""One POST to a model's endpoint, with its deadlines, a bounded body and typed errors.
 
-**Shared connections.** All providers used in one event loop share one transport. It is made by the first user,
-counted, and closed when the last user leaves; two event loops never share (the variable that holds it belongs
-to the loop). The only thing global to the process is one SSL context per TLS configuration: making one costs
-20 ms.
+**Deadlines** are on by default. `connect` and `first_byte` are enforced by the transport, per wait. `idle` bounds the
+wait for the next piece that the caller counts as progress, so comments that only keep a connection alive do not extend
+it. `total` bounds everything. No cancel scope outlives a call into this module: the caller's own code runs between
+reads, outside all.
 
-**Proxies.** A transport of one's own makes httpx forget ``HTTPS_PROXY`` and its kin. So where the environment
-names a proxy for a host, that host is reached by httpx's own transport for that proxy.
-
-**Deadlines** are on by default. `connect` and `first_byte` are enforced by the transport, per wait. `idle`
-bounds the wait for the next piece that the caller counts as progress, so comments that only keep a connection
-alive do not extend it. `total` bounds everything. No cancel scope outlives a call into this module: the
-caller's own code runs between reads, outside all.
-
-**No generator, no task.** A call is an object with `open`, `read`, `drain` and `close`; each can be cancelled
-at any await, and `close` gives the connection's slot back in every case.
+**No generator, no task.** A call is an object with `open`, `read`, `drain` and `close`; each can be cancelled at any
+await, and `close` gives the connection's slot back in every case.
 """
 
 from __future__ import annotations
 
-import os
-import ssl
-import urllib.request
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
@@ -30,18 +19,16 @@ from urllib.parse import urlsplit
 import anyio
 import httpx
 import msgspec
-from anyio.lowlevel import RunVar
 
-from .errors import BadResponse, ConnectionFailed, InvalidRequest, ProviderError, Stalled, StreamInterrupted
-from .transport import Body, FreeListTransport, TransportStatistics
+from ..errors import BadResponse, ConnectionFailed, InvalidRequest, ProviderError, Stalled, StreamInterrupted
+from .connections import Connections
+from .inflate import Inflate
+from .transport import Body
 
-DEFAULT_LIMIT = 500
 MAX_BODY = 64 * 1024 * 1024
 MAX_ERROR_BODY = 256 * 1024
 DRAIN_TIMEOUT = 1.0
 _DRAIN_BYTES = 256 * 1024
-
-AsyncClient = httpx.AsyncClient
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,119 +51,6 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"Timeouts({name}=) must be greater than zero or None, not {value!r}")
-
-
-_ssl_contexts: dict[tuple[str | None, str | None], ssl.SSLContext] = {}
-
-
-def shared_ssl_context() -> ssl.SSLContext:
-    """The process's SSL context for the present TLS configuration, made at the first use."""
-    key = (os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
-    context = _ssl_contexts.get(key)
-    if context is None:
-        context = _ssl_contexts.setdefault(key, httpx.create_ssl_context())
-        context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
-class Connections:
-    """The connections of one event loop, shared by everyone who joined.
-
-    Get it with `shared_connections`. `limit` is the number of connections open at once; requests beyond it
-    wait in order.
-    """
-
-    def __init__(self, *, limit: int = DEFAULT_LIMIT) -> None:
-        self.users = 0
-        self._limit = limit
-        self._direct = FreeListTransport(limit=limit, ssl_context=shared_ssl_context)
-        self._proxied: dict[str, httpx.AsyncHTTPTransport] = {}
-        # Only the environment is asked, and once: looking through it costs as much as sending a request.
-        self._proxies = urllib.request.getproxies_environment()
-
-    def statistics(self) -> TransportStatistics:
-        """The state of the free lists, without the connections through a proxy."""
-        return self._direct.statistics()
-
-    def raise_limit(self, limit: int) -> None:
-        """Allow more connections at once; never fewer."""
-        self._limit = max(limit, self._limit)
-        self._direct.raise_limit(limit)
-
-    def transport(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
-        """The transport that reaches this URL: a proxy's where the environment names one."""
-        proxy = self._proxy(url.scheme, url.host) if self._proxies else None
-        if proxy is None:
-            return self._direct
-        transport = self._proxied.get(proxy)
-        if transport is None:
-            limits = httpx.Limits(max_connections=self._limit, max_keepalive_connections=self._limit)
-            transport = httpx.AsyncHTTPTransport(proxy=proxy, verify=shared_ssl_context(), limits=limits)
-            self._proxied[proxy] = transport
-        return transport
-
-    def _proxy(self, scheme: str, host: str) -> str | None:
-        proxy = self._proxies.get(scheme) or self._proxies.get("all")
-        if proxy is None or urllib.request.proxy_bypass(host):
-            return None
-        return proxy if "://" in proxy else f"http://{proxy}"
-
-    async def aclose(self) -> None:
-        """Close all idle connections."""
-        with anyio.CancelScope(shield=True):
-            for transport in (self._direct, *self._proxied.values()):
-                await transport.aclose()
-
-
-_shared: RunVar[Connections | None] = RunVar("greenroom_connections", None)
-
-
-class SharedConnections:
-    """Membership in the event loop's `Connections`, as an async context manager; see `shared_connections`."""
-
-    __slots__ = ("_limit", "connections")
-
-    def __init__(self, limit: int | None) -> None:
-        self._limit = limit
-        self.connections: Connections | None = None
-
-    def join(self) -> Connections:
-        """Join, making the connections if nobody has."""
-        connections = _shared.get()
-        if connections is None:
-            connections = Connections(limit=self._limit or DEFAULT_LIMIT)
-            _shared.set(connections)
-        elif self._limit is not None:
-            connections.raise_limit(self._limit)
-        connections.users += 1
-        self.connections = connections
-        return connections
-
-    async def leave(self) -> None:
-        """Leave; the last one out closes. Leaving twice is harmless."""
-        connections, self.connections = self.connections, None
-        if connections is None:
-            return
-        connections.users -= 1
-        if connections.users == 0:
-            if _shared.get() is connections:
-                _shared.set(None)
-            await connections.aclose()
-
-    async def __aenter__(self) -> Connections:
-        return self.join()
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.leave()
-
-
-def shared_connections(limit: int | None = None) -> SharedConnections:
-    """Join the connections that all providers of this event loop share, for the length of an ``async with`` block.
-
-    Args:
-        limit: connections open at once, by default 500. Where others have joined before, it can only raise theirs.
-    """
-    return SharedConnections(limit)
 
 
 class Call:
@@ -203,7 +77,7 @@ class Call:
         self._stamp = stamp
         self._response: httpx.Response | None = None
         self._chunks: AsyncIterator[bytes] | None = None
-        self._inflate: _Inflate | None = None
+        self._inflate: Inflate | None = None
         self._ended = False
         self._total_at = 0.0
         self.status = 0
@@ -237,7 +111,7 @@ class Call:
         encoding = response.headers.get("content-encoding")
         if encoding and encoding != "identity":
             try:
-                self._inflate = _Inflate(encoding)
+                self._inflate = Inflate(encoding)
             except BadResponse as error:
                 raise self._fail(error) from None
 
@@ -382,28 +256,6 @@ async def _run_out(response: httpx.Response, chunks: AsyncIterator[bytes]) -> No
         pass  # whatever the closed socket makes of it: nobody wants this body any more
 
 
-class _Inflate:
-    """Undoes gzip and deflate, at most 16 MiB for one chunk, so that a small body cannot fill the memory."""
-
-    _STEP = 16 * 1024 * 1024
-
-    def __init__(self, encoding: str) -> None:
-        kind = encoding.strip().lower()
-        if kind not in ("gzip", "x-gzip", "deflate"):
-            raise BadResponse(f"the body is encoded with {kind[:40]!r}, which was not asked for")
-        self._zlib = zlib.decompressobj(47)
-
-    def feed(self, chunk: bytes) -> bytes:
-        data = self._zlib.decompress(chunk, self._STEP)
-        if self._zlib.unconsumed_tail:
-            raise zlib.error("one chunk unpacks to more than 16 MiB")
-        return data
-
-    def end(self) -> None:
-        if not self._zlib.eof:
-            raise zlib.error("the packed body ends early")
-
-
 def endpoint(base_url: str, path: str) -> httpx.URL:
     """The URL of `path` below `base_url`; a query in the base URL stays behind the path.
 
@@ -415,6 +267,3 @@ def endpoint(base_url: str, path: str) -> httpx.URL:
         raise ValueError(f"base_url must be like https://host/v1, not {base_url!r}")
     query = f"?{parts.query}" if parts.query else ""
     return httpx.URL(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}{path}{query}")
-
-
-__all__ = ["AsyncClient", "Call", "Connections", "Timeouts", "endpoint", "shared_connections", "shared_ssl_context"]

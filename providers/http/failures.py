@@ -1,0 +1,25 @@
+"""httpcore's errors as httpx's, which is what a transport under httpx must raise."""
+
+from __future__ import annotations
+
+import httpcore
+import httpx
+
+HTTPX_ERRORS: dict[type[Exception], type[httpx.TransportError]] = {
+    httpcore.ConnectTimeout: httpx.ConnectTimeout,
+    httpcore.ReadTimeout: httpx.ReadTimeout,
+    httpcore.WriteTimeout: httpx.WriteTimeout,
+    httpcore.PoolTimeout: httpx.PoolTimeout,
+    httpcore.ConnectError: httpx.ConnectError,
+    httpcore.ReadError: httpx.ReadError,
+    httpcore.WriteError: httpx.WriteError,
+    httpcore.RemoteProtocolError: httpx.RemoteProtocolError,
+    httpcore.LocalProtocolError: httpx.LocalProtocolError,
+    httpcore.UnsupportedProtocol: httpx.UnsupportedProtocol,
+    httpcore.ConnectionNotAvailable: httpx.TransportError,
+}
+
+
+def to_httpx(error: BaseException) -> httpx.TransportError:
+    """The httpx error for an httpcore error."""
+    return next(ours for theirs, ours in HTTPX_ERRORS.items() if isinstance(error, theirs))(str(error))

@@ -1,0 +1,29 @@
+"""Bodies that a server packed although nobody asked it to, unpacked within bounds."""
+
+from __future__ import annotations
+
+import zlib
+
+from ..errors import BadResponse
+
+
+class Inflate:
+    """Undoes gzip and deflate, at most 16 MiB for one chunk, so that a small body cannot fill the memory."""
+
+    _STEP = 16 * 1024 * 1024
+
+    def __init__(self, encoding: str) -> None:
+        kind = encoding.strip().lower()
+        if kind not in ("gzip", "x-gzip", "deflate"):
+            raise BadResponse(f"the body is encoded with {kind[:40]!r}, which was not asked for")
+        self._zlib = zlib.decompressobj(47)
+
+    def feed(self, chunk: bytes) -> bytes:
+        data = self._zlib.decompress(chunk, self._STEP)
+        if self._zlib.unconsumed_tail:
+            raise zlib.error("one chunk unpacks to more than 16 MiB")
+        return data
+
+    def end(self) -> None:
+        if not self._zlib.eof:
+            raise zlib.error("the packed body ends early")
