@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import inspect
 import re
-import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import NoneType
 from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
 
-import anyio
 import msgspec
-import sniffio
 
 from ..providers import ModelSettings, Provider, Retry, connect
 from .context import DepsT, RunContext
@@ -25,9 +22,9 @@ from .hooks import Audience, HooksLike
 from .launch import Launch, OnExit, OnLimit, Pending, RunStream, run_here
 from .limits import Limits, Supervision
 from .machine import Rules
+from .many import Backend, map_over, run_blocking
 from .options import names_ours
 from .output import OutputType
-from .place import current_place
 from .result import OutputT, RunResult
 from .system import System
 from .tool import DEFAULT_MAX_RESULT, Replay, Tool, Toolbox, Where
@@ -39,8 +36,6 @@ Instructions: TypeAlias = "str | Callable[[RunContext[Any]], str | Awaitable[str
 AnyTool: TypeAlias = "Tool[..., Any] | Callable[..., Any] | Agent[Any, Any]"
 #: Stands for "no deps": the value is right, only its type cannot be written.
 _NO_DEPS: Any = None
-
-Backend: TypeAlias = Literal["asyncio", "trio"]
 
 
 class Agent(Generic[DepsT, OutputT]):
@@ -356,30 +351,7 @@ class Agent(Generic[DepsT, OutputT]):
         In a thread whose event loop is running (a notebook), the run gets an event loop in a thread of its own, and the
         caller's loop stands still meanwhile. The options are those of `run`.
         """
-        if backend not in ("asyncio", "trio"):
-            raise ValueError(f"backend={backend!r} is not one of 'asyncio', 'trio'")
-
-        async def main() -> RunResult[OutputT]:
-            current_place.set(None)  # another event loop: not a subagent of whatever called this
-            return await self.run(prompt, **options)
-
-        if not _loop_is_running():
-            return anyio.run(main, backend=backend)
-        outcome: list[Any] = []
-
-        def in_thread() -> None:
-            try:
-                outcome.append((True, anyio.run(main, backend=backend)))
-            except BaseException as error:
-                outcome.append((False, error))
-
-        thread = threading.Thread(target=in_thread, name="greenroom-run-sync")
-        thread.start()
-        thread.join()
-        succeeded, value = outcome[0]
-        if succeeded:
-            return value
-        raise value
+        return run_blocking(lambda: self.run(prompt, **options), backend)
 
     @overload
     def map(
@@ -419,33 +391,8 @@ class Agent(Generic[DepsT, OutputT]):
             raise ValueError(f"concurrency must be at least 1, not {concurrency!r}")
         if on_error not in ("collect", "raise"):
             raise ValueError(f"on_error={on_error!r} is not one of 'collect', 'raise'")
-        return Pending(self._map(prompts, concurrency, on_error == "raise", options), "agent.map")
-
-    async def _map(self, prompts: Iterable[Prompt], concurrency: int, fail: bool, options: dict[str, Any]) -> list[Any]:
-        results: dict[int, Any] = {}
-        numbered = enumerate(prompts)
-        failure: Exception | None = None
-
-        async def work() -> None:
-            nonlocal failure
-            for number, prompt in numbered:
-                try:
-                    results[number] = await self.run(prompt, **options)
-                except Exception as error:
-                    if not fail:
-                        results[number] = error
-                        continue
-                    if failure is None:
-                        failure = error
-                    group.cancel_scope.cancel()
-                    return
-
-        async with anyio.create_task_group() as group:
-            for _ in range(concurrency):
-                group.start_soon(work)
-        if failure is not None:
-            raise failure
-        return [results[number] for number in range(len(results))]
+        runs = map_over(lambda prompt: self.run(prompt, **options), prompts, concurrency, on_error == "raise")
+        return Pending(runs, "agent.map")
 
     def _launch(
         self,
@@ -515,11 +462,3 @@ def _as_tool(each: AnyTool) -> Tool[..., Any]:
     if callable(each):
         return Tool(each)
     raise TypeError(f"tools= takes functions, @tool objects and agents, not {each!r}")
-
-
-def _loop_is_running() -> bool:
-    try:
-        sniffio.current_async_library()
-    except sniffio.AsyncLibraryNotFoundError:
-        return False
-    return True

@@ -1,0 +1,94 @@
+"""Running an agent over many prompts, and running it from code that does not await."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import anyio
+import sniffio
+
+from ..actors.exits import sole
+from .place import current_place
+
+T = TypeVar("T")
+Backend: TypeAlias = Literal["asyncio", "trio"]
+
+
+async def map_over(
+    run: Callable[[Any], Awaitable[T]], prompts: Iterable[Any], concurrency: int, fail: bool
+) -> list[T | Exception]:
+    """The results of `run` for each prompt, in order, at most `concurrency` at once.
+
+    An error stands in the place of its result; with `fail`, the first one ends the rest and is raised.
+    """
+    results: list[Any] = []
+    slots = anyio.Semaphore(concurrency, fast_acquire=True)
+    failure: Exception | None = None
+
+    async def one(number: int, prompt: Any) -> None:
+        nonlocal failure
+        try:
+            results[number] = await run(prompt)
+        except Exception as error:
+            results[number] = error
+            if fail:
+                failure = failure or error
+                group.cancel_scope.cancel()
+        finally:
+            slots.release()
+
+    try:
+        async with anyio.create_task_group() as group:
+            for number, prompt in enumerate(prompts):
+                await slots.acquire()
+                results.append(None)
+                group.start_soon(one, number, prompt)
+    except BaseExceptionGroup as errors:
+        raise sole(errors) from None  # of the iterable, or an interrupt: neither belongs in a group
+    if failure is not None:
+        raise failure
+    return results
+
+
+def run_blocking(main: Callable[[], Awaitable[T]], backend: Backend) -> T:
+    """Run `main` in an event loop of its own and wait for it.
+
+    In a thread whose own loop is running, the new loop gets a thread of its own.
+
+    Raises:
+        ValueError: an unknown backend.
+    """
+    if backend not in ("asyncio", "trio"):
+        raise ValueError(f"backend={backend!r} is not one of 'asyncio', 'trio'")
+
+    async def start() -> T:
+        current_place.set(None)  # another event loop: not a subagent of whatever called this
+        return await main()
+
+    if not _loop_is_running():
+        return anyio.run(start, backend=backend)
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def in_thread() -> None:
+        try:
+            outcome.append(anyio.run(start, backend=backend))
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=in_thread, name="greenroom-run-sync")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return outcome[0]
+
+
+def _loop_is_running() -> bool:
+    try:
+        sniffio.current_async_library()
+    except sniffio.AsyncLibraryNotFoundError:
+        return False
+    return True
