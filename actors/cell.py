@@ -108,7 +108,6 @@ class Cell:
         "name",
         "parent",
         "ready",
-        "ref",
         "restarts",
         "stage",
         "started_at",
@@ -135,7 +134,6 @@ class Cell:
         self.mailbox = Mailbox(
             capacity, overflow=overflow, address=name, undelivered=self._undelivered, outside=stage.outside
         )
-        self.ref: ActorRef[Any] = ActorRef(self)
         self.state: CellState = "starting"
         #: Whether any incarnation has been ready.
         self.ready = False
@@ -152,6 +150,11 @@ class Cell:
         self._killed = False
         #: Whether somebody asked for the end since the last start. A supervisor may ask for a pause only.
         self.dismissed = False
+
+    @property
+    def ref(self) -> ActorRef[Any]:
+        """The address, made when it is asked for: a cell that held it would be work for the cyclic collector."""
+        return ActorRef(self)
 
     # -- what a subclass writes
 
@@ -268,6 +271,7 @@ class Cell:
                 self._bury(envelope, "closed")
         self._notify()
         self._watchers = None
+        self.mailbox.release()
 
     def _undelivered(self, envelope: Envelope, reason: str) -> None:
         if envelope.reply is not None:

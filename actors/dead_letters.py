@@ -6,16 +6,16 @@ hundredth and so on.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-import structlog
 
 KEPT = 100
 
-_log: Any = structlog.get_logger("greenroom")
+_log = logging.getLogger("greenroom")
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -49,12 +49,12 @@ class DeadLetters:
         if self.count >= self._next_log:
             self._next_log *= 10
             _log.warning(
-                "dead letter",
-                recipient=letter.recipient,
-                sender=letter.sender,
-                reason=letter.reason,
-                message_type=type(letter.message).__name__,
-                count=self.count,
+                "dead letter number %d: %s for %s from %s (%s)",
+                self.count,
+                type(letter.message).__name__,
+                letter.recipient,
+                letter.sender or "outside",
+                letter.reason,
             )
 
     def __len__(self) -> int:

@@ -30,6 +30,12 @@ class ActorRef(Generic[M]):
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ActorRef) and other._cell is self._cell
+
+    def __hash__(self) -> int:
+        return hash(self._cell)
+
     @property
     def name(self) -> str:
         """The actor's name, unique among the live actors of its system."""

@@ -78,9 +78,12 @@ class SupervisorCell(Cell):
 
     def __init__(self, id: str, name: str, supervisor: Supervisor, parent: Parent, stage: Stage) -> None:
         super().__init__(id, name, parent, stage)
-        self.ref = SupervisorRef(self)
         self.supervisor = supervisor
         self._reset()
+
+    @property
+    def ref(self) -> SupervisorRef:
+        return SupervisorRef(self)
 
     def _reset(self) -> None:
         """A new incarnation knows nothing of the children of the last one."""

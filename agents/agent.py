@@ -289,7 +289,8 @@ class Agent(Generic[DepsT, OutputT]):
     ) -> Coroutine[Any, Any, RunResult[OutputT]]:
         """Run to the end: ``result = await agent.run("…")``. The run is a child task of the caller.
 
-        Cancelling the caller ends the run, and its tools and subagents with it.
+        Cancelling the caller ends the run, and its tools and subagents with it. Runs that follow each other outside any
+        System each open a connection of their own; inside one they share what is open.
 
         Args:
             prompt: text, parts, or messages; may be left out where `history` ends with what to answer.

@@ -9,18 +9,17 @@ name, and a list of any of these.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, TypeAlias, TypeVar
-
-import structlog
 
 from . import events
 
 E = TypeVar("E", bound=events.Event)
 Hook: TypeAlias = Callable[[E], Awaitable[None] | None]
 
-_log: Any = structlog.get_logger("greenroom")
+_log = logging.getLogger("greenroom")
 
 #: The events that each hook hears.
 HOOKS: dict[str, tuple[type[events.Event], ...]] = {
@@ -134,6 +133,5 @@ async def call_observer(observer: Callable[[Any], Any], event: events.Event) -> 
         if awaitable is not None:
             await awaitable
     except Exception as error:
-        _log.error(
-            "an observer failed", event_type=event.type, run_id=event.run_id, error=f"{type(error).__name__}: {error}"
-        )
+        what = f"{type(error).__name__}: {error}"
+        _log.error("an observer failed at %s of run %s: %s", event.type, event.run_id, what)

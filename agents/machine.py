@@ -146,7 +146,18 @@ class Machine:
         prompt: the messages that start it.
     """
 
-    __slots__ = ("_calls", "_messages", "_results", "_stop", "output_retries", "rules", "start", "state", "turn")
+    __slots__ = (
+        "_calls",
+        "_ids",
+        "_messages",
+        "_results",
+        "_stop",
+        "output_retries",
+        "rules",
+        "start",
+        "state",
+        "turn",
+    )
 
     def __init__(self, rules: Rules, history: Sequence[Message], prompt: Sequence[Message]) -> None:
         self.rules = rules
@@ -158,6 +169,7 @@ class Machine:
         self.output_retries = 0
         self._messages: list[Message] = [*history, *prompt]
         self._calls: tuple[ToolCall, ...] = ()
+        self._ids: frozenset[str | None] = frozenset()
         self._results: dict[str, ToolResult] = {}
         self._stop: StopAsked | None = None
 
@@ -221,6 +233,7 @@ class Machine:
             return self._answered(message)
         self.state = State.ACTING
         self._calls = calls
+        self._ids = frozenset([call.id for call in calls])
         self._results = {}
         for call in calls:
             refusal = self.rules.refuse(call)
@@ -245,10 +258,10 @@ class Machine:
         return self._finish(Finish("completed", "answered", output))
 
     def _tool_done(self, result: ToolResult) -> list[Effect]:
-        if all(call.id != result.call_id for call in self.open_calls):
+        if result.call_id not in self._ids or result.call_id in self._results:
             return []
         self._results[result.call_id] = result
-        return [] if self.open_calls else self._all_done()
+        return [] if len(self._results) < len(self._calls) else self._all_done()
 
     def _all_done(self) -> list[Effect]:
         self._messages += self._result_messages()

@@ -42,8 +42,9 @@ class EventLog:
     __slots__ = ("_ended", "_error", "_kept", "_readers")
 
     def __init__(self) -> None:
-        self._kept: deque[Event] = deque(maxlen=KEPT)
-        self._readers: WeakSet[EventReader] = WeakSet()
+        # Both are made at their first use: most runs are never followed.
+        self._kept: deque[Event] | None = None
+        self._readers: WeakSet[EventReader] | None = None
         self._ended = False
         self._error: BaseException | None = None
 
@@ -55,15 +56,17 @@ class EventLog:
     def publish(self, event: Event) -> None:
         """Hand an event to every reader."""
         if type(event) not in DELTAS:
+            if self._kept is None:
+                self._kept = deque(maxlen=KEPT)
             self._kept.append(event)
-        for reader in tuple(self._readers):
+        for reader in tuple(self._readers or ()):
             reader.push(event)
 
     def end(self, error: BaseException | None) -> None:
         """Nothing more will come. Readers raise `error` after the last event, if there is one."""
         self._ended = True
         self._error = error
-        for reader in tuple(self._readers):
+        for reader in tuple(self._readers or ()):
             reader.finish()
 
     def raise_error(self) -> None:
@@ -74,18 +77,21 @@ class EventLog:
     def follow(self, since: int) -> EventReader:
         """A reader of all kept events after `since`, and of everything to come."""
         reader = EventReader(self)
-        for event in self._kept:
+        for event in self._kept or ():
             if event.seq > since:
                 reader.push(event)
         if self._ended:
             reader.finish()
         else:
+            if self._readers is None:
+                self._readers = WeakSet()
             self._readers.add(reader)
         return reader
 
     def drop(self, reader: EventReader) -> None:
         """Forget a reader."""
-        self._readers.discard(reader)
+        if self._readers is not None:
+            self._readers.discard(reader)
 
 
 class EventReader:

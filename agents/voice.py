@@ -33,10 +33,10 @@ class Voice:
     """
 
     __slots__ = (
+        "_above",
         "_audible",
         "_audience",
         "_count",
-        "_line",
         "_observed",
         "_options",
         "_parent_id",
@@ -64,8 +64,8 @@ class Voice:
         self._audience = audience
         self._sources = sources
         self._parent_id = parent._run_id if parent is not None else None
-        #: This voice, its parent's, and so on to the root's.
-        self._line: tuple[Voice, ...] = (self, *parent._line) if parent is not None else (self,)
+        # The parent's voice, and so on to the root's. Not this one: a run that held itself would be cyclic garbage.
+        self._above: tuple[Voice, ...] = parent._line if parent is not None else ()
         self._path: tuple[str, ...] = (*parent._path, run_id) if parent is not None else (run_id,)
         self.followable = followable
         self._audible = any(voice.followable or voice._options.on_event is not None for voice in self._line)
@@ -77,6 +77,11 @@ class Voice:
         self._count = 0
         self._untold: deque[tuple[Callable[[Any], Any], Event]] = deque()
         self._telling = False
+
+    @property
+    def _line(self) -> tuple[Voice, ...]:
+        """This voice and those above it, up to the root's."""
+        return (self, *self._above)
 
     def wants_deltas(self) -> bool:
         """Whether anybody listens closely enough to stream for."""

@@ -38,12 +38,11 @@ if __name__ == "__main__":
         "Time of an import",
         [
             Contender("greenroom", importing("greenroom"), ("asyncio",)),
-            Contender("what it needs", importing("anyio", "httpx", "httpcore", "msgspec", "structlog"), ("asyncio",)),
+            Contender("what it needs", importing("anyio", "httpx", "httpcore", "msgspec"), ("asyncio",)),
             Contender("and anyio's backends", importing("greenroom", "anyio._backends._asyncio", "trio"), ("asyncio",)),
             Contender("httpx", importing("httpx"), ("asyncio",)),
             Contender("anyio", importing("anyio"), ("asyncio",)),
             Contender("msgspec", importing("msgspec"), ("asyncio",)),
-            Contender("structlog", importing("structlog"), ("asyncio",)),
         ],
         baseline="httpx",
         repeats=10,

@@ -207,6 +207,10 @@ class Mailbox:
             ticket.set()
         return undelivered
 
+    def release(self) -> None:
+        """Let go of the owner. For a closed mailbox, which drops nothing any more."""
+        self._undelivered = _discard
+
     def statistics(self) -> MailboxStatistics:
         """What the mailbox holds now."""
         lanes = self.lanes

@@ -643,7 +643,7 @@ class TestMonitor:
 class TestDeadLetters:
     """Scenario 11: bounded and visible."""
 
-    async def test_they_are_counted_exactly_and_kept_boundedly(self, capsys: pytest.CaptureFixture[str]) -> None:
+    async def test_they_are_counted_exactly_and_kept_boundedly(self, caplog: pytest.LogCaptureFixture) -> None:
         """Ten thousand tells to a dead address: an exact count, the latest hundred, five lines of log."""
         async with actor() as (system, it):
             await it.stop()
@@ -652,7 +652,7 @@ class TestDeadLetters:
                     it.tell_nowait(n)
             assert (system.dead_letters.count, len(system.dead_letters)) == (10_000, 10_000)
             assert [letter.message for letter in system.dead_letters] == list(range(9_900, 10_000))
-        assert capsys.readouterr().out.count("dead letter") == 5
+        assert caplog.text.count("dead letter number") == 5
 
     async def test_waiting_tellers_of_an_actor_that_ends(self) -> None:
         """Scenario 10: each is woken with the error, and each message is one dead letter."""

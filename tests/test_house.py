@@ -45,19 +45,17 @@ class Floor(NamedTuple):
 GROUND = "mailbox actors providers journal"
 FLOORS = {
     "mailbox": Floor(rooms="", libraries="anyio msgspec"),
-    "actors": Floor(rooms="mailbox", libraries="anyio msgspec structlog"),
+    "actors": Floor(rooms="mailbox", libraries="anyio msgspec"),
     "providers": Floor(rooms="", libraries="anyio docstring_parser msgspec"),
     "journal": Floor(rooms="", libraries="anyio msgspec"),
-    "agents": Floor(rooms=GROUND, libraries="anyio msgspec sniffio structlog"),
-    "tools": Floor(rooms=f"{GROUND} agents", libraries="anyio mcp msgspec structlog"),
-    "load": Floor(rooms=f"{GROUND} agents", libraries="anyio msgspec sniffio structlog"),
-    "service": Floor(rooms=f"{GROUND} agents", libraries="anyio msgspec starlette structlog uvicorn"),
-    "testing": Floor(
-        rooms=f"{GROUND} agents tools load service", libraries="anyio hypothesis msgspec pytest structlog trio"
-    ),
+    "agents": Floor(rooms=GROUND, libraries="anyio msgspec sniffio"),
+    "tools": Floor(rooms=f"{GROUND} agents", libraries="anyio mcp msgspec"),
+    "load": Floor(rooms=f"{GROUND} agents", libraries="anyio msgspec sniffio"),
+    "service": Floor(rooms=f"{GROUND} agents", libraries="anyio msgspec starlette uvicorn"),
+    "testing": Floor(rooms=f"{GROUND} agents tools load service", libraries="anyio hypothesis msgspec pytest trio"),
 }
 DOOR = "the front door"  # the modules that lie in src/greenroom itself; no room imports them
-DOOR_FLOOR = Floor(rooms=f"{GROUND} agents tools load service", libraries="anyio cyclopts msgspec rich structlog trio")
+DOOR_FLOOR = Floor(rooms=f"{GROUND} agents tools load service", libraries="anyio cyclopts msgspec rich trio")
 EVERYWHERE = {"typing_extensions"}
 
 # The HTTP library has one place, so that another can take it.

@@ -507,7 +507,7 @@ class TestEscalation:
             assert isinstance(before, SupervisorRef)
             await child(before, "a").tell(Boom("x"))
             await settle()
-            assert child(top, "inner") is before
+            assert child(top, "inner") == before
             assert await child(before, "b").ask("new") == ["new"]
             assert stage.lines.count("sibling starts") == 1
 

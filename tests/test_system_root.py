@@ -321,7 +321,7 @@ class TestSpawn:
             nested = system.actor("top/a")
             assert nested is not None
             assert nested.name == "top/a"
-            assert system.actor("plain") is plain
+            assert system.actor("plain") == plain
             for absent in ("nobody", "top/nobody", "plain/child", ""):
                 assert system.actor(absent) is None
 

@@ -21,6 +21,7 @@ from anyio.lowlevel import RunVar
 from .transport import FreeListTransport, TransportStatistics
 
 DEFAULT_LIMIT = 500
+_PROXY_NAMES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 _ssl_contexts: dict[tuple[str | None, str | None], ssl.SSLContext] = {}
 
@@ -47,8 +48,8 @@ class Connections:
         self._limit = limit
         self._direct = FreeListTransport(limit=limit, ssl_context=shared_ssl_context)
         self._proxied: dict[str, httpx.AsyncHTTPTransport] = {}
-        # Only the environment is asked, and once: looking through it costs as much as sending a request.
-        self._proxies = urllib.request.getproxies_environment()
+        # Only the environment is asked, and once, and by name: looking through it costs as much as sending a request.
+        self._proxies = urllib.request.getproxies_environment() if any(map(os.environ.get, _PROXY_NAMES)) else {}
 
     def statistics(self) -> TransportStatistics:
         """The state of the free lists, without the connections through a proxy."""
