@@ -203,14 +203,12 @@ class Cell:
                 await self.perform()
                 exit = self._exit_of_return()
                 in_place = exit.kind == "normal"
-            except Exception as error:
-                exit = Exit("crashed", error)
-                in_place = self._stop is None and not _is_cancelled()
             except BaseException as error:
-                exit = self._exit_of(error)
-                if exit.kind == "killed":
-                    self._over(exit, in_place=False)
+                if not is_crash(error):
+                    self._over(self._exit_of_cancellation(error), in_place=False)
                     await self._pass_on(error)
+                exit = Exit("crashed", stray(self.name, error))
+                in_place = isinstance(error, Exception) and self._stop is None and not _is_cancelled()
             again = self._over(exit, in_place) is Verdict.AGAIN
             if not again:
                 return
@@ -221,19 +219,10 @@ class Cell:
             return Exit("killed") if self._killed else NORMAL
         return Exit("killed" if self._killed else "shutdown", reason=self._stop.reason)
 
-    def _exit_of(self, error: BaseException) -> Exit:
-        """What a `BaseException` means: a kill, or a crash that looks like one."""
-        if _is_cancelled():
-            return Exit("killed", reason=self._stop.reason if self._stop is not None else None)
-        if isinstance(error, get_cancelled_exc_class()):
-            stray = StrayCancellation(
-                f"{self.name!r} raised {type(error).__name__} although no scope around it was cancelled"
-            )
-            stray.__cause__ = error
-            return Exit("crashed", stray)
-        if _is_ordinary_group(error):
-            return Exit("crashed", error)
-        return Exit("killed", reason=type(error).__name__)
+    def _exit_of_cancellation(self, error: BaseException) -> Exit:
+        if self._stop is not None:
+            return Exit("killed", reason=self._stop.reason)
+        return Exit("killed", reason=None if _is_cancelled() else type(error).__name__)
 
     async def _pass_on(self, error: BaseException) -> None:
         """Raise what must leave the task. A scope would not know its cancellation inside a group."""
@@ -384,6 +373,31 @@ class Cell:
 def _is_cancelled() -> bool:
     """Whether a scope around the running task is cancelled."""
     return current_effective_deadline() == -float("inf")
+
+
+def is_crash(error: BaseException) -> bool:
+    """Whether `error` is a failure of the code that raised it.
+
+    A cancellation that somebody asked for is none, nor is what must stop the process, or closes a coroutine.
+    """
+    if isinstance(error, Exception):
+        return True
+    if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+        return False
+    if isinstance(error, get_cancelled_exc_class()):
+        return not _is_cancelled()
+    if isinstance(error, BaseExceptionGroup):
+        return _is_ordinary_group(cast("BaseException", error)) and not _is_cancelled()
+    return True
+
+
+def stray(name: str, error: BaseException) -> BaseException:
+    """The crash of the actor `name` as an error that may be kept and raised: never a backend's cancelled exception."""
+    if not isinstance(error, get_cancelled_exc_class()):
+        return error
+    crash = StrayCancellation(f"{name!r} raised {type(error).__name__} although no scope around it was cancelled")
+    crash.__cause__ = error
+    return crash
 
 
 def _is_ordinary_group(error: BaseException) -> bool:

@@ -73,6 +73,16 @@ class Pool:
         await self.wait_empty()
         return tuple(cell.name for cell in late)
 
+    async def kill(self, grace: float) -> None:
+        """Kill all children, and wait for them for at most `grace` seconds."""
+        self.closing = True
+        for cell in self.cells():
+            cell.request_stop("system")
+            cell.kill()
+        if self._cells:
+            with anyio.move_on_after(grace, shield=True):
+                await self.wait_empty()
+
     async def wait_empty(self) -> None:
         """Wait until no child is left."""
         while self._cells:

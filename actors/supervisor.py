@@ -321,6 +321,10 @@ class SupervisorCell(Cell):
     def _siblings(self) -> list[Child]:
         return [Child(id, self._specs[id].restart) for id in self._cells]
 
+    def kill(self) -> None:
+        self._stopping = True  # its group is about to close
+        super().kill()
+
     async def start_child(self, spec: ChildSpec) -> ActorRef[Any]:
         """Add a child at the end of the order and wait until it is ready. See `SupervisorRef.start_child`."""
         await current_budget.get(self.stage.outside).spend()

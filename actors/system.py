@@ -95,8 +95,9 @@ class ActorSystem:
             raise sole(errors) from None
         finally:
             self._closing = True
-            self.pool.closing = True
             self._group = None
+            # A run belongs to its caller's group as well, which the end of ours does not reach.
+            await self.pool.kill(self.grace)
         if failure is not None and self._escalated not in (None, failure):
             failure.add_note(f"while {self.name!r} was shutting down: {self._escalated}")
         failure = failure or self._escalated

@@ -27,11 +27,12 @@ class RunContext(Generic[DepsT]):
         tags, metadata: what the run was started with.
     """
 
-    __slots__ = ("_call", "_run", "agent", "attempt", "call_id", "deps", "metadata", "tags")
+    __slots__ = ("_call", "_run", "_turn", "agent", "attempt", "call_id", "deps", "metadata", "tags")
 
     def __init__(self, run: RunCell, call: ToolCell | None = None) -> None:
         self._run = run
         self._call = call
+        self._turn = run.voice.turn
         self.deps: DepsT = run.options.deps
         self.agent = run.agent.name
         self.call_id = call.call_id if call is not None else None
@@ -57,7 +58,8 @@ class RunContext(Generic[DepsT]):
     @property
     def idempotency_key(self) -> str:
         """The same for every try of this call, also after a restart; different for every other call."""
-        return f"{self._run.name}:{self.call_id}" if self.call_id is not None else self._run.name
+        # Providers repeat ids from turn to turn.
+        return f"{self._run.name}:{self._turn}:{self.call_id}" if self.call_id is not None else self._run.name
 
     @property
     def usage(self) -> Usage:

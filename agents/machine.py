@@ -311,14 +311,20 @@ def cancelled(call: ToolCall) -> ToolResult:
 
 def with_distinct_ids(message: Message, turn: int) -> Message:
     """The message with an id on every tool call, no two alike: providers leave them out, or repeat them."""
-    seen: set[str] = set()
+    given = [part.id for part in message.parts if isinstance(part, ToolCall)]
+    if all(given) and len(set(given)) == len(given):
+        return message
+    taken = set(given)
+    kept: set[str] = set()
     parts = list(message.parts)
-    changed = False
     for index, part in enumerate(parts):
         if isinstance(part, ToolCall):
-            if not part.id or part.id in seen:
-                changed = True
-                parts[index] = part = msgspec.structs.replace(part, id=f"{part.id or 'call'}-{turn}-{index}")
-            assert part.id is not None
-            seen.add(part.id)
-    return msgspec.structs.replace(message, parts=tuple(parts)) if changed else message
+            id = part.id
+            if not id or id in kept:
+                id = f"{id or 'call'}-{turn}-{index}"
+                while id in taken:
+                    id += "x"
+                taken.add(id)
+                parts[index] = msgspec.structs.replace(part, id=id)
+            kept.add(id)
+    return msgspec.structs.replace(message, parts=tuple(parts))

@@ -50,6 +50,7 @@ def replay(machine: Machine, records: Sequence[bytes], toolbox: Toolbox) -> tupl
 
 def _apply(machine: Machine, record: Record, intended: set[str]) -> list[Effect]:
     if isinstance(record, RepliedRecord):
+        intended.clear()  # a new turn may use the same ids again
         return machine.handle(Replied(msgspec.convert(record.reply, ModelReply)))
     if isinstance(record, Intended):
         intended.add(record.call_id)

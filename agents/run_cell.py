@@ -15,16 +15,16 @@ The end is written once, by `_conclude` in the run's own task, or, when the task
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import msgspec
-from anyio import CancelScope, current_effective_deadline, get_cancelled_exc_class
+from anyio import CancelScope
 from anyio.abc import TaskGroup
 
 from .. import journal
-from ..actors import Exit, Node
-from ..actors.cell import Cell, Parent, Verdict
+from ..actors import Exit, Node, StrayCancellation
+from ..actors.cell import Cell, Parent, Verdict, is_crash, stray
 from ..actors.exits import sole
 from ..actors.restart import Intensity
 from ..journal import Claim, Fenced
@@ -65,6 +65,8 @@ if TYPE_CHECKING:
 
 #: Seconds that observers have to hear of the end of a run that was cancelled.
 FAREWELL = 1.0
+#: Seconds that a subagent whose tool is gone has to stop before it is killed.
+ABANDONED = 5.0
 
 
 class RunCell(Cell):
@@ -102,6 +104,7 @@ class RunCell(Cell):
         "result",
         "retries",
         "run_parent",
+        "shown",
         "usage",
         "voice",
     )
@@ -149,6 +152,8 @@ class RunCell(Cell):
         self.result: RunResult[Any] | None = None
         #: What the run raises at those who wait for it.
         self.error: BaseException | None = None
+        #: The text of this turn that followers have seen already, in an attempt that failed.
+        self.shown = ""
         self._claim: Claim | None = None
         self._intensity = Intensity(agent.supervision.intensity, agent.supervision.period)
         self._subruns: dict[str, RunCell] = {}
@@ -182,8 +187,7 @@ class RunCell(Cell):
         try:
             await self._conclude(await self._run())
         except BaseException as error:
-            stray = isinstance(error, get_cancelled_exc_class()) and current_effective_deadline() != -float("inf")
-            if not isinstance(error, Exception) and not stray:
+            if not is_crash(error):
                 await self._say_farewell()
             raise
         finally:
@@ -209,7 +213,7 @@ class RunCell(Cell):
         """Cancelled from outside, or interrupted: write the end, and let observers hear of it for a bounded time."""
         with CancelScope(shield=True, deadline=anyio.current_time() + FAREWELL):
             if self.result is None:
-                self._settle(Finish("stopped", "cancelled"))
+                self._settle(self._cut_off())
                 await self.voice.publish(self._last_event())
             else:
                 await self.voice.tell_observers()
@@ -222,10 +226,14 @@ class RunCell(Cell):
             except Fenced as fenced:
                 self._claim = None  # another owner goes on with the run; nothing of ours may be written
                 return Finish("failed", "error", error=fenced)
-            except Exception as failure:
-                error = sole(failure) if isinstance(failure, BaseExceptionGroup) else failure
-                intensity = self._intensity
-                if not intensity.allows(anyio.current_time()):
+            except BaseException as failure:
+                if not is_crash(failure):
+                    raise
+                if isinstance(failure, BaseExceptionGroup):
+                    failure = sole(cast("BaseExceptionGroup[BaseException]", failure))
+                error = stray(self.name, failure)
+                if isinstance(error, StrayCancellation) or not self._intensity.allows(anyio.current_time()):
+                    # Nobody knows what state a task is in that was cancelled by mistake: it is not started again.
                     return Finish("failed", "error", error=self._gave_up(error))
                 self.restarts += 1
                 self._cut = self._tools_cut = False
@@ -237,7 +245,9 @@ class RunCell(Cell):
                     error=f"{type(error).__name__}: {error}",
                 )
 
-    def _gave_up(self, error: BaseException) -> RestartLimit:
+    def _gave_up(self, error: BaseException) -> BaseException:
+        if isinstance(error, StrayCancellation):
+            return error
         intensity, name = self._intensity, self.name
         message = (
             f"run {name!r} crashed {intensity.limit + 1} times within {intensity.period:g} s and is not "
@@ -279,30 +289,33 @@ class RunCell(Cell):
 
     async def _call_model(self, machine: Machine) -> list[Effect]:
         self.voice.turn = machine.turn
-        await self.voice.say(events.TurnStarted)
-        request = ModelRequest(
-            machine.messages,
-            tools=self.agent.toolbox.specs,
-            instructions=await self.agent.instructions_for(RunContext(self)),
-            settings=self.agent.settings,
-            output_schema=self.agent.output_schema,
-        )
-        call = self._call = ModelCall(self, request)
         fact: Fact | None = None
         with CancelScope() as step:
             self._step = step
             if self._cut:
                 step.cancel()
-            fact = await call.perform()
-        self._step = self._call = None
+            await self.voice.say(events.TurnStarted)
+            self._call = ModelCall(self, await self._request(machine))
+            fact = await self._call.perform()
         if fact is None:
-            fact = ModelCut(call.partial)
+            fact = ModelCut(self._call.partial if self._call is not None else None)
+        self._step = self._call = None
+        self.shown = ""
         if isinstance(fact, Replied):
             self._account(fact.reply)
         effects = machine.handle(fact)
         if machine.state is not State.ACTING:
             await self.voice.say(events.TurnEnded)
         return effects
+
+    async def _request(self, machine: Machine) -> ModelRequest:
+        return ModelRequest(
+            machine.messages,
+            tools=self.agent.toolbox.specs,
+            instructions=await self.agent.instructions_for(RunContext(self)),
+            settings=self.agent.settings,
+            output_schema=self.agent.output_schema,
+        )
 
     def _account(self, reply: ModelReply) -> None:
         """Write the reply down before it is acted on, and count what it cost."""
@@ -395,12 +408,23 @@ class RunCell(Cell):
 
     async def _conclude(self, finish: Finish) -> None:
         """Write the end down, make the result, tell everybody."""
+        await self._end_subruns()
         self._settle(finish)
         if self._claim is not None:
             self.write(journal.Ended(finish.status, finish.reason))
             await self.stage.journal.durable(self._claim)
-            await self.stage.journal.release(self._claim)
         await self.voice.publish(self._last_event())
+
+    async def _end_subruns(self) -> None:
+        """End what a tool has left behind in a task of its own: no run outlives the one that it works for."""
+        left = tuple(self._subruns.values())
+        for run in left:
+            run.stop_run("now", "abandoned")
+        with anyio.move_on_after(ABANDONED):
+            for run in left:
+                await run.wait_ended()
+        for run in left:
+            run.kill()
 
     def _settle(self, finish: Finish) -> None:
         """Make the result. Only a run that was cut off from outside has a call open here, of the model or a tool."""
@@ -416,13 +440,18 @@ class RunCell(Cell):
         assert self.result is not None
         return last_event(self, self.result)
 
+    def _cut_off(self) -> Finish:
+        return Finish("stopped", self._wanted.reason if self._wanted is not None else "cancelled")
+
     def close(self, exit: Exit) -> None:
         if self.result is None:
             # The task ended in a way that nobody foresaw, or before it began.
-            failed = exit.kind == "crashed"
-            error = exit.error if failed else None
-            self._settle(Finish("failed" if failed else "stopped", "error" if failed else "cancelled", error=error))
+            self._settle(Finish("failed", "error", error=exit.error) if exit.kind == "crashed" else self._cut_off())
             self.voice.log_event(self._last_event())
+        for run in tuple(self._subruns.values()):
+            run.kill()
+        if self._claim is not None:
+            self.stage.journal.release(self._claim)
         self.voice.log.end(self.error)
         super().close(exit)
         self.machine = self._call = self._batch = self._claim = None

@@ -54,7 +54,7 @@ class Journal(Protocol):
         """All records of a run, oldest first; empty for an unknown run."""
         ...
 
-    async def release(self, claim: Claim) -> None:
+    def release(self, claim: Claim) -> None:
         """The run has ended: a journal that keeps nothing beyond the process may forget it."""
 
 
@@ -87,7 +87,7 @@ class MemoryJournal:
     async def read(self, run_id: str) -> list[bytes]:
         return list(self._records.get(run_id, ()))
 
-    async def release(self, claim: Claim) -> None:
+    def release(self, claim: Claim) -> None:
         if self._epochs.get(claim.run_id) == claim.epoch:
             del self._epochs[claim.run_id]
             del self._records[claim.run_id]

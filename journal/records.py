@@ -7,7 +7,7 @@ never hold code, and reading them never runs any.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import msgspec
 
@@ -60,8 +60,28 @@ class BadRecord(ValueError):
 
 
 def encode(record: Record) -> bytes:
-    """The bytes of a record."""
-    return _encoder.encode(record)
+    """The bytes of a record.
+
+    A model or a user may send what MessagePack cannot hold: integers beyond 64 bits, half a surrogate pair, a subclass
+    of ``str``. Such values are written as near to what they were as it can; a tool reads its arguments from their text.
+    """
+    try:
+        return _encoder.encode(record)
+    except (TypeError, OverflowError, UnicodeEncodeError):
+        fields = {name: _writable(getattr(record, name)) for name in record.__struct_fields__}
+        return _encoder.encode(type(record)(**fields))
+
+
+def _writable(value: Any) -> Any:
+    if isinstance(value, str):
+        return str(value).encode("utf-8", "replace").decode()
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return str(value)
+    if isinstance(value, dict):
+        return {_writable(key): _writable(item) for key, item in cast("dict[Any, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [_writable(item) for item in cast("list[Any]", value)]
+    return value
 
 
 def decode(data: bytes) -> Record:

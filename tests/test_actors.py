@@ -418,6 +418,33 @@ async def raise_cancelled(_context: Context) -> None:
     raise stray
 
 
+class Panic(BaseException):
+    """What wants to get past ``except Exception``."""
+
+
+class TestAnythingRaised:
+    """What is neither a cancellation nor an interrupt is a crash, whatever its type."""
+
+    async def test_it_is_a_crash_of_this_actor_alone(self) -> None:
+        """The asker hears the cause, the actor is restarted, the sibling keeps its state."""
+        async with ActorSystem() as system:
+            it, sibling = await system.spawn(Scripted, name="it"), await system.spawn(Scripted, name="sibling")
+            await sibling.tell("kept")
+            with pytest.raises(ActorDied) as caught:
+                await it.ask(Panic("boom"))
+            assert isinstance(caught.value.__cause__, Panic)
+            assert await it.ask("fresh") == ["fresh"]
+            assert await sibling.ask("more") == ["kept", "more"]
+
+    async def test_a_group_of_them_is_a_crash_too(self) -> None:
+        """As long as nothing in it must stop the process."""
+        async with ActorSystem() as system:
+            it = await system.spawn(Scripted, name="it")
+            with pytest.raises(ActorDied):
+                await it.ask(BaseExceptionGroup("several", [Panic("one"), ValueError("two")]))
+            assert await it.ask("fresh") == ["fresh"]
+
+
 class TestCleanup:
     """Scenario 19: the `stopping` hook."""
 

@@ -256,7 +256,7 @@ async def test_a_tool_gets_the_context_that_it_asks_for() -> None:
     )
     assert seen == [
         ("main", "u", "c", "call_1", "helper"),
-        ("mine", "mine:call_1", 1, ("t",), {"k": 1}),
+        ("mine", "mine:1:call_1", 1, ("t",), {"k": 1}),
     ]
     assert (result.run_id, result.conversation_id) == ("mine", "c")
     assert "context" not in json.dumps(agent.toolbox.specs[0].parameters)

@@ -67,9 +67,9 @@ async def test_a_former_owner_is_fenced_off() -> None:
     with pytest.raises(Fenced, match="claimed again"):
         journal.append(old, b"stale")
     journal.append(new, b"fresh")
-    await journal.release(old)
+    journal.release(old)
     assert await journal.read("r") == [b"fresh"]
-    await journal.release(new)
+    journal.release(new)
     assert len(journal) == 0
 
 

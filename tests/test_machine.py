@@ -226,6 +226,14 @@ def test_missing_and_repeated_ids_are_made_distinct() -> None:
     assert None not in ids
 
 
+def test_a_made_up_id_never_meets_a_given_one() -> None:
+    """However a provider names its calls."""
+    message = assistant(tool_calls=[ToolCall(id, "a", {}) for id in ("x-1-2", "x", "x", "x-1-1", "x")])
+    ids = [call.id for call in with_distinct_ids(message, 1).tool_calls]
+    assert len(set(ids)) == 5
+    assert ids[:2] == ["x-1-2", "x"]
+
+
 class MachinePrograms(RuleBasedStateMachine):
     """Any order of replies, endings and stops keeps the history valid and the work bounded."""
 

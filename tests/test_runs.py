@@ -756,3 +756,161 @@ async def test_context_variables_reach_tools_and_do_not_leak() -> None:
     await Agent("helper", model, tools=[loop_tool, thread_tool]).run("Go")
     assert seen == ["mine", "mine", "mine"]
     assert variable.get() == "mine"
+
+
+# -- what must not happen
+
+
+class Panic(BaseException):
+    """What a library raises that wants to get past ``except Exception``."""
+
+
+async def test_a_tool_may_raise_anything_and_only_fails() -> None:
+    """Scenario 62: its own error is told, not a stop that nobody asked for."""
+
+    async def panic() -> str:
+        """Panic."""
+        raise Panic("boom")
+
+    def panic_in_thread() -> str:
+        """Panic in a thread."""
+        raise Panic("boom")
+
+    model = Scripted([call("panic"), call("panic_in_thread")], "calm")
+    result = await Agent("helper", model, tools=[panic, panic_in_thread]).run("Go")
+    found = [(r.content, r.cause) for message in result.messages for r in message.tool_results]
+    assert found == [("Panic: boom", "failed")] * 2
+    assert (result.status, result.output) == ("completed", "calm")
+
+
+@pytest.mark.parametrize("error", [Panic, asyncio.CancelledError])
+async def test_a_run_that_raises_anything_takes_nobody_with_it(error: type[BaseException]) -> None:
+    """The run fails, or goes on; its System and the other runs are not touched."""
+    gate = Gate()
+
+    def instructions(context: RunContext[None]) -> str:
+        raise error("boom")
+
+    async with System() as system:
+        bystander = await system.start(Agent("bystander", blocked_model(gate)), "Go")
+        broken = await system.start(Agent("broken", Scripted("x"), instructions=instructions), "Go")
+        with pytest.raises(Exception, match=r"boom|cancelled"):
+            await broken.result()
+        assert broken.status == "failed"
+        gate.open.set()
+        assert (await bystander.result()).output == "late"
+
+
+async def test_a_cancelled_run_is_forgotten_by_the_journal() -> None:
+    """Its id may be used again, and finds nothing of the old conversation."""
+    gate = Gate()
+    agent = Agent("helper", Scripted([call("wait")], "second"), tools=[blocked_tool(gate)])
+    async with System() as system:
+        with anyio.move_on_after(0.01):
+            await agent.run("First", run_id="job")
+        assert len(system.stage.journal) == 0  # type: ignore[arg-type]
+        result = await agent.run("Second", run_id="job")
+    assert [message.text for message in result.messages] == ["Second", "second"]
+
+
+async def test_stop_reaches_a_function_for_instructions() -> None:
+    """Scenario 8: it takes effect at the next await, whatever the run is busy with."""
+    gate = Gate()
+
+    async def instructions(context: RunContext[None]) -> str:
+        await gate.wait()
+        return "late"
+
+    async with System() as system:
+        run = await system.start(Agent("helper", Scripted("x"), instructions=instructions), "Go")
+        await gate.reached.wait()
+        with anyio.fail_after(5):
+            assert (await run.stop()).status == "stopped"
+
+
+async def test_no_run_outlives_its_system() -> None:
+    """Also where the System's own task is cancelled, and the run was called in another."""
+    gate = Gate()
+    agent = Agent("helper", Scripted([call("wait")], "after the System is gone"), tools=[blocked_tool(gate)])
+    outcomes: list[Any] = []
+    opened = anyio.Event()
+
+    async def lifespan(scope: anyio.CancelScope) -> None:
+        with scope:
+            async with System():
+                opened.set()
+                await anyio.sleep_forever()
+
+    async def handler() -> None:
+        outcomes.append(await agent.run("Go"))
+
+    scope = anyio.CancelScope()
+    async with anyio.create_task_group() as group:
+        group.start_soon(lifespan, scope)
+        await opened.wait()
+        group.start_soon(handler)
+        await gate.reached.wait()
+        scope.cancel()
+    assert [(outcome.status, outcome.reason) for outcome in outcomes] == [("stopped", "system")]
+
+
+async def test_no_subagent_outlives_the_run_that_it_works_for() -> None:
+    """A tool may leave a task behind; the subagent in it ends with the run, before its last event."""
+    gate = Gate()
+    inner = Agent("inner", blocked_model(gate))
+    heard: list[Any] = []
+    async with anyio.create_task_group() as left_behind:
+
+        async def leave() -> str:
+            """Leave a task behind."""
+            left_behind.start_soon(inner.run, "Go")
+            await gate.reached.wait()
+            return "left"
+
+        result = await Agent("outer", Scripted([call("leave")], "done"), tools=[leave]).run("Go", on_event=heard.append)
+        assert gate.cancelled == 1
+    assert result.output == "done"
+    assert heard[-1].type == "run.completed"
+    assert [event.reason for event in heard if event.type == "run.stopped"] == ["abandoned"]
+
+
+async def test_a_kill_keeps_the_reason_of_the_stop_before_it() -> None:
+    """The grace ran out, the reason stays."""
+    gate = Gate()
+    async with System() as system:
+        agent = Agent("helper", Scripted([call("wait")]), tools=[blocked_tool(gate)])
+        run = await system.start(agent, "Go")
+        await gate.reached.wait()
+        result = await run.stop("after_tools", reason="budget", grace=0.01)
+    assert (result.status, result.reason) == ("stopped", "budget")
+
+
+async def test_ids_that_repeat_from_turn_to_turn_are_different_calls() -> None:
+    """`idempotency_key` tells them apart."""
+    keys: list[str] = []
+
+    async def pay(context: RunContext[None], amount: int) -> str:
+        """Pay."""
+        keys.append(context.idempotency_key)
+        return "paid"
+
+    def asking(amount: int) -> ModelReply:
+        from greenroom.providers import ToolCall
+
+        return ModelReply(assistant(tool_calls=[ToolCall("call_0", "pay", {"amount": amount})]))
+
+    await Agent("helper", Scripted(asking(1), asking(2), "done"), tools=[pay]).run("Go")
+    assert len(set(keys)) == 2
+
+
+async def test_what_the_journal_cannot_hold_as_it_is_breaks_no_run() -> None:
+    """Integers beyond 64 bits come from models."""
+    from greenroom.providers import ToolCall
+
+    async def double(number: int) -> str:
+        """Double."""
+        return str(number * 2)
+
+    huge = ToolCall("c", "double", {"number": 2**64}, f'{{"number": {2**64}}}')
+    result = await Agent("helper", Scripted([huge], "done"), tools=[double]).run("Go")
+    assert [r.content for message in result.messages for r in message.tool_results] == [str(2**65)]
