@@ -659,6 +659,14 @@ class TestStop:
             assert top.exit.kind == "killed"
             assert stage.lines[-1] == "leaf gone"
 
+    async def test_a_killed_supervisor_takes_no_more_children(self) -> None:
+        """Asked in the tick of the kill, it refuses; no task is started in a group that is closing."""
+        async with ActorSystem() as system:
+            top = await system.spawn(Supervisor([]), name="top", restart="temporary")
+            top.kill()
+            with pytest.raises(SystemClosed):
+                await top.start_child(ChildSpec("late", Child))
+
 
 class TestBadSpecs:
     """Scenario 17: refused at construction, with the field named."""
