@@ -13,6 +13,10 @@ import msgspec
 if TYPE_CHECKING:
     from .ref import ActorRef
 
+    AnyRef: TypeAlias = ActorRef[Any]
+else:
+    AnyRef = Any  # `help` evaluates a record's fields, and the class is made after this module
+
 ExitKind: TypeAlias = Literal["normal", "shutdown", "killed", "crashed"]
 
 
@@ -41,7 +45,7 @@ KILLED = Exit("killed")
 class Down(msgspec.Struct, frozen=True):
     """The notice that a monitored actor has ended."""
 
-    ref: ActorRef[Any]
+    ref: AnyRef
     exit: Exit
 
 

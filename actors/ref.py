@@ -22,6 +22,21 @@ if TYPE_CHECKING:
 M = TypeVar("M", contravariant=True)
 
 
+def check_seconds(what: str, value: object) -> None:
+    """Refuse what is no length of time; None is none.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is below 0, or not a number at all (nan).
+    """
+    if value is None:
+        return
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{what} takes seconds, or None, not {value!r}")
+    if not value >= 0:
+        raise ValueError(f"{what} takes seconds, 0 or more, not {value!r}")
+
+
 class ActorRef(Generic[M]):
     """The address of one actor that takes messages of type `M`."""
 
@@ -101,6 +116,7 @@ class ActorRef(Generic[M]):
         """
         if timeout is None:
             return await self._ask(message)
+        check_seconds("ask(timeout=)", timeout)
         with anyio.move_on_after(timeout) as scope:
             return await self._ask(message)
         assert scope.cancelled_caught
@@ -132,6 +148,7 @@ class ActorRef(Generic[M]):
         returned object may be awaited: ``await ref.stop()``. With `grace`, whoever awaits it kills an actor that has
         not ended after that many seconds. Only a ``permanent`` actor is started again after a stop.
         """
+        check_seconds("stop(grace=)", grace)
         self._cell.stage.home.run(self._cell.request_stop, reason)
         return Ending(self._cell, grace)
 
@@ -182,6 +199,9 @@ class Ending:
                 return await cell.wait_down()
             cell.kill()
         return await cell.wait_down()
+
+    def __repr__(self) -> str:
+        return f"<the end of {self._cell.name!r}, asked for: await it, or ignore it>"
 
 
 class Monitor:

@@ -5,7 +5,7 @@ Both records may be shared and used again; neither knows a task.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from ..mailbox import DEFAULT_CAPACITY, OVERFLOWS, Overflow
@@ -94,14 +94,15 @@ class Supervisor:
         period: the sliding window in seconds (default 5).
 
     Raises:
-        BadChildSpec: a duplicate id, an unknown strategy, a negative intensity or a period that is not above 0.
+        BadChildSpec: children that are no ChildSpecs, a duplicate id, an unknown strategy, a negative intensity or a
+            period that is not above 0.
     """
 
     __slots__ = ("children", "intensity", "period", "strategy")
 
     def __init__(
         self,
-        children: Sequence[ChildSpec] = (),
+        children: Iterable[ChildSpec] = (),
         *,
         strategy: Strategy = "one_for_one",
         intensity: int = 3,
@@ -113,14 +114,21 @@ class Supervisor:
             raise BadChildSpec(f"intensity must be 0 or more restarts, not {intensity!r}")
         if not _is_time(period) or period == 0:
             raise BadChildSpec(f"period must be above 0 seconds, not {period!r}")
+        if isinstance(children, ChildSpec):
+            raise BadChildSpec(f"children must be a list of ChildSpecs: write Supervisor([{children!r}])")
+        if not isinstance(children, Iterable):
+            raise BadChildSpec(f"children must be a list of ChildSpecs, not {children!r}")
+        self.children = tuple(children)
         ids: set[str] = set()
-        for spec in children:
+        for spec in self.children:
             if not isinstance(spec, ChildSpec):
                 raise BadChildSpec(f"children must be ChildSpecs, not {spec!r}")
             if spec.id in ids:
                 raise BadChildSpec(f"two children have the id {spec.id!r}")
             ids.add(spec.id)
-        self.children = tuple(children)
         self.strategy: Strategy = strategy
         self.intensity = intensity
         self.period = float(period)
+
+    def __repr__(self) -> str:
+        return f"Supervisor({list(self.children)!r}, strategy={self.strategy!r})"

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import NoneType
 from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
 
-import msgspec
-
-from ..providers import ModelSettings, Provider, Retry, connect
+from ..providers import Message, ModelSettings, Provider, Retry, connect
 from .context import DepsT, RunContext
 from .errors import AgentFrozen, ToolFailed
 from .history import History, Prompt
@@ -23,7 +22,7 @@ from .launch import Launch, OnExit, OnLimit, Pending, RunStream, run_here
 from .limits import Limits, Supervision
 from .machine import Rules
 from .many import Backend, map_over, run_blocking
-from .options import names_ours
+from .options import names_ours, refuse_unknown
 from .output import OutputType
 from .result import OutputT, RunResult
 from .system import System
@@ -31,6 +30,7 @@ from .tool import DEFAULT_MAX_RESULT, Replay, Tool, Toolbox, Where
 
 P = ParamSpec("P")
 R = TypeVar("R")
+D = TypeVar("D")
 
 Instructions: TypeAlias = "str | Callable[[RunContext[Any]], str | Awaitable[str]] | None"
 AnyTool: TypeAlias = "Tool[..., Any] | Callable[..., Any] | Agent[Any, Any]"
@@ -65,6 +65,47 @@ class Agent(Generic[DepsT, OutputT]):
 
     __slots__ = ("__weakref__", "_config", "_frozen", "_output", "audience", "provider", "toolbox")
 
+    @overload
+    def __init__(
+        self,
+        name: str,
+        model: Provider | str,
+        *,
+        description: str | None = None,
+        instructions: Instructions = None,
+        tools: Iterable[AnyTool] = (),
+        output: type[OutputT] = str,
+        deps_type: type[DepsT] = NoneType,
+        settings: ModelSettings | Mapping[str, Any] | None = None,
+        limits: Limits | None = None,
+        retry: Retry | None = None,
+        output_retries: int = 1,
+        hooks: HooksLike = None,
+        supervision: Supervision | None = None,
+        parallel_tools: bool | int = True,
+    ) -> None: ...
+
+    # For what is no class to a type checker: a union, a `Literal`.
+    @overload
+    def __init__(
+        self: Agent[D, Any],
+        name: str,
+        model: Provider | str,
+        *,
+        description: str | None = None,
+        instructions: Instructions = None,
+        tools: Iterable[AnyTool] = (),
+        output: Any,
+        deps_type: type[D] = NoneType,
+        settings: ModelSettings | Mapping[str, Any] | None = None,
+        limits: Limits | None = None,
+        retry: Retry | None = None,
+        output_retries: int = 1,
+        hooks: HooksLike = None,
+        supervision: Supervision | None = None,
+        parallel_tools: bool | int = True,
+    ) -> None: ...
+
     @names_ours
     def __init__(
         self,
@@ -73,8 +114,8 @@ class Agent(Generic[DepsT, OutputT]):
         *,
         description: str | None = None,
         instructions: Instructions = None,
-        tools: Sequence[AnyTool] = (),
-        output: type[OutputT] = str,
+        tools: Iterable[AnyTool] = (),
+        output: Any = str,
         deps_type: type[DepsT] = NoneType,
         settings: ModelSettings | Mapping[str, Any] | None = None,
         limits: Limits | None = None,
@@ -86,21 +127,29 @@ class Agent(Generic[DepsT, OutputT]):
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"an agent needs a name, not {name!r}")
+        if any(unicodedata.category(each) in ("Cc", "Cs") for each in name):
+            raise ValueError(f"an agent's name must have no control characters, not {name!r}")
+        if description is not None and not isinstance(description, str):
+            raise TypeError(f"description= takes text, not {description!r}")
         _expect("limits", limits, Limits, "Limits(turns=…)")
         _expect("retry", retry, Retry, "Retry(attempts=…)")
         _expect("supervision", supervision, Supervision, "Supervision(intensity=…)")
-        if parallel_tools is not True and parallel_tools is not False and parallel_tools < 1:
+        if not isinstance(parallel_tools, int):
+            raise TypeError(f"parallel_tools must be True, False or a number above 0, not {parallel_tools!r}")
+        if parallel_tools is not False and parallel_tools < 1:
             raise ValueError(f"parallel_tools must be True, False or a number above 0, not {parallel_tools!r}")
+        if not isinstance(output_retries, int) or isinstance(output_retries, bool):
+            raise TypeError(f"output_retries must be a whole number, 0 or more, not {output_retries!r}")
         if output_retries < 0:
             raise ValueError(f"output_retries must be 0 or more, not {output_retries!r}")
-        if not (instructions is None or isinstance(instructions, str) or callable(instructions)):
-            raise TypeError(f"instructions must be text or a function of RunContext, not {instructions!r}")
+        _check_instructions(instructions)
+        tools = _listed(tools)
         self._config: dict[str, Any] = {
             "name": name,
             "model": model,
             "description": description,
             "instructions": instructions,
-            "tools": tuple(tools),
+            "tools": tools,
             "output": output,
             "deps_type": deps_type,
             "settings": _settings(settings),
@@ -307,8 +356,7 @@ class Agent(Generic[DepsT, OutputT]):
             AgentError: the run was limited or failed; `error.result` is what it had reached.
             ProviderError: a model call failed for good; it has `result` too.
         """
-        if on_limit not in ("raise", "return"):
-            raise ValueError(f"on_limit={on_limit!r} is not one of 'raise', 'return'")
+        _check_on_limit(on_limit)
         launch = self._launch(
             prompt, deps, system, history, limits, on_event, user_id, conversation_id, run_id, tags, metadata
         )
@@ -350,8 +398,18 @@ class Agent(Generic[DepsT, OutputT]):
         """Run to the end and block: for scripts and notebooks.
 
         In a thread whose event loop is running (a notebook), the run gets an event loop in a thread of its own, and the
-        caller's loop stands still meanwhile. The options are those of `run`.
+        caller's loop stands still meanwhile. The options are those of `run`, without `system`.
+
+        Raises:
+            ValueError: with a System, which lives in another event loop.
         """
+        system = options.pop("system", None)
+        if system is not None:
+            _check_system(system)
+            raise ValueError(
+                f"run_sync takes no system=: it makes an event loop of its own, and System {system.name!r} lives in "
+                "another event loop; write `await agent.run(…, system=…)` there"
+            )
         return run_blocking(lambda: self.run(prompt, **options), backend)
 
     @overload
@@ -380,36 +438,57 @@ class Agent(Generic[DepsT, OutputT]):
         """One run per prompt, `concurrency` at a time; results in the order of the prompts.
 
         Args:
-            prompts: any iterable; it is read as runs begin.
+            prompts: any iterable but text; it is read as runs begin.
             concurrency: runs at the same time (default 8).
             on_error: ``collect`` puts the error in the place of its result (default); ``raise`` raises the first one
             and
                 cancels the runs that are left.
 
-        The other options are those of `run`.
+        The other options are those of `run`, without `run_id`; they are checked at once.
+
+        Raises:
+            TypeError, ValueError: prompts that are no list of prompts, or an option that cannot work.
         """
+        _check_prompts(prompts)
+        if not isinstance(concurrency, int) or isinstance(concurrency, bool):
+            raise TypeError(f"concurrency must be a whole number, at least 1, not {concurrency!r}")
         if concurrency < 1:
             raise ValueError(f"concurrency must be at least 1, not {concurrency!r}")
         if on_error not in ("collect", "raise"):
             raise ValueError(f"on_error={on_error!r} is not one of 'collect', 'raise'")
-        runs = map_over(lambda prompt: self.run(prompt, **options), prompts, concurrency, on_error == "raise")
-        return Pending(runs, "agent.map")
+        if options.pop("run_id", None) is not None:
+            raise TypeError("map takes no run_id=: each of its runs needs an id of its own")
+        refuse_unknown("Agent.map", options, _MAP_OPTIONS)
+        history = options.get("history")
+        if isinstance(history, Iterable) and not isinstance(history, Mapping | Message | str | bytes):
+            options["history"] = list(cast("Iterable[Any]", history))  # every run reads it
+        _check_on_limit(options.get("on_limit", "raise"))
+        launch = self._launch("", **{name: value for name, value in options.items() if name != "on_limit"})
+        options["tags"] = launch.options.tags
+
+        async def runs() -> list[Any]:
+            if launch.system is not None:
+                launch.system.refuse_elsewhere()
+            return await map_over(lambda prompt: self.run(prompt, **options), prompts, concurrency, on_error == "raise")
+
+        return Pending(runs(), "agent.map")
 
     def _launch(
         self,
         prompt: Prompt | None,
-        deps: Any,
-        system: System | None,
-        history: History | None,
-        limits: Limits | None,
-        on_event: Callable[[Any], Any] | None,
-        user_id: str | None,
-        conversation_id: str | None,
-        run_id: str | None,
-        tags: Sequence[str],
-        metadata: Mapping[str, Any] | None,
+        deps: Any = None,
+        system: System | None = None,
+        history: History | None = None,
+        limits: Limits | None = None,
+        on_event: Callable[[Any], Any] | None = None,
+        user_id: str | None = None,
+        conversation_id: str | None = None,
+        run_id: str | None = None,
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
     ) -> Launch:
-        self.freeze()
+        if system is not None:
+            _check_system(system)
         return Launch(
             self,
             prompt,
@@ -421,7 +500,7 @@ class Agent(Generic[DepsT, OutputT]):
             user_id=user_id,
             conversation_id=conversation_id,
             run_id=run_id,
-            tags=tuple(tags),
+            tags=tags,
             metadata=metadata,
         )
 
@@ -434,17 +513,73 @@ def _expect(name: str, value: object, type: type, form: str) -> None:
         raise TypeError(f"{name}= takes {form}, not {value!r}")
 
 
-def _settings(settings: ModelSettings | Mapping[str, Any] | None) -> ModelSettings | None:
+def _check_on_limit(on_limit: object) -> None:
+    if on_limit not in ("raise", "return"):
+        raise ValueError(f"on_limit={on_limit!r} is not one of 'raise', 'return'")
+
+
+def _check_system(system: object) -> None:
+    if isinstance(system, type) or not isinstance(system, System):
+        raise TypeError(f"system= takes an open System, from `async with System() as system:`, not {system!r}")
+
+
+def _check_prompts(prompts: object) -> None:
+    if isinstance(prompts, str | bytes | Mapping | Message):
+        kind = type(cast("object", prompts)).__name__
+        raise TypeError(f"map takes a list of prompts, not one {kind}: write agent.map([…])")
+    if isinstance(prompts, AsyncIterable):
+        raise TypeError("map takes a list of prompts; read the async iterable first: [each async for each in …]")
+    if not isinstance(prompts, Iterable):
+        raise TypeError(f"map takes a list of prompts, not {prompts!r}")
+
+
+#: What a function for instructions may say that it returns, and must not.
+_NO_TEXT = (None, "None", int, "int", float, "float", bool, "bool", bytes, "bytes", list, "list", dict, "dict")
+
+
+def _check_instructions(instructions: object) -> None:
+    if instructions is None or isinstance(instructions, str):
+        return
+    if not callable(instructions) or isinstance(instructions, type):
+        raise TypeError(f"instructions must be text or a function of RunContext, not {instructions!r}")
+    name = getattr(instructions, "__name__", type(instructions).__name__)
+    try:
+        signature = inspect.signature(instructions)
+    except (TypeError, ValueError):
+        return  # written in C
+    try:
+        signature.bind(None)
+    except TypeError:
+        raise TypeError(
+            f"instructions={name} must take one argument, the RunContext: def {name}(context): …, not {name}{signature}"
+        ) from None
+    returns = signature.return_annotation
+    if returns in _NO_TEXT or inspect.isgeneratorfunction(instructions) or inspect.isasyncgenfunction(instructions):
+        raise TypeError(f"instructions={name} must return text, not what {name}{signature} returns")
+
+
+def _listed(tools: object) -> tuple[AnyTool, ...]:
+    if tools is None:
+        raise TypeError("tools= takes a list, not None: leave it out, or give []")
+    if isinstance(tools, Tool | Agent) or callable(tools):
+        shown = cast("Any", tools)
+        raise TypeError(f"tools= takes a list: write tools=[{getattr(shown, '__name__', None) or shown.name}]")
+    if isinstance(tools, str | bytes | Mapping) or not isinstance(tools, Iterable):
+        raise TypeError(f"tools= takes a list of functions, @tool objects and agents, not {tools!r}")
+    return tuple(cast("Iterable[AnyTool]", tools))
+
+
+def _settings(settings: object) -> ModelSettings | None:
     if settings is None or isinstance(settings, ModelSettings):
         return settings
+    if not isinstance(settings, Mapping):
+        raise TypeError(f"settings= takes ModelSettings(…) or a dictionary of its fields, not {settings!r}")
+    settings = cast("Mapping[str, Any]", settings)
     for name in settings:
         if name not in ModelSettings.__struct_fields__:
             fields = ", ".join(ModelSettings.__struct_fields__)
             raise TypeError(f"settings= has no {name!r}: it takes {fields} (and extra= for what only one provider has)")
-    try:
-        return msgspec.convert(dict(settings), ModelSettings, strict=True)
-    except msgspec.ValidationError as error:
-        raise TypeError(f"settings= takes ModelSettings or a dictionary of its fields: {error}") from None
+    return ModelSettings(**settings)
 
 
 def _provider(model: Provider | str) -> Provider:
@@ -460,6 +595,11 @@ def _as_tool(each: AnyTool) -> Tool[..., Any]:
         return cast("Tool[..., Any]", each)
     if isinstance(each, Agent):
         return cast("Agent[Any, Any]", each).as_tool()
+    if isinstance(each, type):
+        raise TypeError(f"tools= takes functions, @tool objects and agents; {each.__name__} is a class")
     if callable(each):
         return Tool(each)
     raise TypeError(f"tools= takes functions, @tool objects and agents, not {each!r}")
+
+
+_MAP_OPTIONS = {*inspect.signature(Agent.run).parameters, "concurrency", "on_error"} - {"self", "prompt", "run_id"}

@@ -9,10 +9,13 @@ name, and a list of any of these.
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
+
+from anyio import current_effective_deadline, get_cancelled_exc_class
 
 from . import events
 
@@ -54,7 +57,16 @@ class Hooks:
         on_tool_error: a tool call has an error for a result, or outlived its run.
         on_stop: a run was stopped.
         on_limit: a run reached a limit.
+
+    Raises:
+        TypeError: a hook that cannot be called, or a subclass with a method ``on_…`` that is no hook.
     """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name in vars(cls):
+            if name.startswith("on_") and name not in HOOKS:
+                raise TypeError(f"{cls.__name__}.{name}: {_no_such_hook(name)}")
 
     def __init__(
         self,
@@ -75,7 +87,10 @@ class Hooks:
         given = locals()
         for name in HOOKS:
             if given[name] is not None:
-                setattr(self, name, given[name])
+                setattr(self, name, _callable(name, given[name]))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(name for name in HOOKS if getattr(self, name, None) is not None)})"
 
 
 HooksLike: TypeAlias = "Hooks | Mapping[str, Hook[Any]] | Sequence[Hooks | Mapping[str, Hook[Any]]] | None"
@@ -94,10 +109,10 @@ class Audience:
         self._by_event: dict[type[events.Event], list[Hook[Any]]] = {}
         if hooks is None:
             return
-        for group in hooks if isinstance(hooks, Sequence) else (hooks,):
+        several = isinstance(hooks, Sequence) and not isinstance(hooks, str | bytes)
+        for group in cast("Sequence[Hooks]", hooks) if several else (cast("Hooks", hooks),):
             for name, hook in _named(group).items():
-                if not callable(hook):
-                    raise TypeError(f"hook {name} must be a function of one event, not {hook!r}")
+                _callable(name, hook)
                 for event in HOOKS[name]:
                     self._by_event.setdefault(event, []).append(hook)
 
@@ -117,21 +132,58 @@ def _named(group: Hooks | Mapping[str, Hook[Any]]) -> dict[str, Hook[Any]]:
     if isinstance(group, Mapping):
         for name in group:
             if name not in HOOKS:
-                near = get_close_matches(name, HOOKS, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise TypeError(f"there is no hook {name!r}{hint} The hooks are: {', '.join(HOOKS)}")
+                raise TypeError(_no_such_hook(name))
         return dict(group)
+    if isinstance(group, type) and issubclass(group, Hooks):
+        raise TypeError(f"hooks= takes an object, not the class: write hooks={group.__name__}(…)")
     if not isinstance(group, Hooks):
         raise TypeError(f"hooks= takes Hooks, a dictionary by name, or a list of these, not {group!r}")
     return {name: getattr(group, name) for name in HOOKS if getattr(group, name, None) is not None}
 
 
+def _no_such_hook(name: object) -> str:
+    near = get_close_matches(name, HOOKS, 1) if isinstance(name, str) else []
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return f"there is no hook {name!r}{hint} The hooks are: {', '.join(HOOKS)}"
+
+
+def _callable(name: str, hook: Hook[Any]) -> Hook[Any]:
+    if not callable(hook):
+        raise TypeError(f"hook {name} must be a function of one event, not {hook!r}")
+    return hook
+
+
 async def call_observer(observer: Callable[[Any], Any], event: events.Event) -> None:
-    """Call an observer, sync or async; what it raises is logged, never fatal."""
+    """Call an observer, sync or async; what it raises is logged, never fatal.
+
+    What is not the observer's own passes: a cancellation of the run, the end of the event loop, an interrupt.
+    """
     try:
-        awaitable = observer(event)
-        if awaitable is not None:
-            await awaitable
-    except Exception as error:
-        what = f"{type(error).__name__}: {error}"
+        given = observer(event)
+        if given is not None and inspect.isawaitable(given):
+            await given
+    except BaseException as error:
+        if not isinstance(error, Exception) and _comes_from_outside(error):
+            raise
+        try:
+            what = f"{type(error).__name__}: {error}"
+        except Exception:
+            what = type(error).__name__
         _log.error("an observer failed at %s of run %s: %s", event.type, event.run_id, what)
+
+
+def _comes_from_outside(error: BaseException) -> bool:
+    if isinstance(error, GeneratorExit):
+        # The coroutine is being closed, unless the traceback leads on, into the observer.
+        return error.__traceback__ is None or error.__traceback__.tb_next is None
+    if _holds(error, (KeyboardInterrupt, SystemExit)):
+        return True
+    # A cancellation that nobody asked for was raised by hand.
+    return _holds(error, get_cancelled_exc_class()) and current_effective_deadline() == -float("inf")
+
+
+def _holds(error: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return group.subgroup(kinds) is not None
+    return isinstance(error, kinds)

@@ -6,10 +6,10 @@ that is open in this event loop, else on the common stage of the event loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, cast, get_args
 
 from anyio import create_task_group
 
@@ -36,7 +36,7 @@ class Launch:
     """The arguments of one run, checked.
 
     Raises:
-        TypeError: no prompt and no history, or a shape that cannot be read.
+        TypeError, ValueError: no prompt and no history, or an argument that cannot work; the message names it.
     """
 
     __slots__ = ("agent", "history", "options", "prompt", "run_id", "system")
@@ -54,13 +54,27 @@ class Launch:
         user_id: str | None = None,
         conversation_id: str | None = None,
         run_id: str | None = None,
-        tags: tuple[str, ...] = (),
+        tags: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         if prompt is None and history is None:
             raise TypeError("a run needs a prompt, or a history to go on from")
         if limits is not None and not isinstance(limits, Limits):
             raise TypeError(f"limits= takes Limits(turns=…), not {limits!r}")
+        if on_event is not None and not callable(on_event):
+            raise TypeError(f"on_event= takes a function of one event, not {on_event!r}")
+        if user_id is not None:
+            _check_id("user_id", user_id)
+        if conversation_id is not None:
+            _check_id("conversation_id", conversation_id)
+        if run_id is not None:
+            _check_id("run_id", run_id)
+            if "/" in run_id:
+                raise ValueError(f"run_id= must have no slash, which separates the names in a tree, not {run_id!r}")
+        if tags != ():
+            tags = _read_tags(tags)
+        if metadata is not None and not isinstance(metadata, Mapping):
+            raise TypeError(f"metadata= takes a dictionary, not {metadata!r}")
         self.agent = agent
         self.history, self.prompt = read_conversation(history, prompt)
         self.system = system
@@ -90,12 +104,12 @@ class Launch:
 
         Raises:
             SystemClosed: the System that was given is not open.
+            RuntimeError: it lives in another event loop.
             SeveralSystems: none was given, and several are open.
         """
         if self.system is None:
             return open_system()
-        if not self.system.is_open:
-            raise self.system.not_open()
+        self.system.refuse_elsewhere()
         return self.system
 
     def cell(self, stage: RunStage, parent: tuple[RunCell, str] | None, *, followable: bool) -> RunCell:
@@ -114,6 +128,27 @@ class Launch:
         )
 
 
+def _check_id(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name}= takes text, not {value!r}: write {name}={str(value)!r}")
+    if not value:
+        raise ValueError(f"{name}= must not be empty; leave it out, or give None")
+
+
+def _read_tags(tags: object) -> tuple[str, ...]:
+    if tags is None:
+        return ()
+    if isinstance(tags, str):
+        raise TypeError(f"tags= takes a list of texts: write tags=[{tags!r}]")
+    if isinstance(tags, Mapping) or not isinstance(tags, Iterable):
+        raise TypeError(f"tags= takes a list of texts, not {tags!r}")
+    texts = tuple(cast("Iterable[str]", tags))
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"tags= takes a list of texts; {text!r} is none")
+    return texts
+
+
 async def run_here(launch: Launch, on_limit: OnLimit) -> RunResult[Any]:
     """Execute a run in a child task of the caller and return its result, or raise its error."""
     parent = launch.parent()
@@ -127,7 +162,7 @@ async def run_here(launch: Launch, on_limit: OnLimit) -> RunResult[Any]:
             cell = await _execute(launch, stage, None)
     assert cell.result is not None
     if cell.error is not None and not (cell.result.status == "limited" and on_limit == "return"):
-        raise cell.error
+        raise cell.error.with_traceback(None)
     return cell.result
 
 
@@ -136,6 +171,7 @@ async def _execute(launch: Launch, stage: RunStage, parent: tuple[RunCell, str] 
     try:
         async with create_task_group() as group:
             cell.start_in(group)
+            launch.agent.freeze()
     except BaseExceptionGroup as errors:
         raise sole(errors) from None
     return cell
@@ -166,6 +202,7 @@ class RunStream(Generic[OutputT]):
         if system is not None:
             cell = self._cell = self._launch.cell(system.stage, None, followable=True)
             cell.start_in(system.group)
+            self._launch.agent.freeze()
         elif self._on_exit == "detach":
             raise RuntimeError("on_exit='detach' needs a System for the run to go on in: async with System(): …")
         else:
@@ -174,6 +211,7 @@ class RunStream(Generic[OutputT]):
                 group = await stack.enter_async_context(create_task_group())
                 cell = self._cell = self._launch.cell(stage, parent, followable=True)
                 cell.start_in(group)
+                self._launch.agent.freeze()
                 self._stack = stack.pop_all()
         return Run(cell)
 
@@ -185,8 +223,15 @@ class RunStream(Generic[OutputT]):
         if cell.exit is None and (self._on_exit == "stop" or (self._on_exit == "wait" and exc is not None)):
             cell.stop_run("now", "abandoned")
         if stack is None:
-            if self._on_exit != "detach":
+            if self._on_exit == "detach":
+                return
+            try:
                 await cell.wait_ended()
+            except BaseException:
+                # Cancelled while it waited: nobody else sees to the run's end.
+                if cell.exit is None:
+                    cell.stop_run("now", "abandoned")
+                raise
             return
         ordinary = exc is None or isinstance(exc, Exception)
         try:
@@ -203,6 +248,16 @@ class RunStream(Generic[OutputT]):
 
     def __await__(self) -> NoReturn:
         raise TypeError("a stream is a block: `async with agent.stream(…) as run:`, without await")
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError("a stream is an asynchronous block: `async with agent.stream(…) as run:`")
+
+    def __exit__(self, *exc_info: object) -> None:
+        return None
+
+    def __repr__(self) -> str:
+        state = f"run {self._cell.name!r}" if self._cell is not None else "not entered"
+        return f"<stream of agent {self._launch.agent.name!r}: {state}>"
 
 
 class Pending(Coroutine[Any, Any, T], Generic[T]):
@@ -231,6 +286,22 @@ class Pending(Coroutine[Any, Any, T], Generic[T]):
             f"{self.__qualname__}(…) has not been awaited, so it has no {name!r} yet: "
             f"write `await {self.__qualname__}(…)`"
         )
+
+    def _not_yet(self, *_: object) -> NoReturn:
+        raise TypeError(f"{self.__qualname__}(…) has not been awaited: write `await {self.__qualname__}(…)`")
+
+    __len__ = __iter__ = __getitem__ = __contains__ = _not_yet  # pyright: ignore[reportAssignmentType]
+
+    def _no_block(self, *_: object) -> NoReturn:
+        raise TypeError(
+            f"{self.__qualname__}(…) is no block and no stream: write `await {self.__qualname__}(…)`, "
+            "or `async with agent.stream(…) as run:`"
+        )
+
+    __enter__ = __exit__ = __aenter__ = __aexit__ = __aiter__ = _no_block
+
+    def __bool__(self) -> bool:
+        return True
 
     def __repr__(self) -> str:
         return f"<{self.__qualname__}(…), not awaited>"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from ..providers.checks import is_number, is_whole
+
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of one run. None means no bound, zero means zero.
@@ -12,14 +14,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         turns: model replies, each with the tools it calls (default 50).
 
     Raises:
-        ValueError: a negative bound.
+        ValueError: a bound that is negative or not a whole number.
     """
 
     turns: int | None = 50
 
     def __post_init__(self) -> None:
-        if self.turns is not None and self.turns < 0:
-            raise ValueError(f"Limits(turns=) must be 0 or more, or None for no limit, not {self.turns!r}")
+        if self.turns is not None and (not is_whole(self.turns) or self.turns < 0):
+            raise ValueError(f"Limits(turns=) must be 0 or more whole turns, or None for no limit, not {self.turns!r}")
 
 
 class Supervision(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +39,7 @@ class Supervision(msgspec.Struct, frozen=True, kw_only=True):
     period: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.intensity < 0:
-            raise ValueError(f"Supervision(intensity=) must be 0 or more, not {self.intensity!r}")
-        if not self.period > 0:
+        if not is_whole(self.intensity) or self.intensity < 0:
+            raise ValueError(f"Supervision(intensity=) must be a whole number, 0 or more, not {self.intensity!r}")
+        if not is_number(self.period) or self.period <= 0:
             raise ValueError(f"Supervision(period=) must be above 0 seconds, not {self.period!r}")

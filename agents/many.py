@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import anyio
 import sniffio
+from anyio import CancelScope
 
+from ..actors import Home
 from ..actors.exits import sole
 from .place import current_place
 
 T = TypeVar("T")
 Backend: TypeAlias = Literal["asyncio", "trio"]
+
+#: Seconds that a run in a thread of its own has to end when whoever waits for it is interrupted.
+FAREWELL = 5.0
 
 
 async def map_over(
@@ -69,18 +75,41 @@ def run_blocking(main: Callable[[], Awaitable[T]], backend: Backend) -> T:
 
     if not _loop_is_running():
         return anyio.run(start, backend=backend)
+    return _in_thread_of_its_own(start, backend)
+
+
+def _in_thread_of_its_own(main: Callable[[], Awaitable[T]], backend: Backend) -> T:
+    """Run `main` in another thread. Whoever is interrupted while it waits, by Ctrl-C for example, cancels it."""
     outcome: list[T] = []
     failure: list[BaseException] = []
+    cancel: list[Callable[[], None]] = []
+    interrupted = False
+
+    async def cancellable() -> None:
+        with CancelScope() as scope:
+            cancel.append(partial(Home().run, scope.cancel))
+            if interrupted:
+                scope.cancel()
+            outcome.append(await main())
 
     def in_thread() -> None:
         try:
-            outcome.append(anyio.run(start, backend=backend))
+            anyio.run(cancellable, backend=backend)
         except BaseException as error:
             failure.append(error)
 
-    thread = threading.Thread(target=in_thread, name="greenroom-run-sync")
-    thread.start()
-    thread.join()
+    # A daemon: what does not heed its cancellation must not keep the process from ending.
+    thread = threading.Thread(target=in_thread, name="greenroom-run-sync", daemon=True)
+    try:
+        thread.start()
+        thread.join()
+    except BaseException:
+        interrupted = True
+        for each in cancel:
+            each()
+        if thread.is_alive():
+            thread.join(FAREWELL)
+        raise
     if failure:
         raise failure[0]
     return outcome[0]

@@ -1,9 +1,11 @@
 """One model call of a run: attempts, pauses between them, and what is said of them.
 
 An attempt either completes in one piece or streams, which costs more and happens only when somebody follows. A
-failure that another try may mend is tried again as `Retry` says, honouring what the provider asked for. Once text has
-been shown to
-somebody, a failed attempt is not tried again: the text would appear twice.
+failure that another try may mend is tried again as `Retry` says, honouring what the provider asked for. Once an attempt
+has shown text to somebody, its failure is not mended that way.
+
+Text is never shown twice. When a run crashes while an answer streams and asks again, the new answer has to begin with
+the text that was shown (`run.shown`), and only the rest of it is shown; an answer that differs fails the call.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from ..providers import (
     ModelRequest,
     ProviderError,
     RefusalDelta,
+    StreamInterrupted,
     Text,
     TextDelta,
     Thinking,
@@ -64,9 +67,8 @@ class ModelCall:
             attempt += 1
             await run.voice.say(events.ModelStarted, model=model, attempt=attempt)
             try:
-                reply = await (
-                    self._streamed() if run.voice.wants_deltas() else run.agent.provider.complete(self._request)
-                )
+                streams = run.shown or run.voice.wants_deltas()
+                reply = await (self._streamed() if streams else run.agent.provider.complete(self._request))
             except ProviderError as error:
                 failure = error
             else:
@@ -95,12 +97,16 @@ class ModelCall:
 
     async def _streamed(self) -> ModelReply:
         run = self._run
+        known = run.shown  # by an attempt before a crash; not shown again
         async with run.agent.provider.stream(self._request) as stream:
             async for event in stream:
                 match event:
                     case TextDelta(text):
                         self._text.append(text)
-                        await run.voice.say(events.ModelTextDelta, text=text)
+                        text, known = _beyond(known, text)
+                        if text:
+                            run.shown += text
+                            await run.voice.say(events.ModelTextDelta, text=text)
                     case ThinkingDelta(text):
                         self._thinking.append(text)
                         await run.voice.say(events.ModelThinkingDelta, text=text)
@@ -112,4 +118,23 @@ class ModelCall:
                         pass  # it is in the reply; no answer text
                     case _:
                         assert_never(event)
+        if known:
+            raise _diverged()
         return stream.reply
+
+
+def _beyond(known: str, text: str) -> tuple[str, str]:
+    """What of `text` goes beyond the `known` text, and what of the known text is yet to be repeated.
+
+    Raises:
+        StreamInterrupted: `text` is not the same as the known text.
+    """
+    common = min(len(known), len(text))
+    if known[:common] != text[:common]:
+        raise _diverged()
+    return text[common:], known[common:]
+
+
+def _diverged() -> StreamInterrupted:
+    message = "the answer was asked for again after a crash, and differs from the text that had been shown"
+    return StreamInterrupted(message, retryable=False)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from typing import Any, ParamSpec, TypeVar
 
@@ -16,8 +16,9 @@ from .errors import UnknownOption
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: What others call it, and what to write here.
-OURS: dict[str, str] = {
+#: What others call it, and what to write here: the first form whose own keyword the function has. A form without a
+#: keyword always fits.
+OURS: dict[str, str | tuple[str, ...]] = {
     "max_turns": "limits=Limits(turns={value})",
     "max_iterations": "limits=Limits(turns={value})",
     "max_steps": "limits=Limits(turns={value})",
@@ -50,30 +51,58 @@ OURS: dict[str, str] = {
     "chat_id": "conversation_id={value}",
     "context": "deps={value}",
     "dependencies": "deps={value}",
+    "deps": "deps_type={type} here, and deps=… when it runs",
+    "api_key": "model=OpenAIChat(…, api_key=…)",
+    "base_url": "model=OpenAIChat(…, base_url=…)",
+    "verbose": ("on_event=print", "hooks=Hooks(on_tool_start=print, …)"),
+    "memory": ("history=result, with the result of the run before", "nothing: give history=result when it runs"),
+    "top_p": "settings=ModelSettings(top_p={value})",
+    "seed": "settings=ModelSettings(seed={value})",
+    "timeout": ("model=OpenAIChat(…, timeouts=…)", "with anyio.fail_after({value}): …"),
+    "handoffs": "tools={value}; an agent may be a tool",
+    "response_model": "output={value}",
+    "stream": "async with agent.stream(…) as run: …",
+    "images": "agent.run([text, image(…)])",
+    "max_concurrency": "concurrency={value}",
+    "return_exceptions": "on_error='collect', or on_error='raise'",
 }
+#: Words whose value does not belong in a message.
+_SECRET = {"api_key"}
 
 
 def names_ours(function: Callable[P, R]) -> Callable[P, R]:
     """Answer an unknown keyword with the name that it has here."""
     known = frozenset(inspect.signature(function).parameters)
-    options = [name for name in known if name != "self"]
+    options = known - {"self"}
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         if not known.issuperset(kwargs):
-            for name, value in kwargs.items():
-                if name not in known:
-                    raise UnknownOption(_advice(function.__qualname__, name, value, options))
+            refuse_unknown(function.__qualname__, kwargs, options)
         return function(*args, **kwargs)
 
     return checked
 
 
-def _advice(function: str, name: str, value: Any, options: list[str]) -> str:
+def refuse_unknown(function: str, given: Mapping[str, Any], options: Collection[str]) -> None:
+    """Refuse keywords that are not among `options`.
+
+    Raises:
+        UnknownOption: with our name for the first of them.
+    """
+    for name, value in given.items():
+        if name not in options:
+            raise UnknownOption(_advice(function, name, value, options))
+
+
+def _advice(function: str, name: str, value: Any, options: Collection[str]) -> str:
     what = f"{function.removesuffix('.__init__')}() has no option {name!r}"
-    ours = OURS.get(name)
-    if ours is not None and ours.partition("=")[0] in options:
-        shown = repr(value) if isinstance(value, int | float | str) else getattr(value, "__name__", "…")
-        return f"{what}: write {ours.format(value=shown if len(shown) <= 40 else '…')}"
+    forms = OURS.get(name, ())
+    for form in (forms,) if isinstance(forms, str) else forms:
+        keyword, equals, _ = form.partition("=")
+        if not equals or not keyword.isidentifier() or keyword in options:
+            shown = repr(value) if isinstance(value, int | float | str) else getattr(value, "__name__", "…")
+            shown = "…" if len(shown) > 40 or name in _SECRET else shown
+            return f"{what}: write {form.format(value=shown, type=type(value).__name__)}"
     near = get_close_matches(name, options, 1)
     return f"{what}: did you mean {near[0]!r}?" if near else f"{what}; it takes {', '.join(sorted(options))}"

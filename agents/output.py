@@ -6,7 +6,8 @@ pydantic model reads itself. What does not fit goes back to the model as text th
 
 from __future__ import annotations
 
-from typing import Any, cast
+from types import NoneType
+from typing import Any, cast, get_origin
 
 import msgspec
 
@@ -33,15 +34,23 @@ class OutputType:
         self._read_as: Any = type
         if type is str:
             return
+        _refuse_useless(type)
         if hasattr(type, "model_json_schema") and hasattr(type, "model_validate_json"):
             self._pydantic = type
-            self.schema = type.model_json_schema()
+            try:
+                self.schema = type.model_json_schema()
+            except Exception as error:
+                reason = (str(error).splitlines() or [_type_name(error)])[0]
+                raise TypeError(f"output={_shown(type)} cannot be described to a model: {reason}") from None
             return
         try:
             schema = _inlined(msgspec.json.schema(type))
-        except TypeError as error:
-            name = getattr(type, "__name__", repr(type))
-            raise TypeError(f"output={name} cannot be described to a model: {error}") from error
+            msgspec.json.Decoder(type)
+        except Exception:
+            raise TypeError(
+                f"output={_shown(type)} cannot be described to a model: use str, other builtin types, Literal, Enum, "
+                "dataclasses, TypedDict, msgspec or pydantic types"
+            ) from None
         if schema.get("type") != "object":
             definitions = schema.pop("$defs", None)
             schema = {"type": "object", "properties": {WRAPPED: schema}, "required": [WRAPPED]}
@@ -63,11 +72,37 @@ class OutputType:
             if self._pydantic is not None:
                 return self._pydantic.model_validate_json(_unfenced(text))
             value = msgspec.json.decode(_unfenced(text), type=self._read_as)
-        except (ValueError, RecursionError) as error:
+        except Exception as error:
+            # A type of the user's may raise anything when it is made.
+            known = isinstance(error, (ValueError, RecursionError))
+            reason = str(error) if known else f"{_type_name(error)}: {error}"
             raise Rejected(
-                f"Your answer does not fit the required JSON schema: {error}. Answer with JSON only."
+                f"Your answer does not fit the required JSON schema: {reason}. Answer with JSON only."
             ) from error
         return value if self._read_as is self.type else getattr(value, WRAPPED)
+
+
+def _refuse_useless(type: Any) -> None:
+    """Refuse types that tell a model nothing."""
+    for useless, remedy in (
+        (None, "for text leave it out, or write output=str"),
+        (NoneType, "for text leave it out, or write output=str"),
+        (Any, "for text write output=str, for any JSON object output=dict"),
+        (object, "for text write output=str, for any JSON object output=dict"),
+        (bytes, "a model answers with text: write output=str"),
+        (bytearray, "a model answers with text: write output=str"),
+    ):
+        if type is useless:
+            raise TypeError(f"output={_shown(type)} says nothing about the answer: {remedy}")
+
+
+def _shown(type: Any) -> str:
+    name = None if get_origin(type) is not None else getattr(type, "__name__", None)
+    return name or repr(type)
+
+
+def _type_name(error: Exception) -> str:
+    return type(error).__name__
 
 
 def _unfenced(text: str) -> str:

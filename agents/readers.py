@@ -1,9 +1,9 @@
 """Following a run from outside: a log of its events, and readers that each take them at their own pace.
 
-A run publishes into its log synchronously and never waits for a reader. A reader has a buffer with two bounds. Beyond
-the first, deltas are merged into the one before, or dropped and counted in an `EventsDropped` that stands where they
-were. At
-the second, the reader is detached: it gets what it has, then a `ReaderDetached` that names the sequence to go on from.
+A run publishes into its log synchronously and never waits for a reader. An event reader has a buffer with two bounds.
+Beyond the first, deltas are merged into the one before, or dropped and counted in an `EventsDropped` that stands where
+they were. At the second, the reader is detached: it gets what it has, then a `ReaderDetached` that names the sequence
+to go on from. A text reader buffers nothing but text, which merges without loss: it is never detached.
 
 Readers are held weakly: one that is forgotten in the middle costs nothing. They are iterator objects, not async
 generators, because an abandoned generator warns on trio.
@@ -18,9 +18,9 @@ from weakref import WeakSet
 import anyio
 import msgspec
 
-from .events import DELTAS, AnyEvent, Event, EventsDropped, ModelTextDelta, ModelThinkingDelta
+from .events import DELTAS, AnyEvent, Event, EventsDropped, ModelTextDelta, ModelThinkingDelta, RunCompleted
 
-#: Buffered events beyond which a reader's deltas are merged or dropped.
+#: Buffered deltas beyond which a reader's further ones are merged or dropped.
 DELTA_BOUND = 256
 #: Buffered events at which a reader is detached.
 READER_BOUND = 10_000
@@ -44,7 +44,7 @@ class EventLog:
     def __init__(self) -> None:
         # Both are made at their first use: most runs are never followed.
         self._kept: deque[Event] | None = None
-        self._readers: WeakSet[EventReader] | None = None
+        self._readers: WeakSet[EventReader | TextReader] | None = None
         self._ended = False
         self._error: BaseException | None = None
 
@@ -77,6 +77,11 @@ class EventLog:
     def follow(self, since: int) -> EventReader:
         """A reader of all kept events after `since`, and of everything to come."""
         reader = EventReader(self)
+        self.join(reader, since)
+        return reader
+
+    def join(self, reader: EventReader | TextReader, since: int) -> None:
+        """Give a reader all kept events after `since`, and everything to come."""
         for event in self._kept or ():
             if event.seq > since:
                 reader.push(event)
@@ -86,7 +91,6 @@ class EventLog:
             if self._readers is None:
                 self._readers = WeakSet()
             self._readers.add(reader)
-        return reader
 
     def drop(self, reader: EventReader) -> None:
         """Forget a reader."""
@@ -94,37 +98,73 @@ class EventLog:
             self._readers.discard(reader)
 
 
-class EventReader:
+class _Reader:
+    """One who reads a log, and waits where there is nothing to read."""
+
+    __slots__ = ("__weakref__", "_finished", "_wake", "log")
+
+    def __init__(self, log: EventLog) -> None:
+        self.log = log
+        self._wake: anyio.Event | None = None
+        self._finished = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def finish(self) -> None:
+        """Nothing more will come."""
+        self._finished = True
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._wake is not None:
+            self._wake.set()
+            self._wake = None
+
+    async def _more(self) -> None:
+        """Wait for more, or raise what comes at the end. Cancelling it loses nothing."""
+        if self._finished:
+            self.log.raise_error()
+            raise StopAsyncIteration
+        if self._wake is None:
+            self._wake = anyio.Event()
+        await self._wake.wait()
+
+
+class EventReader(_Reader):
     """Iterates the events of a run; raises the run's error after the last one.
 
     Raises:
         ReaderDetached: the reader fell too far behind.
     """
 
-    __slots__ = ("__weakref__", "_buffer", "_detached", "_dropped", "_finished", "_last", "_log", "_wake")
+    __slots__ = ("_buffer", "_deltas", "_detached", "_last")
 
     def __init__(self, log: EventLog) -> None:
-        self._log = log
+        super().__init__(log)
         self._buffer: deque[Event] = deque()
-        self._wake: anyio.Event | None = None
-        self._finished = False
+        self._deltas = 0  # of them in the buffer
         self._detached = False
-        self._dropped: Event | None = None
         self._last = 0
 
     def push(self, event: Event) -> None:
         """Take an event; never waits."""
-        buffer = self._buffer
-        if len(buffer) >= DELTA_BOUND and type(event) in DELTAS:
-            self._squeeze(event)
-        elif len(buffer) >= READER_BOUND:
-            self._detached = True
-            self._log.drop(self)
-            self.finish()
+        if type(event) in DELTAS:
+            if self._deltas < DELTA_BOUND:
+                self._append(event)
+            else:
+                self._squeeze(event)
         else:
-            buffer.append(event)
-        if self._wake is not None:
-            self._wake.set()
+            self._append(event)
+        self._tell()
+
+    def _append(self, event: Event) -> None:
+        if len(self._buffer) >= READER_BOUND:
+            self._detached = self._finished = True
+            self.log.drop(self)
+        else:
+            self._buffer.append(event)
+            self._deltas += type(event) in DELTAS
 
     def _squeeze(self, delta: Event) -> None:
         """Merge a delta into the last event, or count it as dropped."""
@@ -140,48 +180,58 @@ class EventReader:
             self._buffer[-1] = msgspec.structs.replace(last, seq=delta.seq, count=last.count + 1)
         else:
             common = {name: getattr(delta, name) for name in Event.__struct_fields__}
-            self._buffer.append(EventsDropped(**common, count=1))
-
-    def finish(self) -> None:
-        """Nothing more will come."""
-        self._finished = True
-        if self._wake is not None:
-            self._wake.set()
-
-    def __aiter__(self) -> Self:
-        return self
+            self._append(EventsDropped(**common, count=1))
 
     async def __anext__(self) -> AnyEvent:
         while not self._buffer:
             if self._detached:
                 raise ReaderDetached(self._last)
-            if self._finished:
-                self._log.raise_error()
-                raise StopAsyncIteration
-            self._wake = anyio.Event()
-            try:
-                await self._wake.wait()
-            finally:
-                self._wake = None
+            await self._more()
         event = self._buffer.popleft()
+        self._deltas -= type(event) in DELTAS
         self._last = event.seq
         return event  # type: ignore[return-value]
 
 
-class TextReader:
-    """Iterates the answer's text as it comes, of one run without its subagents."""
+class TextReader(_Reader):
+    """Iterates the text of one run without its subagents as it comes; raises the run's error after the last piece.
 
-    __slots__ = ("_reader", "_run_id")
+    What the model says in a turn that nobody followed from its beginning is not streamed. If that was the last turn,
+    the answer comes at the end, whole.
 
-    def __init__(self, reader: EventReader, run_id: str) -> None:
-        self._reader = reader
+    Args:
+        source: the run's log, or a reader of it.
+        run_id: the run.
+        shown, turn: what has been streamed of the turn at hand before this reader came.
+    """
+
+    __slots__ = ("_pieces", "_run_id", "_turn")
+
+    def __init__(self, source: EventLog | EventReader, run_id: str, shown: str = "", turn: int = 0) -> None:
+        super().__init__(source.log if isinstance(source, EventReader) else source)
         self._run_id = run_id
+        self._pieces: deque[str] = deque([shown] if shown else ())
+        self._turn = turn if shown else -1  # the last one of which there was text
+        self.log.join(self, 0)
 
-    def __aiter__(self) -> Self:
-        return self
+    def push(self, event: Event) -> None:
+        """Take the text of an event, if it has any for us; never waits."""
+        if isinstance(event, ModelTextDelta):
+            if event.run_id == self._run_id:
+                self._turn = event.turn
+                self._append(event.text)
+        elif isinstance(event, RunCompleted) and event.run_id == self._run_id and event.turn != self._turn:
+            self._append(event.text)
+
+    def _append(self, text: str) -> None:
+        if not text:
+            return
+        if len(self._pieces) >= DELTA_BOUND:
+            self._pieces = deque(["".join(self._pieces)])
+        self._pieces.append(text)
+        self._tell()
 
     async def __anext__(self) -> str:
-        while True:
-            event = await self._reader.__anext__()
-            if isinstance(event, ModelTextDelta) and event.run_id == self._run_id:
-                return event.text
+        while not self._pieces:
+            await self._more()
+        return self._pieces.popleft()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 import anyio
 
 from ..actors import Node
+from ..actors.ref import check_seconds
 from ..providers import Usage
 from .machine import STOP_MODES, StopMode
 from .readers import EventReader, TextReader
@@ -71,7 +72,8 @@ class Run(Generic[OutputT]):
         cell.refuse_deadlock()
         await cell.wait_ended()
         if cell.error is not None:
-            raise cell.error
+            # All who wait are given one object: its traceback must not grow with each of them.
+            raise cell.error.with_traceback(None)
         assert cell.result is not None
         return cell.result
 
@@ -89,9 +91,13 @@ class Run(Generic[OutputT]):
 
         Raises:
             ValueError: an unknown mode.
+            TypeError: a reason that is no text, a grace that is no number.
         """
         if mode not in STOP_MODES:
             raise ValueError(f"stop({mode!r}) is not one of {', '.join(map(repr, STOP_MODES))}")
+        if not isinstance(reason, str):
+            raise TypeError(f"stop(reason=) takes a word, not {reason!r}")
+        check_seconds("stop(grace=)", grace)
         self._cell.stage.home.run(self._cell.stop_run, mode, reason)
         return Stopping(self, grace)
 
@@ -121,3 +127,6 @@ class Stopping(Generic[OutputT]):
                 return await self._run.result()
             self._run._cell.kill()
         return await self._run.result()
+
+    def __repr__(self) -> str:
+        return f"<the end of {self._run!r}, asked for: await it for the result, or ignore it>"

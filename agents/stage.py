@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING
 
-from anyio import CapacityLimiter, Semaphore
+from anyio import Semaphore
 from anyio.lowlevel import RunVar
 
 from ..actors import DeadLetters, Home
@@ -22,12 +22,10 @@ from ..mailbox import Budget
 from ..providers.http import shared_connections
 from .errors import SeveralSystems
 from .sources import Sources
+from .threads import Threads
 
 if TYPE_CHECKING:
     from .system import System
-
-#: Tools in threads at the same time, for all runs of a stage.
-THREADS = 64
 
 
 class RunStage:
@@ -75,7 +73,7 @@ class RunStage:
         self.journal: Journal = journal if journal is not None else MemoryJournal()
         self.sources = sources if sources is not None else Sources()
         self.slots = Semaphore(slots, fast_acquire=True) if slots is not None else None
-        self.threads = CapacityLimiter(THREADS)
+        self.threads = Threads(self.home)
         self._shared = shared_connections(connections)
 
     def open(self) -> None:
@@ -83,7 +81,8 @@ class RunStage:
         self._shared.join()
 
     async def close(self) -> None:
-        """Leave the event loop's connections; the last one out closes them."""
+        """Let idle threads end, and leave the event loop's connections; the last one out closes them."""
+        self.threads.close()
         await self._shared.leave()
 
 

@@ -6,17 +6,20 @@ whose number is the number of runs at work, a journal, and a pool that never esc
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, current_token
 
 from ..actors import ActorSystem, raise_descriptor_limit
 from ..actors import RestartLimit as ActorRestartLimit
 from ..journal import Journal
 from .errors import RestartLimit
 from .history import History, Prompt
+from .hooks import Audience
 from .launch import Launch
 from .limits import Limits
 from .options import names_ours
@@ -47,6 +50,7 @@ class System(ActorSystem):
         sources: clock, chance and ids, for tests.
 
     Raises:
+        TypeError, ValueError: an argument that cannot work; the message names it.
         DescriptorLimit: the process may not open `max_running` connections.
     """
 
@@ -62,13 +66,33 @@ class System(ActorSystem):
         journal: Journal | None = None,
         sources: Sources | None = None,
     ) -> None:
-        if max_running < 1:
-            raise ValueError(f"max_running must be at least 1, not {max_running!r}")
+        if not isinstance(name, str):
+            raise TypeError(f"name= takes text, not {name!r}")
+        if not name:
+            raise ValueError("name= must not be empty; leave it out for 'system'")
+        _check_whole("max_running", max_running, 1)
+        _check_whole("intensity", intensity, 0)
+        _check_finite("period", period)
+        if period <= 0:
+            raise ValueError(f"period must be above 0 seconds, not {period!r}")
+        _check_finite("grace", grace)
+        if grace < 0:
+            raise ValueError(f"grace must be 0 seconds or more, not {grace!r}")
+        if isinstance(journal, str | os.PathLike):
+            raise TypeError("journal= takes a Journal object; files are not supported yet")
+        if journal is not None and (
+            isinstance(journal, type)
+            or not all(callable(getattr(journal, each, None)) for each in ("claim", "append", "read"))
+        ):
+            raise TypeError(f"journal= takes a Journal object, with claim, append and read, not {journal!r}")
+        if sources is not None and not isinstance(sources, Sources):
+            raise TypeError(f"sources= takes Sources(…), not {sources!r}")
         super().__init__(name=name, intensity=intensity, period=period, grace=grace)
         self.max_running = max_running
         self._journal = journal
         self._sources = sources
         self._stage: RunStage | None = None
+        self._loop: object = None
 
     @property
     def stage(self) -> RunStage:
@@ -77,21 +101,42 @@ class System(ActorSystem):
             raise self.not_open()
         return self._stage
 
+    def refuse_elsewhere(self) -> None:
+        """Refuse to be used where it does not live.
+
+        Raises:
+            SystemClosed: it is not open.
+            RuntimeError: it lives in another event loop.
+        """
+        if not self.is_open:
+            raise self.not_open()
+        if not self.home.here or current_token().native_token is not self._loop:
+            raise RuntimeError(
+                f"System {self.name!r} lives in another event loop: use it in the loop that opened it, "
+                "or open one in this loop too"
+            )
+
     async def __aenter__(self) -> Self:
         raise_descriptor_limit(self.max_running)
         await super().__aenter__()
-        stage = self._stage = RunStage(
-            home=self.home,
-            dead_letters=self.dead_letters,
-            outside=self.outside,
-            context=self.context,
-            pool=self.pool,
-            journal=self._journal,
-            sources=self._sources,
-            slots=self.max_running,
-            connections=self.max_running,
-        )
-        stage.open()
+        try:
+            self._loop = current_token().native_token
+            stage = RunStage(
+                home=self.home,
+                dead_letters=self.dead_letters,
+                outside=self.outside,
+                context=self.context,
+                pool=self.pool,
+                journal=self._journal,
+                sources=self._sources,
+                slots=self.max_running,
+                connections=self.max_running,
+            )
+            stage.open()
+        except BaseException as error:
+            await super().__aexit__(type(error), error, error.__traceback__)
+            raise
+        self._stage = stage
         enter_system(self)
         return self
 
@@ -138,7 +183,11 @@ class System(ActorSystem):
         Raises:
             NameTaken: a live run has that `run_id`.
             SystemClosed: the System is not open, or is shutting down.
+            RuntimeError: it lives in another event loop.
         """
+        if not isinstance(getattr(agent, "audience", None), Audience):
+            raise TypeError(f"start() takes an agent first: system.start(agent, prompt), not {agent!r}")
+        self.refuse_elsewhere()
         await checkpoint()
         launch = Launch(
             agent,
@@ -151,10 +200,28 @@ class System(ActorSystem):
             user_id=user_id,
             conversation_id=conversation_id,
             run_id=run_id,
-            tags=tuple(tags),
+            tags=tags,
             metadata=metadata,
         )
-        agent.freeze()
         cell = launch.cell(self.stage, None, followable=True)
         cell.start_in(self.group)
+        agent.freeze()
         return Run(cell)
+
+    def __repr__(self) -> str:
+        state = "open" if self.is_open else "closing" if self._group else "closed" if self._closing else "not open"
+        return f"<System {self.name!r}: {state}, max_running={self.max_running}>"
+
+
+def _check_whole(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} takes a whole number, not {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value!r}")
+
+
+def _check_finite(name: str, value: object) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{name} takes a number of seconds, not {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} takes a finite number of seconds, not {value!r}")

@@ -9,12 +9,28 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, get_origin, overload
+import types
+from collections.abc import AsyncIterator, Callable, Iterator
+from math import isfinite, isnan
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypeAlias,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    overload,
+)
 
 import msgspec
 
 from ..providers import ToolCall, ToolResult, ToolSpec
+from ..providers.checks import is_number, is_whole
 from ..providers.functions import FunctionSchema, describe, validate
 from .context import RunContext
 
@@ -58,21 +74,21 @@ class Tool(Generic[P, R]):
         where: Where | None = None,
         max_result: int = DEFAULT_MAX_RESULT,
     ) -> None:
+        if not callable(function):  # pyright: ignore[reportUnnecessaryComparison]
+            raise TypeError(f"a tool is made of a function, not of {function!r}")
         label = name or getattr(function, "__name__", type(function).__name__)
-        if timeout is not None and not timeout > 0:
+        if timeout is not None and (not is_number(timeout) or timeout <= 0):
             raise ValueError(f"tool {label!r}: timeout must be above 0 seconds, or None, not {timeout!r}")
         if replay not in ("never", "keyed", "safe"):
             raise ValueError(f"tool {label!r}: replay must be 'never', 'keyed' or 'safe', not {replay!r}")
         if where not in (None, "loop", "thread"):
             raise ValueError(f"tool {label!r}: where must be 'loop' or 'thread', not {where!r}")
-        is_async = inspect.iscoroutinefunction(inspect.unwrap(function)) or inspect.iscoroutinefunction(
-            getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
-        )
+        is_async = _is_async(function)
         if where == "thread" and is_async:
             raise ValueError(
                 f"tool {label!r}: an async function runs in the event loop; where='thread' needs a plain def"
             )
-        if max_result < 1:
+        if not is_whole(max_result) or max_result < 1:
             raise ValueError(f"tool {label!r}: max_result must be at least 1 character, not {max_result!r}")
         self._schema: FunctionSchema = describe(function, name=name, description=description, is_context=_is_context)
         self.function = function
@@ -103,15 +119,14 @@ class Tool(Generic[P, R]):
         return validate(self._schema, call.raw if call.raw else call.arguments)
 
     def result(self, call_id: str, value: Any) -> ToolResult:
-        """What the model is told about a return value."""
-        try:
-            text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-        except (TypeError, ValueError, RecursionError, UnicodeError):
-            try:
-                text = str(value)
-            except Exception as error:
-                text = f"(a {type(value).__name__} that cannot be shown: {type(error).__name__})"
-        return ToolResult(call_id, self.cut(text), self.name)
+        """What the model is told about a return value.
+
+        Raises:
+            TypeError: the value is a generator or the like, whose items nobody has asked for yet.
+        """
+        if isinstance(value, (Iterator, AsyncIterator)):
+            raise TypeError(f"returned {_a(value)}: return a value or a list")
+        return ToolResult(call_id, self.cut(value if isinstance(value, str) else _written(value)), self.name)
 
     def cut(self, text: str) -> str:
         """`text`, at most `max_result` characters of it, with a note of what is missing."""
@@ -126,7 +141,66 @@ class Tool(Generic[P, R]):
 
 
 def _is_context(annotation: Any) -> bool:
-    return annotation is RunContext or get_origin(annotation) is RunContext
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _is_context(get_args(annotation)[0])
+    if origin is Union or origin is types.UnionType:
+        members = [member for member in get_args(annotation) if member is not type(None)]
+        return len(members) == 1 and _is_context(members[0])
+    return annotation is RunContext or origin is RunContext
+
+
+def _is_async(function: Any) -> bool:
+    """Whether calling it gives a coroutine. What it wraps does not count: a plain wrapper may run that to its end."""
+    while isinstance(function, functools.partial):
+        function = cast("functools.partial[Any]", function).func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
+    )
+
+
+class _AtTop(Exception):
+    """The value itself has no JSON form, so it is shown as text and not as a JSON string."""
+
+
+def _written(value: Any) -> str:
+    """A return value as JSON; what has no JSON form in it, as the text that Python has for it."""
+
+    def shown(member: Any) -> str:
+        if member is value:
+            raise _AtTop
+        return _text(member)
+
+    try:
+        encoded = msgspec.json.encode(value, enc_hook=shown)
+        if b"null" in encoded:  # as which numbers that JSON does not have are written
+            encoded = msgspec.json.encode(_with_numbers(msgspec.to_builtins(value, enc_hook=shown)))
+        return encoded.decode()
+    except Exception:
+        return _text(value)
+
+
+def _with_numbers(value: Any) -> Any:
+    """The value with NaN and the infinities as text."""
+    if isinstance(value, float):
+        return value if isfinite(value) else "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {key: _with_numbers(held) for key, held in cast("dict[Any, Any]", value).items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_numbers(held) for held in cast("list[Any]", value)]
+    return value
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(value).encode("utf-8", "replace").decode()
+    except Exception as error:
+        return f"({_a(value)} that cannot be shown: {type(error).__name__})"
+
+
+def _a(value: Any) -> str:
+    name = type(value).__name__
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
 @overload

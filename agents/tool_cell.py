@@ -11,12 +11,11 @@ is named as having outlived it, and what it returns later is dropped.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio import CancelScope, current_effective_deadline, get_cancelled_exc_class, to_thread
+from anyio import CancelScope, current_effective_deadline, get_cancelled_exc_class
 
 from ..actors.cell import Cell
 from ..actors.tree import Node
@@ -24,6 +23,7 @@ from ..providers import ToolCall, ToolResult
 from .context import RunContext
 from .errors import ModelRetry, ToolFailed
 from .place import Place, current_place
+from .threads import ThreadCall
 from .tool import Tool
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class ToolCell(Cell):
     """Runs one call of one tool for `run`."""
 
-    __slots__ = ("_cut", "_scope", "_thread_runs", "call", "call_id", "deadline", "result", "run", "seconds", "tool")
+    __slots__ = ("_cut", "_in_thread", "_scope", "call", "call_id", "deadline", "result", "run", "seconds", "tool")
 
     kind = "tool"
 
@@ -48,12 +48,12 @@ class ToolCell(Cell):
         self.seconds = 0.0
         self._scope: CancelScope | None = None
         self._cut = False
-        self._thread_runs = False
+        self._in_thread: ThreadCall | None = None
 
     @property
     def outlived(self) -> bool:
         """Whether the call was given up while its thread goes on."""
-        return self._thread_runs
+        return self._in_thread is not None and self._in_thread.runs
 
     def request_stop(self, reason: str | None) -> None:
         """Give the call up at its next await."""
@@ -80,7 +80,9 @@ class ToolCell(Cell):
             # A tool that swallowed the cancellation does not turn a stop into a success.
             result = self._error("cancelled: the run was stopped before this call finished", "cancelled")
         elif scope.cancel_called:
-            result = self._error(f"timed out after {timeout:g} s", "timed_out")
+            waited = self._in_thread is not None and self._in_thread.waits
+            place = " waiting for a free thread" if waited else ""
+            result = self._error(f"timed out after {timeout:g} s{place}", "timed_out")
         self.result = result
 
     async def _invoke(self) -> ToolResult | None:
@@ -89,7 +91,8 @@ class ToolCell(Cell):
             if self.tool.context_parameter is not None:
                 arguments[self.tool.context_parameter] = RunContext(self.run, self)
             if self.tool.where == "thread":
-                value = await self._in_thread(partial(self.tool.function, **arguments))
+                self._in_thread = ThreadCall(partial(self.tool.function, **arguments))
+                value = await self.run.stage.threads.run(self._in_thread, self._depth())
             else:
                 value = self.tool.function(**arguments)
             if inspect.isawaitable(value):
@@ -106,15 +109,14 @@ class ToolCell(Cell):
                 raise
             return self._error(f"{type(error).__name__} raised by the tool, though nobody had cancelled it", "failed")
 
-    async def _in_thread(self, function: Callable[[], Any]) -> Any:
-        def run() -> Any:
-            self._thread_runs = True
-            try:
-                return function()
-            finally:
-                self._thread_runs = False
-
-        return await to_thread.run_sync(run, abandon_on_cancel=True, limiter=self.run.stage.threads)
+    def _depth(self) -> int:
+        """How many runs are above ours."""
+        depth = 0
+        run = self.run.run_parent
+        while run is not None:
+            depth += 1
+            run = run.run_parent
+        return depth
 
     def _error(self, text: str, cause: str) -> ToolResult:
         return ToolResult(self.call_id, self.tool.cut(text), self.tool.name, True, cause)

@@ -96,7 +96,7 @@ class Voice:
 
     def make(self, kind: type[Event], /, **facts: Any) -> Event:
         """An event of this kind, with the next sequence number of the tree."""
-        root = self._line[-1]
+        root = self._above[-1] if self._above else self
         root._count += 1
         return kind(
             seq=root._count,
@@ -112,7 +112,8 @@ class Voice:
 
     def log_event(self, event: Event) -> None:
         """Hand an event to the readers, who cannot make anybody wait."""
-        for voice in self._line:
+        self.log.publish(event)
+        for voice in self._above:
             voice.log.publish(event)
 
     async def publish(self, event: Event) -> None:

@@ -95,10 +95,18 @@ def connect(model: str, **options: Any) -> Provider:
         options: as for `OpenAIChat`: ``base_url``, ``api_key``, ``client``, ``timeouts``, ``headers``.
 
     Raises:
+        TypeError: it is not a string.
         ValueError: the vendor or the bare name is not known, or its wire format is not spoken yet.
     """
-    vendor, colon, name = model.partition(":")
-    if not colon or (vendor not in VENDORS and vendor not in UNSPOKEN and _vendor_of(model) is not None):
+    if not isinstance(model, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"connect() takes a name like 'openai:gpt-5-mini', not {type(model).__name__}")
+    model = model.strip()
+    vendor, colon, name = (word.strip() for word in model.partition(":"))
+    if not colon and model in VENDORS:
+        raise ValueError(f"{model!r} is a vendor and names no model: write '{model}:model', like 'openai:gpt-5-mini'")
+    if model not in UNSPOKEN and (
+        not colon or (vendor not in VENDORS and vendor not in UNSPOKEN and _vendor_of(model) is not None)
+    ):
         # A colon may also stand inside a bare name, as in "deepseek-r1:7b".
         vendor, name = _vendor_of(model) or "", model
     if vendor in UNSPOKEN:
@@ -111,8 +119,14 @@ def connect(model: str, **options: Any) -> Provider:
     if not name:
         raise ValueError(f"model {model!r} names no model: write it like 'openai:gpt-5-mini'")
     known = VENDORS[vendor]
-    chosen: dict[str, Any] = {"base_url": known.base_url, "key_variable": known.key_variable, **options}
-    return OpenAIChat(name, name=vendor, quirks=known.quirks, **chosen)
+    chosen: dict[str, Any] = {
+        "name": vendor,
+        "base_url": known.base_url,
+        "key_variable": known.key_variable,
+        "quirks": known.quirks,
+        **options,
+    }
+    return OpenAIChat(name, **chosen)
 
 
 def _vendor_of(model: str) -> str | None:

@@ -10,10 +10,11 @@ A provider object holds no state of a loop or a run; any number of runs on any n
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, cast
 
 import msgspec
 
@@ -28,6 +29,7 @@ from .http import (
     Connections,
     SharedConnections,
     Timeouts,
+    check_client,
     endpoint,
     shared_connections,
 )
@@ -37,6 +39,7 @@ from .sse import SSEParser
 from .vocabulary import ModelEvent, ModelReply, ModelRequest, events_of
 
 _REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "cf-ray")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Endpoint(Provider):
@@ -53,6 +56,10 @@ class Endpoint(Provider):
         timeouts: deadlines; None for the defaults.
         headers: added to every request; they replace ours of the same name.
         wall_clock: seconds since 1970, to read a Retry-After date where the response has no Date.
+
+    Raises:
+        TypeError: an argument is of a type that has no meaning here.
+        ValueError: `base_url` cannot be used, or a header cannot be sent.
     """
 
     def __init__(
@@ -72,12 +79,13 @@ class Endpoint(Provider):
         self.name = name
         self.model = model
         self.base_url = base_url
-        self.timeouts = timeouts if timeouts is not None else Timeouts()
+        self.timeouts = _checked_timeouts(timeouts)
+        check_client(client)
         self._dialect = dialect
-        self._key = api_key
+        self._key = _checked_key(api_key)
         self._key_variable = key_variable
         self._client = client
-        self._extra_headers = dict(headers or {})
+        self._extra_headers = _checked_headers(headers)
         self._wall_clock = wall_clock
         self._url_path = ""
         self._url = endpoint(base_url, "")
@@ -146,11 +154,9 @@ class Endpoint(Provider):
         return Call(connections, self._url, headers, encoded.body, self.timeouts, self._stamp)
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
-        key = self._key
+        key = self._current_key()
         if key is None and self._key_variable is not None:
-            key = os.environ.get(self._key_variable)
-            if not key:
-                raise AuthError(f"no API key: set {self._key_variable} or pass api_key=", provider=self.name)
+            raise AuthError(f"no API key: set {self._key_variable} or pass api_key=", provider=self.name)
         if self._prepared is None or self._prepared[0] != key:
             named = {
                 "content-type": "application/json",
@@ -159,16 +165,24 @@ class Endpoint(Provider):
                 "user-agent": "greenroom",
             }
             if key:
+                if not _is_sendable(key):
+                    origin = "api_key=" if self._key is not None else self._key_variable
+                    raise AuthError(
+                        f"the API key from {origin} holds a character that HTTP cannot carry, for example a line "
+                        "break in its middle: set it again",
+                        provider=self.name,
+                    )
                 named["authorization"] = f"Bearer {key}"
             named |= {name.lower(): value for name, value in self._extra_headers.items()}
-            try:
-                headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in named.items()]
-            except UnicodeEncodeError:
-                raise AuthError(
-                    "the API key or a header holds a character that HTTP cannot carry", provider=self.name
-                ) from None
+            headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in named.items()]
             self._prepared = key, [(b"host", self._url.netloc.rpartition(b"@")[2]), *headers]
         return self._prepared[1]
+
+    def _current_key(self) -> str | None:
+        """The key without the white space that copying or a file left around it, or None."""
+        if self._key is not None or self._key_variable is None:
+            return self._key
+        return os.environ.get(self._key_variable, "").strip() or None
 
     def _fold(self, body: bytes) -> ModelReply:
         """A server that streams without being asked."""
@@ -207,18 +221,59 @@ class Endpoint(Provider):
         for secret in self._secrets():
             if secret in error.message:
                 error = _reworded(error, error.message.replace(secret, "[key]"))
-            if error.code is not None:
-                error.code = error.code.replace(secret, "[key]")
+            for field in ("code", "error_type", "param", "request_id"):
+                told = getattr(error, field)
+                if told is not None and secret in told:
+                    setattr(error, field, told.replace(secret, "[key]"))
         return error
 
     def _secrets(self) -> list[str]:
-        key = self._key or (os.environ.get(self._key_variable) if self._key_variable else None)
+        key = self._current_key()
         held = [
             value.removeprefix("Bearer ")
             for name, value in self._extra_headers.items()
             if any(word in name.lower() for word in ("auth", "key", "token", "secret", "cookie"))
         ]
         return [secret for secret in (key, *held) if secret and len(secret) >= 6]
+
+
+def _is_sendable(value: str) -> bool:
+    """Whether a header can carry it."""
+    return value.isprintable() and (value.isascii() or max(value) <= "\xff")
+
+
+def _checked_key(key: Any) -> str | None:
+    if key is not None and not isinstance(key, str):
+        raise TypeError(f"api_key= must be a string, not {type(key).__name__}")
+    return None if key is None else key.strip()
+
+
+def _checked_headers(headers: Any) -> dict[str, str]:
+    if headers is None:
+        return {}
+    if not isinstance(headers, Mapping):
+        raise TypeError(f"headers= must be a dictionary of strings, not {type(headers).__name__}")
+    checked: dict[str, str] = {}
+    for name, value in cast("Mapping[Any, Any]", headers).items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(
+                f"headers= must be a dictionary of strings, but {name!r} is given a value of type "
+                f"{type(value).__name__}"
+            )
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"headers=: {name!r} is no name of a header")
+        checked[name] = value.strip()
+        if not _is_sendable(checked[name]):
+            raise ValueError(f"headers=: the value of {name!r} holds a character that HTTP cannot carry")
+    return checked
+
+
+def _checked_timeouts(timeouts: Any) -> Timeouts:
+    if timeouts is None:
+        return Timeouts()
+    if not isinstance(timeouts, Timeouts):
+        raise TypeError(f"timeouts= must be Timeouts(…), not {type(timeouts).__name__}")
+    return timeouts
 
 
 def _reworded(error: ProviderError, message: str) -> ProviderError:

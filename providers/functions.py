@@ -13,16 +13,24 @@ tells the model what to mend.
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
+import re
+import sys
+import types
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
-from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, cast, get_args, get_origin, get_type_hints
 
 import docstring_parser
 import msgspec
 
 MAX_DEPTH = 200
+#: The names that every provider takes.
+NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+#: From Python 3.14 on, annotations are made when they are asked for: how to ask for those that can be made.
+_LENIENT: Any = importlib.import_module("annotationlib").Format.FORWARDREF if sys.version_info >= (3, 14) else None
 _PLAIN = (str, int, float, bool, type(None))
 
 
@@ -61,26 +69,44 @@ def describe(
 
     Raises:
         TypeError: a parameter cannot be a tool's argument; the line names it and the remedy.
+        ValueError: the name is none that a provider takes.
     """
-    title = name if name is not None else _name_of(function)
-    hints = _hints(function, title)
+    title: Any = name if name is not None else _name_of(function)
+    if not isinstance(title, str) or not NAME.fullmatch(title):
+        raise ValueError(
+            f"a tool cannot be called {title!r}: providers take 1 to 64 of a-z, A-Z, 0-9, '_' and '-'; name it with "
+            "@tool(name=…)"
+        )
+    parameters = _signature(function, title)
+    bound = _bound(function)
+    hints = _hints(function, title, [parameter.name for parameter in parameters])
     doc = docstring_parser.parse(inspect.getdoc(_plain(function)) or "")
     told = {param.arg_name.lstrip("*"): param.description for param in doc.params if param.description}
     fields: list[tuple[str, Any, Any]] = []
     context: str | None = None
-    for parameter in inspect.signature(function).parameters.values():
+    for parameter in parameters:
         label = parameter.name
-        if label in skip:
+        if label in skip or label in bound:
             continue
         annotation = hints.get(label, parameter.annotation)
-        if context is None and is_context is not None and annotation is not parameter.empty and is_context(annotation):
+        if label in ("self", "cls") and annotation is parameter.empty and not fields and context is None:
+            raise TypeError(
+                f"{title}(): {label!r} would have to come from the model: give the bound method, "
+                f"tools=[obj.{_name_of(function)}]"
+            )
+        _check_kind(title, parameter)
+        if is_context is not None and annotation is not parameter.empty and is_context(annotation):
+            if context is not None:
+                raise TypeError(f"{title}(): {context!r} and {label!r} both take the run's context: keep one of them")
             context = label
             continue
-        _check_kind(title, parameter)
         if annotation is parameter.empty:
             raise TypeError(f"{title}(): parameter {label!r} has no type: annotate it, for example {label}: str")
         fields.append((label, _field_type(title, label, annotation, told.get(label)), _default(parameter)))
-    struct = msgspec.defstruct(title, fields, kw_only=True, forbid_unknown_fields=True)
+    try:
+        struct = msgspec.defstruct(title, fields, kw_only=True, forbid_unknown_fields=True)
+    except Exception as error:
+        raise TypeError(f"{title}(): its parameters cannot be a tool's arguments: {_first_line(error)}") from None
     return FunctionSchema(
         title,
         description if description is not None else _description(doc),
@@ -122,6 +148,9 @@ def validate(schema: FunctionSchema, raw: bytes | str | Mapping[str, Any]) -> di
         raise ValueError(f"the arguments for {schema.name} hold half a surrogate pair: send valid Unicode") from None
     except _Unfit as error:
         raise ValueError(f"invalid arguments for {schema.name}: {error}") from None
+    except Exception as error:
+        # What an argument's own type raises when it is made.
+        raise ValueError(f"invalid arguments for {schema.name}: {type(error).__name__}: {error}") from error
     return {field: getattr(arguments, field) for field in schema.fields}
 
 
@@ -174,13 +203,55 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
     return function.__init__ if inspect.isclass(function) else type(function).__call__
 
 
-def _hints(function: Callable[..., Any], title: str) -> dict[str, Any]:
+def _bound(function: Callable[..., Any]) -> set[str]:
+    """The parameters that a partial has filled in by name: the model neither sees nor sets them."""
+    names: set[str] = set()
+    while isinstance(function, functools.partial):
+        names.update(function.keywords)
+        function = cast("Callable[..., Any]", function.func)
+    return names
+
+
+def _signature(function: Callable[..., Any], title: str) -> Sequence[inspect.Parameter]:
+    lenient: dict[str, Any] = {} if _LENIENT is None else {"annotation_format": _LENIENT}
     try:
-        return get_type_hints(_plain(function), include_extras=True)
-    except NameError as error:
+        return tuple(inspect.signature(function, **lenient).parameters.values())
+    except ValueError:
         raise TypeError(
-            f"{title}(): an annotation cannot be resolved ({error}): import that name where the function is defined"
+            f"{title}() has no signature to read: wrap it in a function with annotated parameters"
         ) from None
+
+
+def _hints(function: Callable[..., Any], title: str, labels: Sequence[str]) -> dict[str, Any]:
+    """The types of the parameters. What the function returns is nobody's business here."""
+    plain = _plain(function)
+    raw = _annotations(plain)
+    hints: dict[str, Any] = {}
+    for label in labels:
+        if label not in raw:
+            continue
+        held = types.SimpleNamespace(
+            __annotations__={label: raw[label]}, __type_params__=getattr(plain, "__type_params__", ())
+        )
+        try:
+            hints |= get_type_hints(held, getattr(plain, "__globals__", {}), include_extras=True)
+        except Exception as error:
+            shown = raw[label] if isinstance(raw[label], str) else _shown(raw[label])
+            raise TypeError(
+                f"{title}(): the annotation {shown} of parameter {label!r} cannot be resolved ({_first_line(error)}): "
+                "import that name where the function is defined"
+            ) from None
+    return hints
+
+
+def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
+    if _LENIENT is None:
+        return getattr(function, "__annotations__", {})
+    lenient: dict[str, Any] = {"format": _LENIENT}
+    try:
+        return inspect.get_annotations(function, **lenient)
+    except TypeError:
+        return {}
 
 
 def _check_kind(title: str, parameter: inspect.Parameter) -> None:
@@ -196,23 +267,34 @@ def _check_kind(title: str, parameter: inspect.Parameter) -> None:
 
 
 def _field_type(title: str, label: str, annotation: Any, told: str | None) -> Any:
+    if label.startswith("__"):
+        raise TypeError(f"{title}(): parameter {label!r} begins with '__', which no argument of a tool may: rename it")
     try:
         msgspec.json.schema(annotation)
         msgspec.json.Decoder(annotation)
-    except (TypeError, RuntimeError) as error:
-        reason = str(error).split("\n")[0].rstrip(".")
+    except Exception:
+        why = "has no JSON form"
+        if get_origin(annotation) in (Union, types.UnionType):
+            why = "cannot be told apart in JSON, or has a member without a JSON form"
         raise TypeError(
-            f"{title}(): parameter {label!r} is annotated {_shown(annotation)}, which has no JSON form ({reason}): "
+            f"{title}(): parameter {label!r} is annotated {_shown(annotation)}, which {why}: "
             "use builtin types, Literal, Enum, dataclasses, TypedDict or msgspec types"
         ) from None
-    if told is None or _has_description(annotation):
-        return annotation
-    return Annotated[annotation, msgspec.Meta(description=" ".join(told.split()))]
-
-
-def _has_description(annotation: Any) -> bool:
     extras = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
-    return any(isinstance(extra, msgspec.Meta) and extra.description for extra in extras)
+    if any(isinstance(extra, msgspec.Meta) and extra.description for extra in extras):
+        return annotation
+    own = next((text for text in map(_described, extras) if text), told)
+    return annotation if own is None else Annotated[annotation, msgspec.Meta(description=" ".join(own.split()))]
+
+
+def _described(extra: Any) -> str | None:
+    """The description in something beside a type: plain text, or a `typing_extensions.Doc`."""
+    text = extra if isinstance(extra, str) else getattr(extra, "documentation", None)
+    return text if isinstance(text, str) else None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _shown(annotation: Any) -> str:

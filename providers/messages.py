@@ -11,7 +11,8 @@ msgspec, tagged by `type`, so that a journal can keep them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from pathlib import PurePath
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import msgspec
 
@@ -133,30 +134,75 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
         return tuple([part for part in self.parts if type(part) is ToolResult])
 
 
-def _parts(content: Sequence[str | Part]) -> tuple[Part, ...]:
-    return tuple(Text(item) if isinstance(item, str) else item for item in content)
+def plain_text(value: Any, what: str) -> str:
+    """The text itself, for a subclass of str (as template libraries make) as well.
+
+    Raises:
+        TypeError: it is no text.
+        ValueError: it holds half a surrogate pair, which no request can carry.
+    """
+    if type(value) is not str:
+        if not isinstance(value, str):
+            raise TypeError(f"{what} must be a string, not {kind_of(value)}")
+        value = str.__str__(value)
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{what} is not valid Unicode: half a surrogate pair at position {error.start}") from None
+    return value
+
+
+def kind_of(value: Any) -> str:
+    """How a message about a wrong value calls it."""
+    return "None" if value is None else f"a value of type {type(value).__name__}"
+
+
+def _optional_text(value: Any, what: str) -> str | None:
+    return None if value is None else plain_text(value, what)
+
+
+def _parts(content: Sequence[Any], who: str) -> tuple[Part, ...]:
+    parts: list[Part] = []
+    for item in content:
+        if isinstance(item, str):
+            parts.append(Text(plain_text(item, f"the text of {who}()")))
+        elif isinstance(item, _PARTS):
+            parts.append(cast("Part", item))
+        else:
+            raise TypeError(f"{who}() takes texts and parts made by image() and document(), not {kind_of(item)}")
+    return tuple(parts)
+
+
+_PARTS: tuple[type, ...] = get_args(Part)
 
 
 def system(text: str) -> Message:
     """A system message."""
-    return Message("system", (Text(text),))
+    return Message("system", (Text(plain_text(text, "the text of system()")),))
 
 
 def user(*content: str | Part) -> Message:
     """A user message: texts, and parts made by `image` and `document`."""
-    return Message("user", _parts(content))
+    return Message("user", _parts(content, "user"))
 
 
 def assistant(*content: str | Part, tool_calls: Sequence[ToolCall] = ()) -> Message:
     """A message of the model, for examples and for conversations kept elsewhere."""
-    return Message("assistant", (*_parts(content), *tool_calls))
+    wrong: Any = next((item for item in tool_calls if not isinstance(item, ToolCall)), tool_calls)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if wrong is not tool_calls:
+        raise TypeError(f"assistant(tool_calls=) takes ToolCalls, not {kind_of(wrong)}")
+    return Message("assistant", (*_parts(content, "assistant"), *tool_calls))
 
 
 def tool_result(
     call_id: str, content: str, *, name: str | None = None, is_error: bool = False, cause: str | None = None
 ) -> Message:
     """The answer to the tool call with this id."""
-    return Message("tool", (ToolResult(call_id, content, name, is_error, cause),))
+    identity = plain_text(call_id, "the call_id of tool_result()")
+    text = plain_text(content, "the content of tool_result()")
+    label, why = _optional_text(name, "the name of tool_result()"), _optional_text(cause, "the cause of tool_result()")
+    return Message("tool", (ToolResult(identity, text, label, bool(is_error), why),))
 
 
 def image(
@@ -165,23 +211,39 @@ def image(
     """An image part, from a URL or from bytes (which need their `media_type`).
 
     Raises:
-        ValueError: bytes without a `media_type`.
+        TypeError: it is neither.
+        ValueError: it is empty, or bytes without a `media_type`.
     """
-    if isinstance(source, str):
-        return Image(url=source, media_type=media_type, detail=detail)
-    if media_type is None:
-        raise ValueError("an image given as bytes needs media_type=, for example media_type='image/png'")
-    return Image(data=source, media_type=media_type, detail=detail)
+    if detail not in (None, "auto", "low", "high"):
+        raise ValueError(f"image(detail=) must be 'auto', 'low' or 'high', not {detail!r}")
+    url, data, kind = _source("image", source, media_type, "image/png")
+    return Image(url, data, kind, detail)
 
 
 def document(source: str | bytes, *, media_type: str | None = None, name: str | None = None) -> Document:
     """A document part, from a URL or from bytes (which need their `media_type`).
 
     Raises:
-        ValueError: bytes without a `media_type`.
+        TypeError: it is neither.
+        ValueError: it is empty, or bytes without a `media_type`.
     """
+    url, data, kind = _source("document", source, media_type, "application/pdf")
+    return Document(url, data, kind, _optional_text(name, "the name of document()"))
+
+
+def _source(who: str, source: Any, media_type: Any, example: str) -> tuple[str | None, bytes | None, str | None]:
+    """URL, data and media type of an image or a document."""
+    kind = _optional_text(media_type, f"the media_type of {who}()")
+    if not isinstance(source, (str, bytes, bytearray, memoryview)):
+        remedy = ""
+        if isinstance(source, PurePath):
+            remedy = f"; read the file: {who}(path.read_bytes(), media_type={example!r})"
+        raise TypeError(f"{who}() takes a URL or bytes, not {kind_of(source)}{remedy}")
+    if not source:
+        raise ValueError(f"{who}() takes a URL or bytes, and this is empty")
     if isinstance(source, str):
-        return Document(url=source, media_type=media_type, name=name)
-    if media_type is None:
-        raise ValueError("a document given as bytes needs media_type=, for example media_type='application/pdf'")
-    return Document(data=source, media_type=media_type, name=name)
+        return plain_text(source, f"the URL of {who}()"), None, kind
+    if kind is None:
+        article = "an" if who == "image" else "a"
+        raise ValueError(f"{article} {who} given as bytes needs media_type=, for example media_type={example!r}")
+    return None, bytes(cast("bytes", source)), kind

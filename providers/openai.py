@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from .endpoint import Endpoint
 from .http import AsyncClient, Timeouts
@@ -31,7 +32,8 @@ class OpenAIChat(Endpoint):
         wall_clock: seconds since 1970.
 
     Raises:
-        ValueError: `base_url` is not an http or https URL.
+        TypeError: an argument is of a type that has no meaning here.
+        ValueError: `base_url` is not an http or https URL or holds a password, or a header cannot be sent.
     """
 
     def __init__(
@@ -48,6 +50,11 @@ class OpenAIChat(Endpoint):
         quirks: Quirks | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
+        if not isinstance(model, str) or not model.strip():  # pyright: ignore[reportUnnecessaryIsInstance]
+            wrong = TypeError if not isinstance(model, str) else ValueError  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise wrong(f"OpenAIChat(model) must be the model's name, like 'gpt-5-mini', not {model!r}")
+        if quirks is not None and not isinstance(quirks, Quirks):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"quirks= must be Quirks(…), not {type(quirks).__name__}")
         own = base_url is None
         if quirks is None:
             quirks = Quirks(max_tokens_key="max_completion_tokens" if own else "max_tokens")
@@ -55,7 +62,7 @@ class OpenAIChat(Endpoint):
             ChatDialect(model, vendor=name, quirks=quirks),
             name=name,
             model=model,
-            base_url=OPENAI_URL if base_url is None else base_url,
+            base_url=OPENAI_URL if base_url is None else _without_path(base_url),
             api_key=api_key,
             key_variable="OPENAI_API_KEY" if own and key_variable is None else key_variable,
             client=client,
@@ -63,3 +70,11 @@ class OpenAIChat(Endpoint):
             headers=headers,
             wall_clock=wall_clock,
         )
+
+
+def _without_path(base_url: Any) -> Any:
+    """The base of a URL that was copied with the path that this dialect adds itself."""
+    if not isinstance(base_url, str):
+        return base_url
+    base, mark, query = base_url.strip().partition("?")
+    return base.rstrip("/").removesuffix(ChatDialect.path) + mark + query

@@ -61,6 +61,9 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
 class ChatDialect:
     """Chat Completions as `vendor` speaks it, for `model`."""
 
+    #: Where it lies below the base URL.
+    path = "/chat/completions"
+
     def __init__(self, model: str, *, vendor: str = "openai", quirks: Quirks | None = None) -> None:
         self.model = model
         self.family = f"chat-completions/{vendor}"
@@ -98,7 +101,7 @@ class ChatDialect:
                 body[key] = value
         if settings.extra:
             body.update(settings.extra)
-        return Encoded("/chat/completions", _encode(body))
+        return Encoded(self.path, _encode(body))
 
     def _messages(self, request: ModelRequest) -> list[dict[str, Any]]:
         written: list[dict[str, Any]] = []

@@ -25,6 +25,8 @@ from .messages import (
     Thinking,
     ToolCall,
     ToolResult,
+    kind_of,
+    plain_text,
 )
 
 _ROLES: dict[str, Role] = {
@@ -73,7 +75,7 @@ def message_from_openai(message: Mapping[str, Any]) -> Message:
         for key in ("reasoning_content", "reasoning"):
             thought = message.get(key)
             if isinstance(thought, str) and thought:
-                parts.append(Thinking(thought))
+                parts.append(Thinking(plain_text(thought, f"message key {key!r}")))
                 break
     parts += content_parts(message.get("content"), optional=ours == "assistant")
     if ours == "assistant":
@@ -87,19 +89,19 @@ def message_from_openai(message: Mapping[str, Any]) -> Message:
 def content_parts(content: Any, *, optional: bool = False) -> list[Part]:
     """Read the value of a ``content`` key: text, a list of parts, or (where `optional`) nothing."""
     if isinstance(content, str):
-        return [Text(content)] if content or not optional else []
+        return [Text(plain_text(content, "message key 'content'"))] if content or not optional else []
     if content is None and optional:
         return []
     if not _is_list(content):
-        raise TypeError(f"message key 'content' must be a string or a list of parts, not {_kind(content)}")
+        raise TypeError(f"message key 'content' must be a string or a list of parts, not {kind_of(content)}")
     return [_part(item) for item in content]
 
 
 def _part(item: Any) -> Part:
     if isinstance(item, str):
-        return Text(item)
+        return Text(plain_text(item, "message key 'content'"))
     if not _is_mapping(item):
-        raise TypeError(f"message key 'content' holds {_kind(item)} where a part is expected")
+        raise TypeError(f"message key 'content' holds {kind_of(item)} where a part is expected")
     kind = item.get("type")
     match kind:
         case "text" | "input_text" | "output_text":
@@ -119,10 +121,10 @@ def _part(item: Any) -> Part:
 def _thought(item: Mapping[str, Any]) -> str:
     value = item.get("thinking", item.get("text"))
     if isinstance(value, str):
-        return value
+        return plain_text(value, "part key 'thinking'")
     if _is_list(value):
         return "".join(str(piece.get("text", "")) for piece in value if _is_mapping(piece))
-    raise TypeError(f"part key 'thinking' must be a string or a list, not {_kind(value)}")
+    raise TypeError(f"part key 'thinking' must be a string or a list, not {kind_of(value)}")
 
 
 def _image(item: Mapping[str, Any]) -> Image:
@@ -132,19 +134,19 @@ def _image(item: Mapping[str, Any]) -> Image:
         detail = value.get("detail", detail)
         value = value.get("url")
     if not isinstance(value, str):
-        raise TypeError(f"part key 'image_url' must be a string or hold 'url', not {_kind(value)}")
+        raise TypeError(f"part key 'image_url' must be a string or hold 'url', not {kind_of(value)}")
     if detail not in (None, "auto", "low", "high"):
         raise ValueError(f"part key 'detail' must be auto, low or high, not {detail!r}")
     if value.startswith("data:"):
         media_type, data = _data_url(value, "image_url")
         return Image(data=data, media_type=media_type, detail=detail)
-    return Image(url=value, detail=detail)
+    return Image(url=plain_text(value, "part key 'image_url'"), detail=detail)
 
 
 def _document(item: Mapping[str, Any]) -> Document:
     file: Any = item.get("file", item)
     if not _is_mapping(file):
-        raise TypeError(f"part key 'file' must be a dictionary, not {_kind(file)}")
+        raise TypeError(f"part key 'file' must be a dictionary, not {kind_of(file)}")
     source = file.get("file_data", file.get("file_url"))
     if not isinstance(source, str):
         raise ValueError("part key 'file' needs 'file_data' (uploaded file ids belong to one account only)")
@@ -169,13 +171,13 @@ def _tool_calls(message: Mapping[str, Any]) -> list[ToolCall]:
     calls: list[ToolCall] = []
     listed: Any = message.get("tool_calls") or []
     if not _is_list(listed):
-        raise TypeError(f"message key 'tool_calls' must be a list, not {_kind(listed)}")
+        raise TypeError(f"message key 'tool_calls' must be a list, not {kind_of(listed)}")
     for item in listed:
         if not _is_mapping(item):
-            raise TypeError(f"message key 'tool_calls' holds {_kind(item)} where a dictionary is expected")
+            raise TypeError(f"message key 'tool_calls' holds {kind_of(item)} where a dictionary is expected")
         function: Any = item.get("function")
         if not _is_mapping(function):
-            raise TypeError(f"tool call key 'function' must be a dictionary, not {_kind(function)}")
+            raise TypeError(f"tool call key 'function' must be a dictionary, not {kind_of(function)}")
         calls.append(_call(_optional_str(item, "id"), function))
     legacy: Any = message.get("function_call")
     if _is_mapping(legacy) and not calls:
@@ -185,13 +187,18 @@ def _tool_calls(message: Mapping[str, Any]) -> list[ToolCall]:
 
 def _call(identity: str | None, function: Mapping[str, Any]) -> ToolCall:
     arguments: Any = function.get("arguments", "")
-    raw = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+    text = isinstance(arguments, str)
+    raw = plain_text(arguments, "tool call key 'arguments'") if text else msgspec.json.encode(arguments).decode()
     return ToolCall(identity, _required_str(function, "name"), parse_arguments(raw), raw)
 
 
 def _tool_result(message: Mapping[str, Any], role: str) -> ToolResult:
     content = message.get("content")
-    text = content if isinstance(content, str) else Message("tool", tuple(content_parts(content))).text
+    text = (
+        plain_text(content, "message key 'content'")
+        if isinstance(content, str)
+        else Message("tool", tuple(content_parts(content))).text
+    )
     if role == "function":
         name = _required_str(message, "name")
         return ToolResult(name, text, name)
@@ -286,17 +293,9 @@ def _required_str(item: Mapping[str, Any], key: str) -> str:
     value = item.get(key)
     if value is None:
         raise ValueError(f"key {key!r} is missing")
-    if not isinstance(value, str):
-        raise TypeError(f"key {key!r} must be a string, not {_kind(value)}")
-    return value
+    return plain_text(value, f"key {key!r}")
 
 
 def _optional_str(item: Mapping[str, Any], key: str) -> str | None:
     value = item.get(key)
-    if value is None or isinstance(value, str):
-        return value
-    raise TypeError(f"key {key!r} must be a string, not {_kind(value)}")
-
-
-def _kind(value: Any) -> str:
-    return "None" if value is None else f"a value of type {type(value).__name__}"
+    return None if value is None else plain_text(value, f"key {key!r}")

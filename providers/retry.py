@@ -7,10 +7,9 @@ told "in one second" do not come back in one wave and none comes back early. Not
 
 from __future__ import annotations
 
-from math import isfinite
-
 import msgspec
 
+from .checks import is_number, is_whole
 from .errors import ProviderError
 
 
@@ -28,11 +27,11 @@ class Retry(msgspec.Struct, frozen=True):
     base: float = 0.5
 
     def __post_init__(self) -> None:
-        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or self.attempts < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not is_whole(self.attempts) or self.attempts < 1:
             raise ValueError(f"Retry(attempts=) must be a whole number of tries, at least 1, not {self.attempts!r}")
         for name in ("max_delay", "base"):
             value = getattr(self, name)
-            if not value >= 0 or not isfinite(value):
+            if not is_number(value) or value < 0:
                 raise ValueError(f"Retry({name}=) must be seconds, zero or more, not {value!r}")
 
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Self, TypeAlias, cast
+from heapq import heappop, heappush
+from typing import Any, Self, TypeAlias, cast, get_args
 
 import anyio.lowlevel
 import msgspec
 
 from .errors import ProviderError
-from .messages import Message, Text, ToolCall
+from .messages import Message, Part, Text, ToolCall
 from .provider import Provider
 from .vocabulary import ModelEvent, ModelReply, ModelRequest, TextDelta, ThinkingDelta, Usage, events_of
+
+_PARTS: tuple[type, ...] = get_args(Part)
 
 Line: TypeAlias = "str | ModelReply | Message | BaseException | Sequence[ToolCall] | Callable[[ModelRequest], Any]"
 
@@ -42,7 +45,11 @@ class Scripted(Provider):
         chunk: characters of text in one streamed event.
         usage: reported with every reply that is not a `ModelReply` of its own.
 
+    A line that crashes (an exception that is no `ProviderError`, a function that fails) is not used up: whoever asks
+    again gets it again, so that a run that starts over ends with the true error.
+
     Raises:
+        TypeError: a line that cannot be played.
         ScriptExhausted: from a call for which there is no line left.
     """
 
@@ -53,7 +60,11 @@ class Scripted(Provider):
             raise ValueError(f"chunk must be at least 1, not {chunk}")
         self.model = model
         self.requests: list[ModelRequest] = []
+        for line in lines:
+            _check(line)
         self._lines = lines
+        self._position = 0
+        self._again: list[int] = []  # positions of lines that crashed
         self._chunk = chunk
         self._usage = usage
         self._calls = 0
@@ -71,19 +82,30 @@ class Scripted(Provider):
         return self._chunk
 
     async def _next(self, request: ModelRequest) -> ModelReply:
-        position = len(self.requests)
         self.requests.append(request)
+        if self._again:
+            position = heappop(self._again)
+        else:
+            position = self._position
+            self._position += 1
         if position >= len(self._lines):
             raise ScriptExhausted(
                 f"the script has {len(self._lines)} replies and was asked for number {position + 1}: "
                 "give Scripted(...) one for each model call"
             )
-        line: Any = self._lines[position]
-        if callable(line) and not isinstance(line, type):
-            line = line(request)
-            if inspect.isawaitable(line):
-                line = await line
-        return self._reply(line)
+        try:
+            line: Any = self._lines[position]
+            if callable(line) and not isinstance(line, BaseException):
+                line = line(request)
+                if inspect.isawaitable(line):
+                    line = await line
+            return self._reply(line)
+        except ProviderError:
+            raise
+        except BaseException as error:
+            if isinstance(error, Exception) or error is self._lines[position]:
+                heappush(self._again, position)
+            raise
 
     def _reply(self, line: Any) -> ModelReply:
         match line:
@@ -101,7 +123,7 @@ class Scripted(Provider):
                 parts = tuple(Text(part) if isinstance(part, str) else part for part in cast("list[Any]", line))
                 message = self._with_ids(Message("assistant", parts))
             case _:
-                raise TypeError(f"a script cannot hold {line!r}: use text, tool calls, a message, a reply or an error")
+                raise TypeError(_unplayable(line))
         reason = "tool_calls" if message.tool_calls else "stop"
         return ModelReply(message, reason, self._usage, self.model, None, reason)
 
@@ -116,6 +138,22 @@ class Scripted(Provider):
             return item
         self._calls += 1
         return msgspec.structs.replace(item, id=f"call_{self._calls}")
+
+
+def _check(line: Any) -> None:
+    """Refuse a line that cannot be played."""
+    if isinstance(line, (list, tuple)):
+        wrong = [part for part in cast("list[Any]", line) if not isinstance(part, (str, *_PARTS))]
+        if wrong:
+            raise TypeError(_unplayable(wrong[0]))
+    elif isinstance(line, type) or not (
+        isinstance(line, (str, ModelReply, Message, BaseException, ToolCall)) or callable(line)
+    ):
+        raise TypeError(_unplayable(line))
+
+
+def _unplayable(line: Any) -> str:
+    return f"a script cannot hold {line!r}: use text, tool calls, a message, a reply, an error or a function"
 
 
 class _ScriptedStream:

@@ -6,12 +6,13 @@ The records are frozen. A field that the provider did not report is None, which 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
 import msgspec
 
+from .checks import is_number, is_whole
 from .functions import describe
 from .messages import Message, Refusal, Text, Thinking, ToolCall
 from .openai_messages import message_from_openai
@@ -63,18 +64,59 @@ class ModelSettings(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     """Settings of a model call. None leaves the provider's default.
 
     `tool_choice` is ``auto``, ``none``, ``required`` or the name of a tool. `extra` is merged into the request body
-    as it is, for what a provider has beyond these.
+    as it is, for what a provider has beyond these. `stop` may also be given as one text or as a list.
+
+    Raises:
+        ValueError: a value of the wrong type or out of range; `extra` holds what the request itself sets.
     """
 
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
-    stop: tuple[str, ...] | None = None
+    stop: str | Sequence[str] | None = None
     seed: int | None = None
     tool_choice: str | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: str | None = None
     extra: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stop, (str, list)):
+            stop: Any = self.stop
+            msgspec.structs.force_setattr(self, "stop", (stop,) if isinstance(stop, str) else tuple(stop))
+        for name, fits, words in _SETTINGS:
+            value = getattr(self, name)
+            if value is not None and not fits(value):
+                raise ValueError(f"settings: {name} must be {words}, not {value!r}")
+        taken = [key for key in _TAKEN if key in (self.extra or ())]
+        if taken:
+            raise ValueError(f"settings: extra must not hold {taken[0]!r}, which is set by the request itself")
+
+
+def _is_stop(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(item, str) for item in cast("tuple[Any, ...]", value))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_extra(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, str) for key in cast("dict[Any, Any]", value))
+
+
+_SETTINGS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("temperature", lambda value: is_number(value) and value >= 0, "a number, 0 or more"),
+    ("top_p", lambda value: is_number(value) and 0 <= value <= 1, "a number from 0 to 1"),
+    ("max_tokens", lambda value: is_whole(value) and value >= 1, "a whole number, at least 1"),
+    ("stop", _is_stop, "text or a list of texts"),
+    ("seed", is_whole, "a whole number"),
+    ("tool_choice", _is_text, "'auto', 'none', 'required' or the name of a tool"),
+    ("parallel_tool_calls", lambda value: isinstance(value, bool), "True or False"),
+    ("reasoning_effort", _is_text, "text"),
+    ("extra", _is_extra, "a dictionary with text as keys"),
+)
+_TAKEN = ("messages", "model", "stream")
 
 
 class ModelReply(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -185,14 +227,13 @@ def _message(message: Any) -> Message:
 def _settings(settings: Mapping[str, Any] | None) -> ModelSettings:
     if settings is None:
         return _DEFAULTS
+    if not isinstance(settings, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"settings must be ModelSettings(…) or a dictionary, not {type(settings).__name__}")
     unknown = [name for name in settings if name not in ModelSettings.__struct_fields__]
     if unknown:
         known = ", ".join(ModelSettings.__struct_fields__)
         raise ValueError(f"settings: unknown key {unknown[0]!r}; known are {known} (others go into 'extra')")
-    try:
-        return msgspec.convert(dict(settings), ModelSettings) if settings else _DEFAULTS
-    except msgspec.ValidationError as error:
-        raise ValueError(f"settings: {error}") from None
+    return ModelSettings(**settings) if settings else _DEFAULTS
 
 
 def tool_spec(tool: Any) -> ToolSpec:

@@ -599,7 +599,7 @@ def odd(x: NoSchema) -> None:
         (lambda: Agent("a", Scripted(), tolls=[]), UnknownOption, "did you mean 'tools'"),
         (lambda: Agent("a", Scripted(), limits=5), TypeError, "limits="),
         (lambda: Agent("a", Scripted(), settings={"temprature": "hot"}), TypeError, "settings="),
-        (lambda: Agent("a", Scripted(), settings={"temperature": "hot"}), TypeError, "settings="),
+        (lambda: Agent("a", Scripted(), settings={"temperature": "hot"}), ValueError, "settings: temperature"),
         (lambda: Agent("a", Scripted(), parallel_tools=0), ValueError, "parallel_tools"),
         (lambda: Agent("a", Scripted(), hooks={"on_tol_start": print}), TypeError, "did you mean 'on_tool_start'"),
         (lambda: Agent("a", Scripted(), instructions=5), TypeError, "instructions"),

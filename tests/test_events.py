@@ -12,8 +12,8 @@ from anyio.lowlevel import checkpoint
 
 from greenroom import Agent, Hooks, RunContext, System, events
 from greenroom.agents.hooks import HOOKS
-from greenroom.agents.readers import DELTA_BOUND, READER_BOUND, EventLog, ReaderDetached
-from greenroom.providers import InvalidRequest, Scripted, call
+from greenroom.agents.readers import DELTA_BOUND, READER_BOUND, EventLog, ReaderDetached, TextReader
+from greenroom.providers import InvalidRequest, Scripted, StreamInterrupted, Usage, call
 
 pytestmark = pytest.mark.anyio
 
@@ -24,6 +24,11 @@ def text(seq: int, text: str, run_id: str = "r", turn: int = 1) -> events.ModelT
 
 def progress(seq: int) -> events.ToolProgress:
     return events.ToolProgress(seq=seq, time=0.0, run_id="r", path=("r",), call_id="c", tool="t", progress=seq)
+
+
+def done(seq: int, text: str, turn: int) -> events.RunCompleted:
+    facts: dict[str, Any] = {"agent": "a", "reason": "answer", "usage": Usage(), "text": text}
+    return events.RunCompleted(seq=seq, time=0.0, run_id="r", path=("r",), turn=turn, **facts)
 
 
 async def read_all(reader: Any) -> list[Any]:
@@ -140,14 +145,193 @@ async def test_deltas_that_cannot_be_merged_are_dropped_and_counted() -> None:
     log = EventLog()
     reader = log.follow(0)
     for seq in range(1, DELTA_BOUND + 1):
-        log.publish(progress(seq))
-    log.publish(text(1001, "a", turn=1))
-    log.publish(text(1002, "b", turn=2))
+        log.publish(text(seq, "x", turn=seq))
+    log.publish(text(1001, "a", turn=1001))
+    log.publish(text(1002, "b", turn=1002))
     log.publish(progress(1003))
     log.end(None)
     tail = (await read_all(reader))[DELTA_BOUND:]
     assert [(type(event).__name__, event.seq) for event in tail] == [("EventsDropped", 1002), ("ToolProgress", 1003)]
     assert tail[0].count == 2
+
+
+async def test_lifecycle_events_take_no_room_from_deltas() -> None:
+    """A reader that is behind with other events still gets all text, merged beyond the bound."""
+    log = EventLog()
+    reader = log.follow(0)
+    for seq in range(1, DELTA_BOUND + 50):
+        log.publish(progress(seq))
+    for seq in range(1001, 1001 + 2 * DELTA_BOUND):
+        log.publish(text(seq, "x"))
+    log.end(None)
+    read = await read_all(reader)
+    assert "".join(event.text for event in read if event.type == "model.text_delta") == "x" * 2 * DELTA_BOUND
+    assert not [event for event in read if event.type == "events.dropped"]
+
+
+async def test_after_a_gap_deltas_come_again_as_soon_as_there_is_room() -> None:
+    """Though the buffer has stayed long all the time, with other events."""
+    log = EventLog()
+    reader = log.follow(0)
+    for seq in range(1, DELTA_BOUND + 1):
+        log.publish(text(seq, "x", turn=seq))
+    log.publish(text(1001, "lost", turn=1001))
+    for seq in range(1002, 1102):
+        log.publish(progress(seq))
+    assert (await anext(reader)).seq == 1
+    for seq in (2001, 2002, 2003):
+        log.publish(text(seq, "y", turn=1001))
+    log.end(None)
+    read = await read_all(reader)
+    assert [event.count for event in read if event.type == "events.dropped"] == [1]
+    assert (read[-1].seq, read[-1].text) == (2003, "yyy")
+
+
+async def test_a_reader_far_behind_with_gaps_stays_bounded() -> None:
+    """The marks of gaps count, too."""
+    log = EventLog()
+    reader = log.follow(0)
+    for seq in range(1, DELTA_BOUND + 1):
+        log.publish(text(seq, "x", turn=seq))
+    for seq in range(1001, 1001 + 2 * READER_BOUND, 2):
+        log.publish(progress(seq))
+        log.publish(text(seq + 1, "x", turn=seq))
+    read = 0
+    with pytest.raises(ReaderDetached):
+        async for _ in reader:
+            read += 1
+    assert read == READER_BOUND
+
+
+async def test_a_text_reader_loses_nothing_however_slow() -> None:
+    """Neither other events, nor those of other runs, nor their number come between it and its text."""
+    log = EventLog()
+    reader = TextReader(log, "r")
+    said = []
+    for seq in range(READER_BOUND + 10):
+        log.publish(progress(seq))
+        log.publish(text(seq, "no", run_id="other"))
+        if seq % 20 == 0:
+            said.append(f"<{seq}>")
+            log.publish(text(seq, said[-1], turn=1 + seq // 5000))
+    log.end(None)
+    pieces = await read_all(reader)
+    assert "".join(pieces) == "".join(said)
+    assert len(pieces) <= DELTA_BOUND + 1
+
+
+async def test_a_waiting_text_reader_may_be_cancelled_and_shared() -> None:
+    """Cancelling one wait loses nothing; two that wait are both woken."""
+    log = EventLog()
+    reader = TextReader(log, "r")
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await anext(reader)
+    got: list[str] = []
+
+    async def take() -> None:
+        got.append(await anext(reader))
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(take)
+            group.start_soon(take)
+            await anyio.wait_all_tasks_blocked()
+            log.publish(text(1, "a"))
+            log.publish(text(2, "b"))
+    assert sorted(got) == ["a", "b"]
+
+
+async def test_a_text_reader_that_comes_late_gets_the_answer_whole() -> None:
+    """During a call that nobody followed at its start, and after the end; the text of earlier turns is gone."""
+    asked, answer = anyio.Event(), anyio.Event()
+
+    async def last(request: Any) -> str:
+        asked.set()
+        await answer.wait()
+        return "It is sunny."
+
+    model = Scripted(["Let me see. ", call("weather", city="x")], last)
+    async with System() as system:
+        run = await system.start(Agent("helper", model, tools=[weather]), "Go")
+        await asked.wait()
+        during = run.text()
+        answer.set()
+        assert await read_all(during) == ["It is sunny."]
+        assert await read_all(run.text()) == ["It is sunny."]
+
+
+async def test_text_that_was_streamed_is_not_given_again_at_the_end() -> None:
+    """Of several turns, each piece comes once."""
+    model = Scripted(["Let me see. ", call("weather", city="x")], "It is sunny.")
+    async with System() as system:
+        run = await system.start(Agent("helper", model, tools=[weather]), "Go")
+        assert "".join(await read_all(run.text())) == "Let me see. It is sunny."
+
+
+async def test_a_text_reader_that_comes_in_the_middle_begins_with_what_was_shown() -> None:
+    """Given that text, it goes on from there without a hole."""
+    log = EventLog()
+    log.publish(text(1, "Hello ", turn=2))
+    reader = TextReader(log, "r", "Hello ", 2)
+    log.publish(text(2, "world", turn=2))
+    log.publish(done(3, "Hello world", turn=2))
+    log.end(None)
+    assert await read_all(reader) == ["Hello ", "world"]
+
+
+class Crashing(Scripted):
+    """Breaks down, not as a provider should, in the middle of its first streamed reply."""
+
+    def __init__(self, *lines: Any, after: int) -> None:
+        super().__init__(*lines, chunk=6)
+        self.after = after
+
+    def stream(self, request: Any) -> Any:
+        stream = super().stream(request)
+        if len(self.requests) == 0:
+            plain = type(stream).__anext__
+            seen = 0
+
+            class Breaking(type(stream)):  # type: ignore[misc]
+                async def __anext__(breaking) -> Any:
+                    nonlocal seen
+                    seen += 1
+                    if seen > self.after:
+                        raise OSError("provider bug")
+                    return await plain(breaking)
+
+            return Breaking(self, request)
+        return stream
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 6, 100])
+async def test_a_restarted_answer_is_not_shown_twice(chunk: int) -> None:
+    """What the new attempt repeats is left out, however it is cut into pieces."""
+    model = Crashing("Hello world, it is me", "Hello world, it is me", after=2)
+    async with System() as system:
+        run = await system.start(Agent("helper", model), "Go")
+        reader = run.text()
+        assert await anext(reader) == "Hello "
+        model._chunk = chunk
+        rest = await read_all(reader)
+        assert "Hello " + "".join(rest) == "Hello world, it is me"
+        assert (await run.result()).output == "Hello world, it is me"
+        assert run._cell.restarts == 1
+
+
+@pytest.mark.parametrize("second", ["Howdy, world", "Hello", [call("weather", city="x")]])
+async def test_a_restarted_answer_that_differs_fails_the_run(second: Any) -> None:
+    """Other text, less text, or none: what was shown cannot be taken back."""
+    model = Crashing("Hello world, it is me", second, "never", "never", after=2)
+    shown = []
+    async with System() as system:
+        run = await system.start(Agent("helper", model, tools=[weather]), "Go")
+        with pytest.raises(StreamInterrupted, match="differs from the text"):
+            async for piece in run.text():
+                shown.append(piece)
+    assert "".join(shown) == "Hello world,"
+    assert len(model.requests) == 2
 
 
 async def test_a_reader_far_behind_is_detached_and_can_come_back() -> None:

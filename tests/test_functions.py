@@ -13,8 +13,10 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import Doc
 
 from greenroom.providers import describe, validate
+from greenroom.providers.openai_messages import parse_arguments
 
 
 class Unit(enum.Enum):
@@ -281,3 +283,143 @@ def test_nothing_but_a_value_error(raw: Any) -> None:
             validate(schema, raw)
         except ValueError:
             pass
+
+
+# What a function may be.
+
+
+def test_a_name_that_no_provider_takes() -> None:
+    for function, name in ((lambda: None, None), (weather, "the weather"), (weather, ""), (weather, "x" * 65)):
+        with pytest.raises(ValueError, match=r"a tool cannot be called .*@tool\(name=…\)") as caught:
+            describe(function, name=name)
+        assert "\n" not in str(caught.value)
+    for wrong in (3, b"x"):
+        with pytest.raises(ValueError, match="a tool cannot be called"):
+            describe(weather, name=wrong)  # type: ignore[arg-type]
+
+
+def dunder(__a: int) -> None:
+    pass
+
+
+def imaginary(a: complex) -> None:
+    pass
+
+
+def plain_object(a: object) -> None:
+    pass
+
+
+def inseparable(a: list[int] | set[str]) -> None:
+    pass
+
+
+def inner(a: dict[str, Callable[[], None]]) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (dunder, r"dunder\(\): parameter '__a' begins with '__'"),
+        (imaginary, r"imaginary\(\): parameter 'a' is annotated complex, which has no JSON form: use"),
+        (inseparable, r"inseparable\(\): parameter 'a' .* cannot be told apart"),
+        (inner, r"inner\(\): parameter 'a' .* no JSON form: use"),
+        (plain_object, r"plain_object\(\): parameter 'a' is annotated object, which has no JSON form: use"),
+        (Methods.act, r"act\(\): 'self' .* give the bound method, tools=\[obj.act\]"),
+        (dangling, r"dangling\(\): the annotation Missing of parameter 'a' cannot be resolved"),
+    ],
+)
+def test_what_cannot_be_an_argument_is_told_in_our_words(function: Callable[..., Any], words: str) -> None:
+    with pytest.raises(TypeError, match=words) as caught:
+        describe(function)
+    assert "\n" not in str(caught.value)
+    assert "msgspec." not in str(caught.value)
+
+
+def unknown_return(a: int) -> Missing:  # noqa: F821  # type: ignore[name-defined]
+    pass
+
+
+def test_only_the_parameters_must_be_known() -> None:
+    assert set(describe(unknown_return).parameters["properties"]) == {"a"}
+
+
+def noted(
+    a: Annotated[int, "the number"],
+    b: Annotated[int, Doc("documented")],
+    c: Annotated[int, msgspec.Meta(ge=1), "at least one"],
+    d: Annotated[int, msgspec.Meta(description="meta")],
+) -> None:
+    """Note.
+
+    Args:
+        a: of the docstring.
+        d: of the docstring.
+    """
+
+
+def test_descriptions_beside_the_type() -> None:
+    properties = describe(noted).parameters["properties"]
+    assert {name: held["description"] for name, held in properties.items()} == {
+        "a": "the number",
+        "b": "documented",
+        "c": "at least one",
+        "d": "meta",
+    }
+    assert properties["c"]["minimum"] == 1
+
+
+def test_a_second_context_is_refused() -> None:
+    def twice(one: Context, a: int, two: Context) -> None:
+        pass
+
+    twice.__annotations__ = {"one": Context, "a": int, "two": Context}
+    with pytest.raises(TypeError, match=r"'one' and 'two' both take the run's context"):
+        describe(twice, is_context=lambda annotation: annotation is Context)
+
+
+def test_what_a_partial_has_filled_in_is_not_the_models() -> None:
+    schema = describe(functools.partial(functools.partial(weather, unit=Unit.F), mode="slow"))
+    assert set(schema.parameters["properties"]) == {"city", "days", "tags"}
+    with pytest.raises(ValueError, match="unknown field `unit`"):
+        validate(schema, '{"city": "x", "unit": "celsius"}')
+    assert validate(schema, '{"city": "x"}') == {"city": "x", "days": 1, "tags": None}
+
+
+# What an argument may be.
+
+
+@dataclass
+class Strict:
+    name: str
+
+    def __post_init__(self) -> None:
+        raise KeyError(self.name)
+
+
+def strict(value: Strict) -> None:
+    pass
+
+
+@pytest.mark.parametrize("raw", ['{"value": {"name": "x"}}', {"value": {"name": "x"}}])
+def test_whatever_an_argument_raises_goes_to_the_model(raw: Any) -> None:
+    with pytest.raises(ValueError, match="invalid arguments for strict: KeyError: 'x'"):
+        validate(describe(strict), raw)
+
+
+def number(n: int, x: float = 0.0) -> None:
+    pass
+
+
+@pytest.mark.parametrize("digits", [20, 200, 4000, 5000, 100_000])
+def test_integers_of_any_size(digits: int) -> None:
+    for name in ("n", "x"):
+        raw = '{"n": 1, "x": 1}'.replace(f'"{name}": 1', f'"{name}": {"9" * digits}')
+        arguments = parse_arguments(raw)
+        for given_ in (raw, arguments or {"n": 10**digits}):
+            try:
+                validate(describe(number), given_)
+            except ValueError:
+                pass
+    assert validate(describe(number), '{"n": 123456789012345678901234567890}')["n"] == 123456789012345678901234567890

@@ -6,6 +6,8 @@ import asyncio
 import gc
 import gzip
 import json
+import traceback
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -392,6 +394,81 @@ async def test_a_key_never_shows() -> None:
     shown = f"{caught.value!s} {caught.value!r} {caught.value.args} {caught.value.message} {provider!r}"
     assert KEY not in shown
     assert "[key]" in shown
+
+
+async def test_white_space_around_a_key_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serve(*[json_answer(completion())] * 2) as server:
+        await OpenAIChat("m", base_url=server.url, api_key=f" {KEY}\r\n").complete(REQUEST)
+        monkeypatch.setenv("SOME_KEY", f"{KEY}\n")
+        await OpenAIChat("m", base_url=server.url, key_variable="SOME_KEY").complete(REQUEST)
+        assert [seen.headers["authorization"] for seen in server.requests] == [f"Bearer {KEY}"] * 2
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\n{KEY}", f"{KEY}\0x", f"{KEY}\u2603x", f"{KEY}\x7fx"])
+async def test_a_key_that_cannot_be_sent_is_never_shown(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "\0" not in key:
+        monkeypatch.setenv("SOME_KEY", key)
+        with pytest.raises(AuthError, match="from SOME_KEY holds a character"):
+            await OpenAIChat("m", base_url="http://localhost", key_variable="SOME_KEY").complete(REQUEST)
+    with pytest.raises(AuthError, match="from api_key= holds a character") as caught:
+        await OpenAIChat("m", base_url="http://localhost", api_key=key).complete(REQUEST)
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__cause__ is None
+
+
+async def test_a_key_shows_in_no_field_of_an_error() -> None:
+    told = {"message": f"m {KEY}", "code": f"c {KEY}", "type": f"t {KEY}", "param": f"p {KEY}"}
+    async with serve(json_answer({"error": told}, 401, {"x-request-id": f"r {KEY}"})) as server:
+        with pytest.raises(AuthError) as caught:
+            await model(server).complete(REQUEST)
+    error = caught.value
+    fields = [error.message, error.code, error.error_type, error.param, error.request_id]
+    assert fields == ["m [key]", "c [key]", "t [key]", "p [key]", "r [key]"]
+    assert KEY not in "".join(traceback.format_exception(error))
+
+
+# Wrong arguments.
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: OpenAIChat(""), ValueError, "the model's name"),
+        (lambda: OpenAIChat(3), TypeError, "the model's name"),
+        (lambda: OpenAIChat("m", client=3), TypeError, "client= must be an httpx.AsyncClient, not int"),
+        (lambda: OpenAIChat("m", client=httpx.AsyncClient), TypeError, "the class AsyncClient itself"),
+        (lambda: OpenAIChat("m", client=httpx.Client()), TypeError, "not Client"),
+        (lambda: OpenAIChat("m", timeouts=3), TypeError, r"timeouts= must be Timeouts\(…\), not int"),
+        (lambda: OpenAIChat("m", quirks={}), TypeError, r"quirks= must be Quirks\(…\), not dict"),
+        (lambda: OpenAIChat("m", headers=[("a", "b")]), TypeError, "headers= must be a dictionary of strings"),
+        (lambda: OpenAIChat("m", headers={"a": 3}), TypeError, "'a' is given a value of type int"),
+        (lambda: OpenAIChat("m", headers={"a b": "c"}), ValueError, "'a b' is no name of a header"),
+        (lambda: OpenAIChat("m", headers={"x-key": "secret\nsecret"}), ValueError, "the value of 'x-key' holds"),
+        (lambda: OpenAIChat("m", api_key=b"secret"), TypeError, "api_key= must be a string, not bytes"),
+        (lambda: OpenAIChat("m", base_url=3), TypeError, "base_url must be a string"),
+        (lambda: OpenAIChat("m", base_url="http://h:99999/v1"), ValueError, "base_url must be like"),
+        (lambda: OpenAIChat("m", base_url="http://h:port/v1"), ValueError, "base_url must be like"),
+        (lambda: OpenAIChat("m", base_url="http://[::1/v1"), ValueError, "base_url must be like"),
+        (lambda: OpenAIChat("m", base_url="localhost:8000"), ValueError, "base_url must be like"),
+        (lambda: OpenAIChat("m", base_url="http://me:secret@h/v1"), ValueError, "must not hold a user"),
+        (lambda: OpenAIChat("m", base_url="http://me:secret@h:99999"), ValueError, "base_url must be like"),
+        (lambda: OpenAIChat("m", base_url="me:secret@h"), ValueError, "base_url must be like"),
+        (lambda: Timeouts(connect="3"), ValueError, r"Timeouts\(connect=\)"),  # type: ignore[arg-type]
+        (lambda: Timeouts(idle=True), ValueError, r"Timeouts\(idle=\)"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(make: Callable[[], Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("tail", ["/v1/chat/completions", "/v1/chat/completions/", "/v1/", " "])
+async def test_a_url_with_the_path_of_the_call(tail: str) -> None:
+    async with serve(json_answer(completion())) as server:
+        await OpenAIChat("m", base_url=server.url + tail).complete(REQUEST)
+        assert server.requests[0].target == ("/v1" if "v1" in tail else "") + "/chat/completions"
 
 
 # Cancellation.

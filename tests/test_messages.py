@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from greenroom.agents import Agent, System
+from greenroom.agents.errors import RestartLimit
 from greenroom.providers import (
     Message,
     ModelReply,
@@ -35,6 +40,7 @@ from greenroom.providers import (
     user,
 )
 
+REQUEST = ModelRequest([])
 TOOL_CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a":1}'}}
 
 
@@ -281,3 +287,148 @@ def test_an_unknown_name_is_one_clear_line(name: str, words: str) -> None:
 def test_options_reach_the_provider() -> None:
     with pytest.raises(ValueError, match="base_url"):
         connect("vllm:m", base_url="localhost:8000")
+
+
+class Markup(str):
+    """As a template library makes."""
+
+
+def test_what_is_only_like_a_string_becomes_one() -> None:
+    text = Markup("hi")
+    made = [
+        user(text),
+        system(text),
+        assistant(text),
+        message_from_openai({"role": "user", "content": text}),
+        message_from_openai({"role": "user", "content": [text, {"type": "text", "text": text}]}),
+        message_from_openai({"role": "assistant", "content": text, "reasoning_content": text}),
+    ]
+    assert {type(part.text) for message in made for part in message.parts if isinstance(part, Text | Thinking)} == {str}
+    result = tool_result(text, text, name=text).tool_results[0]
+    assert {type(result.call_id), type(result.content), type(result.name)} == {str}
+    assert type(image(Markup("http://x/y.png")).url) is str
+    assert image(bytearray(b"x"), media_type="image/png") == image(b"x", media_type="image/png")
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: user(3), TypeError, r"user\(\) takes texts and parts made by image\(\).*, not a value of type int"),
+        (lambda: user(["a"]), TypeError, r"user\(\) takes texts"),
+        (lambda: user(None), TypeError, r"user\(\) takes texts .* not None"),
+        (lambda: assistant(3), TypeError, r"assistant\(\) takes texts"),
+        (lambda: assistant(tool_calls=[3]), TypeError, r"takes ToolCalls, not a value of type int"),
+        (lambda: system(3), TypeError, r"the text of system\(\) must be a string, not a value of type int"),
+        (lambda: tool_result(3, "x"), TypeError, r"the call_id of tool_result\(\) must be a string"),
+        (lambda: tool_result("c", {"a": 1}), TypeError, r"the content of tool_result\(\) must be a string"),
+        (lambda: image(Path("x.png")), TypeError, r"image\(path.read_bytes\(\), media_type='image/png'\)"),
+        (lambda: image(""), ValueError, r"image\(\) takes a URL or bytes, and this is empty"),
+        (lambda: image(b"x"), ValueError, "an image given as bytes needs media_type="),
+        (lambda: image("http://x", detail="huge"), ValueError, "detail="),
+        (lambda: document(None), TypeError, r"document\(\) takes a URL or bytes, not None"),
+        (lambda: document(b"x"), ValueError, "a document given as bytes needs media_type="),
+        (lambda: user("a\ud800"), ValueError, "not valid Unicode: half a surrogate pair at position 1"),
+        (lambda: system("\ud800"), ValueError, "half a surrogate pair at position 0"),
+        (lambda: tool_result("c", "\ud800"), ValueError, "half a surrogate pair"),
+        (lambda: message_from_openai({"role": "user", "content": "\ud800"}), ValueError, "'content' is not valid Uni"),
+        (
+            lambda: message_from_openai({"role": "user", "content": [{"type": "text", "text": "\ud800"}]}),
+            ValueError,
+            "key 'text' is not valid Unicode",
+        ),
+    ],
+)
+def test_a_builder_refuses_in_one_line(make: Callable[[], Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"temperature": "hot"}, "temperature must be a number"),
+        ({"temperature": -1}, "temperature must be a number, 0 or more"),
+        ({"temperature": math.nan}, "temperature"),
+        ({"temperature": True}, "temperature"),
+        ({"top_p": 1.5}, "top_p must be a number from 0 to 1"),
+        ({"max_tokens": 0}, "max_tokens must be a whole number, at least 1"),
+        ({"max_tokens": 1.5}, "max_tokens"),
+        ({"stop": 3}, "stop must be text"),
+        ({"stop": [3]}, "stop must be text"),
+        ({"seed": "x"}, "seed must be a whole number"),
+        ({"tool_choice": 3}, "tool_choice"),
+        ({"parallel_tool_calls": "no"}, "parallel_tool_calls must be True or False"),
+        ({"extra": [1]}, "extra must be a dictionary"),
+        ({"extra": {"stream": False}}, "extra must not hold 'stream'"),
+        ({"extra": {"messages": []}}, "extra must not hold 'messages'"),
+        ({"extra": {"model": "x"}}, "extra must not hold 'model'"),
+    ],
+)
+def test_settings_are_checked_when_they_are_made(settings: dict[str, Any], words: str) -> None:
+    for make in (lambda: ModelSettings(**settings), lambda: ModelRequest([], settings=settings)):
+        with pytest.raises(ValueError, match=words) as caught:
+            make()
+        assert "\n" not in str(caught.value)
+
+
+def test_stop_words_in_any_form() -> None:
+    assert ModelSettings(stop="END").stop == ModelSettings(stop=["END"]).stop == ("END",)
+    assert ModelRequest([], settings={"stop": "END"}).settings.stop == ("END",)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        (3, TypeError, "a name like 'openai:gpt-5-mini', not int"),
+        ("ollama", ValueError, "write 'ollama:model'"),
+        ("anthropic", ValueError, "not spoken yet"),
+        ("openai: ", ValueError, "names no model"),
+    ],
+)
+def test_a_name_without_its_model(name: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        connect(name)
+
+
+def test_white_space_in_a_name_is_no_part_of_it() -> None:
+    assert connect(" openai: gpt-5 ").model == "gpt-5"
+
+
+@pytest.mark.parametrize("line", [3, None, {"a": 1}, ValueError, [3], ["a", {"b": 1}]])
+def test_a_line_that_cannot_be_played_is_refused_at_once(line: Any) -> None:
+    with pytest.raises(TypeError, match="a script cannot hold"):
+        Scripted("a", line)
+
+
+@pytest.mark.anyio
+async def test_a_line_that_crashes_is_not_used_up() -> None:
+    def broken(request: ModelRequest) -> str:
+        raise KeyError("k")
+
+    provider = Scripted(ValueError("boom"), "never")
+    for _ in range(3):
+        with pytest.raises(ValueError, match="boom"):
+            await provider.complete(REQUEST)
+    assert len(provider.requests) == 3
+    for line in (broken, lambda request: 3):
+        provider = Scripted("first", line, "never")
+        await provider.complete(REQUEST)
+        for _ in range(2):
+            with pytest.raises((KeyError, TypeError)):
+                await provider.complete(REQUEST)
+
+
+@pytest.mark.anyio
+async def test_a_failure_of_the_provider_is_used_up() -> None:
+    provider = Scripted(Overloaded("busy"), "then")
+    with pytest.raises(Overloaded):
+        await provider.complete(REQUEST)
+    assert (await provider.complete(REQUEST)).message.text == "then"
+
+
+@pytest.mark.anyio
+async def test_the_true_error_ends_a_run() -> None:
+    async with System():
+        with pytest.raises(RestartLimit, match="ValueError: boom"):
+            await Agent("a", Scripted(ValueError("boom"), "never")).run("x")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from greenroom.agents import Limits, Supervision
 from greenroom.providers import (
     AuthError,
     ConnectionFailed,
@@ -22,6 +25,29 @@ from greenroom.providers import (
     delay,
     should_retry,
 )
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Retry(attempts="3"), r"Retry\(attempts=\) must be a whole number of tries"),  # type: ignore[arg-type]
+        (lambda: Retry(attempts=1.5), r"Retry\(attempts=\)"),  # type: ignore[arg-type]
+        (lambda: Retry(max_delay="3"), r"Retry\(max_delay=\) must be seconds"),  # type: ignore[arg-type]
+        (lambda: Retry(base=None), r"Retry\(base=\) must be seconds"),  # type: ignore[arg-type]
+        (lambda: Limits(turns=1.5), r"Limits\(turns=\) must be 0 or more whole turns"),  # type: ignore[arg-type]
+        (lambda: Limits(turns=math.nan), r"Limits\(turns=\)"),  # type: ignore[arg-type]
+        (lambda: Limits(turns="3"), r"Limits\(turns=\)"),  # type: ignore[arg-type]
+        (lambda: Limits(turns=True), r"Limits\(turns=\)"),
+        (lambda: Supervision(intensity="3"), r"Supervision\(intensity=\)"),  # type: ignore[arg-type]
+        (lambda: Supervision(period=None), r"Supervision\(period=\)"),  # type: ignore[arg-type]
+        (lambda: Supervision(period=math.nan), r"Supervision\(period=\)"),
+    ],
+)
+def test_a_wrong_bound_names_its_field(make: Callable[[], Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
 
 POLICY = Retry(attempts=4, max_delay=30.0, base=0.5)
 

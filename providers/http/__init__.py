@@ -6,7 +6,7 @@ with its deadlines.
 
 import httpx
 
-from .call import MAX_BODY, MAX_ERROR_BODY, Call, Timeouts, endpoint
+from .call import MAX_BODY, MAX_ERROR_BODY, Call, Timeouts, check_client, endpoint
 from .connections import Connections, SharedConnections, shared_connections, shared_ssl_context
 from .transport import FreeListTransport, TransportStatistics
 
@@ -22,6 +22,7 @@ __all__ = [
     "SharedConnections",
     "Timeouts",
     "TransportStatistics",
+    "check_client",
     "endpoint",
     "shared_connections",
     "shared_ssl_context",

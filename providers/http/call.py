@@ -49,7 +49,7 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
                 raise ValueError(f"Timeouts({name}=) must be greater than zero or None, not {value!r}")
 
 
@@ -101,7 +101,9 @@ class Call:
             with anyio.CancelScope(deadline=self._total_at):
                 response = await self._send({"timeout": waits})
         except Exception as error:
-            raise self._fail(self._translate(_known(error))) from error
+            translated = self._fail(self._translate(_known(error)))
+            # What the library says of a request that it refuses may quote a header.
+            raise translated from (None if isinstance(translated, InvalidRequest) else error)
         if response is None:
             raise self._fail(Stalled(f"no answer within total={timeouts.total:g} s"))
         waits["read"] = None
@@ -256,14 +258,45 @@ async def _run_out(response: httpx.Response, chunks: AsyncIterator[bytes]) -> No
         pass  # whatever the closed socket makes of it: nobody wants this body any more
 
 
+def check_client(client: Any) -> None:
+    """Refuse what cannot send a request.
+
+    Raises:
+        TypeError: it is not an ``httpx.AsyncClient``, nor compatible with one.
+    """
+    if client is None:
+        return
+    able = all(callable(getattr(client, name, None)) for name in ("build_request", "send"))
+    if not able or isinstance(client, (type, httpx.Client)):
+        shown = client.__name__ if isinstance(client, type) else type(client).__name__
+        what = f"the class {shown} itself" if isinstance(client, type) else shown
+        raise TypeError(f"client= must be an httpx.AsyncClient, not {what}")
+
+
 def endpoint(base_url: str, path: str) -> httpx.URL:
     """The URL of `path` below `base_url`; a query in the base URL stays behind the path.
 
     Raises:
-        ValueError: the base URL is not an http or https URL with a host.
+        TypeError: the base URL is not a string.
+        ValueError: the base URL is not an http or https URL with a host, or holds a password.
     """
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"base_url must be like https://host/v1, not {base_url!r}")
+    if not isinstance(base_url, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"base_url must be a string like https://host/v1, not {type(base_url).__name__}")
+    try:
+        parts = urlsplit(base_url.strip())
+        port = parts.port
+    except ValueError:
+        parts, port = None, None
+    if parts is not None and "@" in parts.netloc:
+        raise ValueError(
+            "base_url must not hold a user and a password, which would show in logs: pass api_key=, or headers= with "
+            "an 'Authorization'"
+        )
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        shown = "(not shown: it holds an '@')" if "@" in base_url else repr(base_url)
+        raise ValueError(f"base_url must be like https://host/v1 or http://localhost:8000/v1, not {shown}")
     query = f"?{parts.query}" if parts.query else ""
-    return httpx.URL(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}{path}{query}")
+    try:
+        return httpx.URL(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}{path}{query}")
+    except httpx.InvalidURL as error:
+        raise ValueError(f"base_url must be like https://host/v1, not {base_url!r}: {error}") from None

@@ -51,8 +51,14 @@ def show(report: Report) -> None:
     table.add_column(overflow="fold")
     for label, value in rows(report):
         table.add_row(label, value)
-    # A pipe has no width of its own; who reads it wants one line for each row.
-    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(table)
+    if sys.stdout.isatty():
+        Console(highlight=False).print(table)
+        return
+    # A pipe has no width of its own; who reads it wants one line for each row, and no blanks at its end.
+    console = Console(highlight=False, width=120)
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 @contextmanager

@@ -61,7 +61,8 @@ def answer(asked: Answering, backend: str) -> int:
         print(f"greenroom: no answer within --limit-turns {error.allowed:g}", file=sys.stderr)
         return 1
     except (AgentError, ProviderError) as error:
-        print(f"greenroom: {_line(error)}", file=sys.stderr)
+        words = _line(error).replace(" or pass api_key=", "")  # the command line takes no key: others could read it
+        print(f"greenroom: {words}", file=sys.stderr)
         return 1
     return 0
 

@@ -131,3 +131,11 @@ async def providers() -> None:
 
 def messages() -> Sequence[Message]:
     return [user("Hi"), assistant("Hello")]
+
+
+async def outputs_that_are_no_class() -> None:
+    union: Agent[None, Any] = Agent("union", "openai:gpt-5-mini", output=Weather | None)
+    assert_type(await union.run("Hi"), RunResult[Any])
+    with_deps = Agent("union", "openai:gpt-5-mini", output=int | str, deps_type=Service)
+    assert_type(with_deps, Agent[Service, Any])
+    assert_type(await with_deps.run("Hi", deps=Service("metric")), RunResult[Any])
