@@ -84,6 +84,7 @@ def _in_thread_of_its_own(main: Callable[[], Awaitable[T]], backend: Backend) ->
     failure: list[BaseException] = []
     cancel: list[Callable[[], None]] = []
     interrupted = False
+    ended = threading.Event()  # not thread.join(): in Python 3.11, a join that is interrupted calls the thread dead
 
     async def cancellable() -> None:
         with CancelScope() as scope:
@@ -97,18 +98,20 @@ def _in_thread_of_its_own(main: Callable[[], Awaitable[T]], backend: Backend) ->
             anyio.run(cancellable, backend=backend)
         except BaseException as error:
             failure.append(error)
+        finally:
+            ended.set()
 
     # A daemon: what does not heed its cancellation must not keep the process from ending.
     thread = threading.Thread(target=in_thread, name="greenroom-run-sync", daemon=True)
     try:
         thread.start()
-        thread.join()
+        ended.wait()
     except BaseException:
         interrupted = True
         for each in cancel:
             each()
-        if thread.is_alive():
-            thread.join(FAREWELL)
+        if thread.ident is not None:
+            ended.wait(FAREWELL)
         raise
     if failure:
         raise failure[0]

@@ -67,7 +67,7 @@ class ModelCall:
             attempt += 1
             await run.voice.say(events.ModelStarted, model=model, attempt=attempt)
             try:
-                streams = run.shown or run.voice.wants_deltas()
+                streams = run.shown_pieces or run.voice.wants_deltas()
                 reply = await (self._streamed() if streams else run.agent.provider.complete(self._request))
             except ProviderError as error:
                 failure = error
@@ -105,7 +105,7 @@ class ModelCall:
                         self._text.append(text)
                         text, known = _beyond(known, text)
                         if text:
-                            run.shown += text
+                            run.shown_pieces.append(text)
                             await run.voice.say(events.ModelTextDelta, text=text)
                     case ThinkingDelta(text):
                         self._thinking.append(text)

@@ -200,15 +200,15 @@ class TextReader(_Reader):
     the answer comes at the end, whole.
 
     Args:
-        source: the run's log, or a reader of it.
+        log: the run's log.
         run_id: the run.
         shown, turn: what has been streamed of the turn at hand before this reader came.
     """
 
     __slots__ = ("_pieces", "_run_id", "_turn")
 
-    def __init__(self, source: EventLog | EventReader, run_id: str, shown: str = "", turn: int = 0) -> None:
-        super().__init__(source.log if isinstance(source, EventReader) else source)
+    def __init__(self, log: EventLog, run_id: str, shown: str = "", turn: int = 0) -> None:
+        super().__init__(log)
         self._run_id = run_id
         self._pieces: deque[str] = deque([shown] if shown else ())
         self._turn = turn if shown else -1  # the last one of which there was text

@@ -54,8 +54,12 @@ class Run(Generic[OutputT]):
         return self._cell.voice.log.follow(since)
 
     def text(self) -> TextReader:
-        """Follow the answer's text, piece by piece. Raises the run's error at the end."""
-        return TextReader(self._cell.voice.log.follow(0), self._cell.name)
+        """Follow the answer's text, piece by piece; none of it twice. Raises the run's error at the end.
+
+        Who comes late gets the text of the turn at hand, or of the last one, whole; of earlier turns nothing.
+        """
+        cell = self._cell
+        return TextReader(cell.voice.log, cell.name, cell.shown, cell.voice.turn)
 
     def __aiter__(self) -> EventReader:
         return self.events()

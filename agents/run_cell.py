@@ -104,7 +104,7 @@ class RunCell(Cell):
         "result",
         "retries",
         "run_parent",
-        "shown",
+        "shown_pieces",
         "usage",
         "voice",
     )
@@ -152,8 +152,8 @@ class RunCell(Cell):
         self.result: RunResult[Any] | None = None
         #: What the run raises at those who wait for it.
         self.error: BaseException | None = None
-        #: The text of this turn that followers have seen already, in an attempt that failed.
-        self.shown = ""
+        #: The text of this turn that followers have seen, kept for an attempt after a crash.
+        self.shown_pieces: list[str] = []
         self._claim: Claim | None = None
         self._intensity = Intensity(agent.supervision.intensity, agent.supervision.period)
         self._subruns: dict[str, RunCell] = {}
@@ -300,9 +300,9 @@ class RunCell(Cell):
         if fact is None:
             fact = ModelCut(self._call.partial if self._call is not None else None)
         self._step = self._call = None
-        self.shown = ""
         if isinstance(fact, Replied):
             self._account(fact.reply)
+        self.shown_pieces.clear()
         effects = machine.handle(fact)
         if machine.state is not State.ACTING:
             await self.voice.say(events.TurnEnded)
@@ -322,6 +322,11 @@ class RunCell(Cell):
         self.write(journal.Replied(msgspec.to_builtins(reply)))
         if reply.usage is not None:
             self.use(reply.usage)
+
+    @property
+    def shown(self) -> str:
+        """The text of the turn at hand that followers have seen."""
+        return "".join(self.shown_pieces)
 
     def use(self, usage: Usage) -> None:
         """Count tokens, here and in every run above."""

@@ -15,9 +15,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio import CancelScope, current_effective_deadline, get_cancelled_exc_class
+from anyio import CancelScope, get_cancelled_exc_class
 
-from ..actors.cell import Cell
+from ..actors.cell import Cell, is_crash
 from ..actors.tree import Node
 from ..providers import ToolCall, ToolResult
 from .context import RunContext
@@ -102,12 +102,14 @@ class ToolCell(Cell):
             return self._error(str(hint) or "try again with other arguments", "invalid")
         except ToolFailed as failure:
             return self._error(str(failure) or "the tool failed", "failed")
-        except Exception as error:
-            return self._error(f"{type(error).__name__}: {error}", "failed")
-        except get_cancelled_exc_class() as error:
-            if current_effective_deadline() == -float("inf"):
+        except BaseException as error:
+            # A tool that raises GeneratorExit by itself only fails: nothing is awaited after this.
+            if not is_crash(error) and not isinstance(error, GeneratorExit):
                 raise
-            return self._error(f"{type(error).__name__} raised by the tool, though nobody had cancelled it", "failed")
+            if isinstance(error, get_cancelled_exc_class()):
+                text = f"{type(error).__name__} raised by the tool, though nobody had cancelled it"
+                return self._error(text, "failed")
+            return self._error(_described(error), "failed")
 
     def _depth(self) -> int:
         """How many runs are above ours."""
@@ -125,9 +127,17 @@ class ToolCell(Cell):
         """The result of a call whose task ended without one: it was killed, or our own code failed."""
         if error is None:
             return self._error("cancelled: the run was stopped before this call finished", "cancelled")
-        return self._error(f"{type(error).__name__}: {error}", "failed")
+        return self._error(_described(error), "failed")
 
     def node(self, now: float) -> Node:
         node = super().node(now)
         runs = tuple(cell.node(now) for cell in self.run.subruns(self.call_id))
         return Node(f"{self.tool.name}:{self.call_id}", node.kind, node.state, node.age, children=runs)
+
+
+def _described(error: BaseException) -> str:
+    """The type and the message of an error, also of one that cannot say its message."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return f"{type(error).__name__} (its message cannot be shown)"

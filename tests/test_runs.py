@@ -776,10 +776,29 @@ async def test_a_tool_may_raise_anything_and_only_fails() -> None:
         """Panic in a thread."""
         raise Panic("boom")
 
-    model = Scripted([call("panic"), call("panic_in_thread")], "calm")
-    result = await Agent("helper", model, tools=[panic, panic_in_thread]).run("Go")
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    async def mute() -> str:
+        """Fail without words."""
+        raise Mute
+
+    async def leave() -> str:
+        """Raise what closes generators."""
+        raise GeneratorExit("boom")
+
+    tools = [panic, panic_in_thread, mute, leave]
+    model = Scripted([call(each.__name__) for each in tools], "calm")
+    result = await Agent("helper", model, tools=tools).run("Go")
     found = [(r.content, r.cause) for message in result.messages for r in message.tool_results]
-    assert found == [("Panic: boom", "failed")] * 2
+    assert [cause for _, cause in found] == ["failed"] * 4
+    assert [text for text, _ in found] == [
+        "Panic: boom",
+        "Panic: boom",
+        "Mute (its message cannot be shown)",
+        "GeneratorExit: boom",
+    ]
     assert (result.status, result.output) == ("completed", "calm")
 
 

@@ -320,5 +320,6 @@ def test_an_interrupt_of_run_sync_ends_the_run_in_its_thread(backend: Any, monke
         signal.signal(signal.SIGINT, before)
     thread = seen[0]
     assert thread.daemon
+    thread.join(5)
     assert not thread.is_alive()
     assert seen[1:] == ["cleaned up"]
