@@ -9,11 +9,20 @@ from __future__ import annotations
 import inspect
 import re
 import unicodedata
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import NoneType
 from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
 
-from ..providers import Message, ModelSettings, Provider, Retry, connect
+from ..providers import Message, ModelSettings, Provider, Retry
+from .arguments import (
+    check_instructions,
+    check_on_limit,
+    check_prompts,
+    check_system,
+    expect,
+    read_model,
+    read_settings,
+)
 from .context import DepsT, RunContext
 from .errors import AgentFrozen, ToolFailed
 from .history import History, Prompt
@@ -131,9 +140,9 @@ class Agent(Generic[DepsT, OutputT]):
             raise ValueError(f"an agent's name must have no control characters, not {name!r}")
         if description is not None and not isinstance(description, str):
             raise TypeError(f"description= takes text, not {description!r}")
-        _expect("limits", limits, Limits, "Limits(turns=…)")
-        _expect("retry", retry, Retry, "Retry(attempts=…)")
-        _expect("supervision", supervision, Supervision, "Supervision(intensity=…)")
+        expect("limits", limits, Limits, "Limits(turns=…)")
+        expect("retry", retry, Retry, "Retry(attempts=…)")
+        expect("supervision", supervision, Supervision, "Supervision(intensity=…)")
         if not isinstance(parallel_tools, int):
             raise TypeError(f"parallel_tools must be True, False or a number above 0, not {parallel_tools!r}")
         if parallel_tools is not False and parallel_tools < 1:
@@ -142,7 +151,7 @@ class Agent(Generic[DepsT, OutputT]):
             raise TypeError(f"output_retries must be a whole number, 0 or more, not {output_retries!r}")
         if output_retries < 0:
             raise ValueError(f"output_retries must be 0 or more, not {output_retries!r}")
-        _check_instructions(instructions)
+        check_instructions(instructions)
         tools = _listed(tools)
         self._config: dict[str, Any] = {
             "name": name,
@@ -152,7 +161,7 @@ class Agent(Generic[DepsT, OutputT]):
             "tools": tools,
             "output": output,
             "deps_type": deps_type,
-            "settings": _settings(settings),
+            "settings": read_settings(settings),
             "limits": limits if limits is not None else Limits(),
             "retry": retry if retry is not None else Retry(),
             "output_retries": output_retries,
@@ -163,7 +172,7 @@ class Agent(Generic[DepsT, OutputT]):
         self._frozen = False
         self._output = OutputType(output)
         self.audience = Audience(hooks)
-        self.provider = _provider(model)
+        self.provider = read_model(model)
         self.toolbox = Toolbox([_as_tool(each) for each in tools])
 
     # -- what it is
@@ -356,7 +365,7 @@ class Agent(Generic[DepsT, OutputT]):
             AgentError: the run was limited or failed; `error.result` is what it had reached.
             ProviderError: a model call failed for good; it has `result` too.
         """
-        _check_on_limit(on_limit)
+        check_on_limit(on_limit)
         launch = self._launch(
             prompt, deps, system, history, limits, on_event, user_id, conversation_id, run_id, tags, metadata
         )
@@ -405,7 +414,7 @@ class Agent(Generic[DepsT, OutputT]):
         """
         system = options.pop("system", None)
         if system is not None:
-            _check_system(system)
+            check_system(system)
             raise ValueError(
                 f"run_sync takes no system=: it makes an event loop of its own, and System {system.name!r} lives in "
                 "another event loop; write `await agent.run(…, system=…)` there"
@@ -449,7 +458,7 @@ class Agent(Generic[DepsT, OutputT]):
         Raises:
             TypeError, ValueError: prompts that are no list of prompts, or an option that cannot work.
         """
-        _check_prompts(prompts)
+        check_prompts(prompts)
         if not isinstance(concurrency, int) or isinstance(concurrency, bool):
             raise TypeError(f"concurrency must be a whole number, at least 1, not {concurrency!r}")
         if concurrency < 1:
@@ -462,7 +471,7 @@ class Agent(Generic[DepsT, OutputT]):
         history = options.get("history")
         if isinstance(history, Iterable) and not isinstance(history, Mapping | Message | str | bytes):
             options["history"] = list(cast("Iterable[Any]", history))  # every run reads it
-        _check_on_limit(options.get("on_limit", "raise"))
+        check_on_limit(options.get("on_limit", "raise"))
         launch = self._launch("", **{name: value for name, value in options.items() if name != "on_limit"})
         options["tags"] = launch.options.tags
 
@@ -488,7 +497,7 @@ class Agent(Generic[DepsT, OutputT]):
         metadata: Mapping[str, Any] | None = None,
     ) -> Launch:
         if system is not None:
-            _check_system(system)
+            check_system(system)
         return Launch(
             self,
             prompt,
@@ -508,56 +517,6 @@ class Agent(Generic[DepsT, OutputT]):
         return f"Agent({self.name!r}, {self.provider!r}, tools={[spec.name for spec in self.toolbox.specs]})"
 
 
-def _expect(name: str, value: object, type: type, form: str) -> None:
-    if value is not None and not isinstance(value, type):
-        raise TypeError(f"{name}= takes {form}, not {value!r}")
-
-
-def _check_on_limit(on_limit: object) -> None:
-    if on_limit not in ("raise", "return"):
-        raise ValueError(f"on_limit={on_limit!r} is not one of 'raise', 'return'")
-
-
-def _check_system(system: object) -> None:
-    if isinstance(system, type) or not isinstance(system, System):
-        raise TypeError(f"system= takes an open System, from `async with System() as system:`, not {system!r}")
-
-
-def _check_prompts(prompts: object) -> None:
-    if isinstance(prompts, str | bytes | Mapping | Message):
-        kind = type(cast("object", prompts)).__name__
-        raise TypeError(f"map takes a list of prompts, not one {kind}: write agent.map([…])")
-    if isinstance(prompts, AsyncIterable):
-        raise TypeError("map takes a list of prompts; read the async iterable first: [each async for each in …]")
-    if not isinstance(prompts, Iterable):
-        raise TypeError(f"map takes a list of prompts, not {prompts!r}")
-
-
-#: What a function for instructions may say that it returns, and must not.
-_NO_TEXT = (None, "None", int, "int", float, "float", bool, "bool", bytes, "bytes", list, "list", dict, "dict")
-
-
-def _check_instructions(instructions: object) -> None:
-    if instructions is None or isinstance(instructions, str):
-        return
-    if not callable(instructions) or isinstance(instructions, type):
-        raise TypeError(f"instructions must be text or a function of RunContext, not {instructions!r}")
-    name = getattr(instructions, "__name__", type(instructions).__name__)
-    try:
-        signature = inspect.signature(instructions)
-    except (TypeError, ValueError):
-        return  # written in C
-    try:
-        signature.bind(None)
-    except TypeError:
-        raise TypeError(
-            f"instructions={name} must take one argument, the RunContext: def {name}(context): …, not {name}{signature}"
-        ) from None
-    returns = signature.return_annotation
-    if returns in _NO_TEXT or inspect.isgeneratorfunction(instructions) or inspect.isasyncgenfunction(instructions):
-        raise TypeError(f"instructions={name} must return text, not what {name}{signature} returns")
-
-
 def _listed(tools: object) -> tuple[AnyTool, ...]:
     if tools is None:
         raise TypeError("tools= takes a list, not None: leave it out, or give []")
@@ -567,27 +526,6 @@ def _listed(tools: object) -> tuple[AnyTool, ...]:
     if isinstance(tools, str | bytes | Mapping) or not isinstance(tools, Iterable):
         raise TypeError(f"tools= takes a list of functions, @tool objects and agents, not {tools!r}")
     return tuple(cast("Iterable[AnyTool]", tools))
-
-
-def _settings(settings: object) -> ModelSettings | None:
-    if settings is None or isinstance(settings, ModelSettings):
-        return settings
-    if not isinstance(settings, Mapping):
-        raise TypeError(f"settings= takes ModelSettings(…) or a dictionary of its fields, not {settings!r}")
-    settings = cast("Mapping[str, Any]", settings)
-    for name in settings:
-        if name not in ModelSettings.__struct_fields__:
-            fields = ", ".join(ModelSettings.__struct_fields__)
-            raise TypeError(f"settings= has no {name!r}: it takes {fields} (and extra= for what only one provider has)")
-    return ModelSettings(**settings)
-
-
-def _provider(model: Provider | str) -> Provider:
-    if isinstance(model, str):
-        return connect(model)
-    if not isinstance(model, Provider):
-        raise TypeError(f"model= takes a Provider or a string such as 'openai:gpt-5-mini', not {model!r}")
-    return model
 
 
 def _as_tool(each: AnyTool) -> Tool[..., Any]:
