@@ -17,8 +17,11 @@ import msgspec
 from ..providers import Usage
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
-    """What all events have. `time` is in seconds since the epoch."""
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True, gc=False):
+    """What all events have. `time` is in seconds since the epoch.
+
+    Events are kept in numbers and hold no cycles, so the cyclic collector need not look at them (``gc=False``).
+    """
 
     seq: int
     time: float
@@ -172,7 +175,7 @@ class ModelFailed(Event, frozen=True, kw_only=True, tag="model.failed"):
     error: str
 
 
-class ToolStarted(Event, frozen=True, kw_only=True, tag="tool.started"):
+class ToolStarted(Event, frozen=True, kw_only=True, tag="tool.started", gc=True):
     """A tool call runs."""
 
     call_id: str
@@ -180,7 +183,7 @@ class ToolStarted(Event, frozen=True, kw_only=True, tag="tool.started"):
     arguments: dict[str, Any] | None = None
 
 
-class ToolProgress(Event, frozen=True, kw_only=True, tag="tool.progress"):
+class ToolProgress(Event, frozen=True, kw_only=True, tag="tool.progress", gc=True):
     """What a tool emitted while it ran."""
 
     call_id: str
