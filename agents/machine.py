@@ -154,7 +154,6 @@ class Machine:
         "_stop",
         "output_retries",
         "rules",
-        "start",
         "state",
         "turn",
     )
@@ -164,8 +163,6 @@ class Machine:
         self.state = State.READY
         #: The current turn, from 1; 0 before the first model call.
         self.turn = 0
-        #: Where the run's own messages start.
-        self.start = len(history)
         self.output_retries = 0
         self._messages: list[Message] = [*history, *prompt]
         self._calls: tuple[ToolCall, ...] = ()

@@ -404,6 +404,8 @@ async def test_a_crash_around_the_run_goes_on_from_the_journal() -> None:
     agent = Agent("helper", model, tools=[count], instructions=instructions)
     result = await agent.run("Go", on_event=heard.append)
     assert (result.output, ran, len(model.requests)) == ("done", 1, 2)
+    assert [message.role for message in model.requests[1].messages] == ["user", "assistant", "tool"]
+    assert results(result.messages) == [("counted", False, None)]
     [restarted] = [event for event in heard if event.type == "run.restarted"]
     assert (restarted.restarts, restarted.error) == (1, "RuntimeError: bug")
 

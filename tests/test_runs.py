@@ -640,6 +640,17 @@ async def test_a_closing_system_stops_its_runs() -> None:
     assert [(outcome.status, outcome.reason) for outcome in outcomes] == [("stopped", "system")]
 
 
+async def test_a_system_that_cannot_have_its_connections_refuses_to_open() -> None:
+    """`max_running` is the number of connections too: one line says what to lower or raise."""
+    resource = pytest.importorskip("resource")
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] == resource.RLIM_INFINITY:
+        pytest.skip("there is no hard limit here")
+    with pytest.raises(OSError, match="lower max_running"):
+        async with System(max_running=2**40):
+            pass
+    assert (await Agent("helper", Scripted("still fine")).run("Go")).output == "still fine"
+
+
 async def test_run_ids_are_unique_among_live_runs() -> None:
     """A second live run with the same id is refused; later it may be used again."""
     gate = Gate()
