@@ -1,6 +1,7 @@
 """Actors, supervisors and the root of their tree: Erlang's ideas on structured concurrency. No word about models."""
 
 from .actor import Actor, Context
+from .backoff import Backoff
 from .dead_letters import DeadLetter, DeadLetters
 from .descriptors import DescriptorLimit, raise_descriptor_limit
 from .errors import (
@@ -10,6 +11,7 @@ from .errors import (
     ActorStopped,
     AskTimeout,
     BadChildSpec,
+    LinkBroken,
     NameTaken,
     RestartLimit,
     StartFailed,
@@ -17,13 +19,16 @@ from .errors import (
     SystemClosed,
     WouldDeadlock,
 )
-from .exits import Down, Exit, ExitKind
+from .exits import Down, Exit, ExitKind, LinkDown
 from .home import Home
 from .ref import ActorRef, Monitor
+from .reports import Report, ReportKind
 from .restart import Restart, Strategy
-from .spec import ChildSpec, Supervisor
-from .supervisor import SupervisorRef
+from .roster import ChildCount
+from .spec import AutoShutdown, ChildSpec, Supervisor
+from .supervisor_ref import SupervisorRef
 from .system import ActorSystem
+from .timers import Timer
 from .tree import Node
 
 __all__ = [
@@ -35,7 +40,10 @@ __all__ = [
     "ActorStopped",
     "ActorSystem",
     "AskTimeout",
+    "AutoShutdown",
+    "Backoff",
     "BadChildSpec",
+    "ChildCount",
     "ChildSpec",
     "Context",
     "DeadLetter",
@@ -45,9 +53,13 @@ __all__ = [
     "Exit",
     "ExitKind",
     "Home",
+    "LinkBroken",
+    "LinkDown",
     "Monitor",
     "NameTaken",
     "Node",
+    "Report",
+    "ReportKind",
     "Restart",
     "RestartLimit",
     "StartFailed",
@@ -56,6 +68,7 @@ __all__ = [
     "Supervisor",
     "SupervisorRef",
     "SystemClosed",
+    "Timer",
     "WouldDeadlock",
     "raise_descriptor_limit",
 ]

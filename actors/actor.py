@@ -18,6 +18,7 @@ from .exits import Exit
 
 if TYPE_CHECKING:
     from .ref import ActorRef
+    from .timers import Timer
 
 
 class Context(Protocol):
@@ -47,9 +48,44 @@ class Context(Protocol):
     def unmonitor(self, ref: ActorRef[Any]) -> None:
         """Take back a `monitor`, a queued notice included."""
 
+    def link(self, ref: ActorRef[Any]) -> None:
+        """Share the fate of the actor `ref`, and have it share this one's, until one incarnation of either is over.
+
+        What follows from the end of one for the other, which finishes the message at hand before:
+
+        - it returned (``normal``): nothing;
+        - it was stopped (``shutdown``): the other is stopped too;
+        - it crashed or was killed: the other crashes with `LinkBroken`, and its supervisor does what it does about
+          crashes. So an actor that is restarted has no links; it links again in `started`.
+
+        An actor with `trap_exits` gets a `LinkDown` as a message instead, whatever the end. Linking to an actor that
+        has ended has the same effect at once.
+        """
+
+    def unlink(self, ref: ActorRef[Any]) -> None:
+        """Take back a `link`, a queued notice of it included."""
+
+    def send_after(self, delay: float, message: Any) -> Timer:
+        """Send `message` to the actor itself in `delay` seconds.
+
+        It then takes its place behind what waits in the mailbox; where that is full it waits for room, like a sender.
+        The timer ends with the incarnation that set it.
+
+        Raises:
+            ValueError: a delay below 0, or none.
+        """
+        ...
+
 
 class Actor:
-    """A behaviour. Subclass it, write `receive`, and spawn the class: ``await system.spawn(Counter)``."""
+    """A behaviour. Subclass it, write `receive`, and spawn the class: ``await system.spawn(Counter)``.
+
+    Attributes:
+        trap_exits: whether the end of a linked actor is a message (`LinkDown`) instead of sharing its fate (default
+            False). May be set in `started`.
+    """
+
+    trap_exits: bool = False
 
     async def started(self, context: Context) -> None:
         """Prepare. An exception here means that the actor did not start."""

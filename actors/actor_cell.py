@@ -17,10 +17,12 @@ from anyio.lowlevel import checkpoint
 
 from ..mailbox import DEFAULT_CAPACITY, MESSAGES_PER_CHECKPOINT, Envelope, Overflow
 from .actor import Actor
-from .cell import Cell, Parent, Stage, Stop
+from .cell import ActorStage, Cell, Parent, Stop
 from .dead_letters import DeadLetter
-from .exits import Down, Exit
+from .errors import LinkBroken
+from .exits import Down, Exit, LinkDown
 from .ref import ActorRef
+from .timers import Timer, TimerGroup, check_delay
 
 #: Seconds that `stopping` may take by default. It is shielded, so this bounds how long a cancelled parent waits for it.
 CLEANUP_TIME = 5.0
@@ -29,7 +31,9 @@ CLEANUP_TIME = 5.0
 class ActorCell(Cell):
     """Runs the incarnations of the actor that `make` makes."""
 
-    __slots__ = ("_cleanup", "_cleanup_time", "_context", "_make", "monitored")
+    __slots__ = ("_cleanup", "_cleanup_time", "_context", "_make", "monitored", "timers")
+
+    stage: ActorStage
 
     def __init__(
         self,
@@ -37,7 +41,7 @@ class ActorCell(Cell):
         name: str,
         make: Callable[[], Actor],
         parent: Parent,
-        stage: Stage,
+        stage: ActorStage,
         *,
         capacity: int = DEFAULT_CAPACITY,
         overflow: Overflow = "wait",
@@ -50,6 +54,8 @@ class ActorCell(Cell):
         self._context = ActorContext(self)
         #: Watched refs, each with the callback that was registered for it; made at the first `monitor`.
         self.monitored: dict[ActorRef[Any], Callable[[Cell], None]] | None = None
+        #: What the actor will send itself; made at the first `send_after`.
+        self.timers: TimerGroup | None = None
 
     async def perform(self) -> None:
         actor = self._make()
@@ -65,7 +71,10 @@ class ActorCell(Cell):
             crash = Exit("crashed", error)
             raise
         finally:
-            self._unmonitor_all()
+            if self.monitored is not None:
+                self._unmonitor_all()
+            if self.timers is not None:
+                self.timers.cancel()
             if type(actor).stopping is not Actor.stopping and not self._killed:
                 await self._clean_up(actor, crash)
 
@@ -80,7 +89,12 @@ class ActorCell(Cell):
                 signal = lanes.control.popleft()
                 if type(signal) is Stop:
                     return
-                if self.monitored is not None and self.monitored.pop(signal.ref, None) is not None:
+                if type(signal) is LinkDown:
+                    if actor.trap_exits:
+                        await receive(signal, context)
+                    elif self._shares_the_fate(signal):
+                        return
+                elif self.monitored is not None and self.monitored.pop(signal.ref, None) is not None:
                     await receive(signal, context)
             elif lanes.data:
                 envelope = self.current = lanes.data.popleft()
@@ -97,6 +111,28 @@ class ActorCell(Cell):
             else:
                 await mailbox.park()
                 budget = MESSAGES_PER_CHECKPOINT
+
+    def _shares_the_fate(self, down: LinkDown) -> bool:
+        """Whether the end of a linked actor stops this one.
+
+        Raises:
+            LinkBroken: it is a crash of this one.
+        """
+        if down.exit.kind == "normal":
+            return False
+        if down.exit.kind == "shutdown":
+            if self._stop is None:
+                self._stop = Stop(f"linked to {down.ref.name!r}")
+            return True
+        raise LinkBroken(self.name, down.ref.name, down.exit) from down.exit.error
+
+    def link_broke(self, cell: Cell, exit: Exit) -> None:
+        self.mailbox.signal(LinkDown(cell.ref, exit))
+
+    def _forget_stops(self) -> None:
+        """Whatever the last incarnation did not live to read was for that one alone."""
+        if self.mailbox.lanes.control:
+            self.mailbox.lanes.control.clear()
 
     async def _clean_up(self, actor: Actor, crash: Exit | None) -> None:
         """Run `stopping`, shielded for a bounded time. Its own failure never hides the first one."""
@@ -122,9 +158,8 @@ class ActorCell(Cell):
         self.stage.dead_letters.add(DeadLetter(value, envelope.sender or "outside", self.name, "late"))
 
     def _unmonitor_all(self) -> None:
-        if self.monitored is not None:
-            for ref in list(self.monitored):
-                self._context.unmonitor(ref)
+        for ref in list(self.monitored or ()):
+            self._context.unmonitor(ref)
 
 
 class ActorContext:
@@ -172,3 +207,35 @@ class ActorContext:
         tell = (self._cell.monitored or {}).pop(ref, None)
         if tell is not None:
             ref._cell.unwatch(tell)
+
+    def link(self, ref: ActorRef[Any]) -> None:
+        mine, other = self._cell, ref._cell
+        if other is mine:
+            return
+        if other.exit is not None:
+            mine.link_broke(other, other.exit)
+            return
+        for one, peer in ((mine, other), (other, mine)):
+            if one.links is None:
+                one.links = {}
+            one.links[peer] = None
+
+    def unlink(self, ref: ActorRef[Any]) -> None:
+        mine, other = self._cell, ref._cell
+        for one, peer in ((mine, other), (other, mine)):
+            if one.links is not None:
+                one.links.pop(peer, None)
+        control = mine.mailbox.lanes.control
+        if control:
+            kept = [signal for signal in control if type(signal) is not LinkDown or signal.ref != ref]
+            control.clear()
+            control.extend(kept)
+
+    def send_after(self, delay: float, message: Any) -> Timer:
+        cell = self._cell
+        check_delay(delay)
+        timer = cell.stage.timers.after(delay, cell.post, Envelope(message, None, cell.name))
+        if cell.timers is None:
+            cell.timers = TimerGroup()
+        cell.timers.add(timer)
+        return timer

@@ -21,8 +21,9 @@ A backend's cancelled exception that arrives while nobody cancelled is a crash. 
 the whole task group; so it becomes a `StrayCancellation`, and is never restarted in place, because nobody knows what
 state the task is in.
 
-The address and the mailbox outlive incarnations; only the message whose handling crashed is gone. The parent is a
-narrow protocol (`Parent`) that answers synchronously, so that no cancellation can come between an end and its verdict.
+The address and the mailbox outlive incarnations; only the message whose handling crashed is gone. Links and the timers
+of an actor belong to one incarnation and end with it. The parent is a narrow protocol (`Parent`) that answers
+synchronously, so that no cancellation can come between an end and its verdict.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ from .errors import StrayCancellation, WouldDeadlock, ended
 from .exits import NORMAL, Exit
 from .home import Home
 from .ref import ActorRef
+from .reports import Reports
+from .timers import Timers
 from .tree import Node
 
 CellState: TypeAlias = Literal["starting", "running", "stopping", "restarting", "ended"]
@@ -74,6 +77,15 @@ class Stage(Protocol):
     context: Context
 
 
+class ActorStage(Stage, Protocol):
+    """What it gives those that are actors and supervisors besides."""
+
+    timers: Timers
+    reports: Reports
+    #: A number in [0, 1) for the jitter of backoffs.
+    chance: Callable[[], float]
+
+
 class Parent(Protocol):
     """What a cell asks of whoever owns it. None of these may block."""
 
@@ -83,6 +95,9 @@ class Parent(Protocol):
     def child_down(self, child: Cell, exit: Exit, in_place: bool, /) -> Verdict:
         """An incarnation is over. `in_place` says whether it may start again in its own task (AGAIN)."""
         ...
+
+    def child_dismissed(self, child: Cell, /) -> None:
+        """Somebody asked a child to stop that waits for its next incarnation (WAIT)."""
 
 
 class Cell:
@@ -104,6 +119,7 @@ class Cell:
         "dismissed",
         "exit",
         "id",
+        "links",
         "mailbox",
         "name",
         "parent",
@@ -148,6 +164,8 @@ class Cell:
         self._watchers: list[Callable[[Cell], None]] | None = None
         self._stop: Stop | None = None
         self._killed = False
+        #: The incarnations whose end concerns this one, and the other way round; made at the first link.
+        self.links: dict[Cell, None] | None = None
         #: Whether somebody asked for the end since the last start. A supervisor may ask for a pause only.
         self.dismissed = False
 
@@ -235,6 +253,8 @@ class Cell:
         envelope, self.current = self.current, None
         if envelope is not None and (envelope.reply is None or not envelope.reply.fail(ended(self.name, exit))):
             self._bury(envelope, exit.kind if exit.kind in ("crashed", "killed") else "closed", str(exit))
+        if self.links:
+            self._break_links(exit)
         verdict = self.parent.child_down(self, exit, in_place)
         if verdict is Verdict.AGAIN:
             self.state = "starting"
@@ -247,6 +267,17 @@ class Cell:
         elif verdict is Verdict.FINAL:
             self.close(exit)
         return verdict
+
+    def _break_links(self, exit: Exit) -> None:
+        """Tell the linked actors that this incarnation is over."""
+        linked, self.links = self.links, None
+        for cell in linked or ():
+            if cell.links is not None:
+                cell.links.pop(self, None)
+            cell.link_broke(self, exit)
+
+    def link_broke(self, cell: Cell, exit: Exit) -> None:
+        """A linked actor has ended, in whatever way. A subclass that can be linked says what follows."""
 
     def close(self, exit: Exit) -> None:
         """End for good: close the mailbox, tell everybody, let go. Harmless when it has ended already."""
@@ -267,6 +298,13 @@ class Cell:
             envelope.reply.fail(MailboxFull(self.name, self.mailbox.lanes.capacity))
         self._bury(envelope, reason)
 
+    def post(self, envelope: Envelope) -> None:
+        """Deliver a message that nobody waits with; an actor that has ended makes it a dead letter."""
+        if self.exit is not None:
+            self._bury(envelope, "closed")
+        else:
+            self.mailbox.post(envelope)
+
     def _bury(self, envelope: Envelope, reason: str, cause: str | None = None) -> None:
         self.stage.dead_letters.add(DeadLetter(envelope.message, self.name, envelope.sender, reason, cause))
 
@@ -281,7 +319,10 @@ class Cell:
     def request_stop(self, reason: str | None) -> None:
         """Ask the actor to end after what it is doing. Asking again changes nothing."""
         self.dismissed = True
-        self.stand_down(reason)
+        if self.state == "restarting":
+            self.parent.child_dismissed(self)
+        else:
+            self.stand_down(reason)
 
     def stand_down(self, reason: str | None) -> None:
         """Ask this incarnation to end; its supervisor may want another one."""
@@ -296,6 +337,11 @@ class Cell:
         if self._handle is not None:
             self._killed = True
             self._handle.cancel()
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether somebody killed this incarnation; a cancellation of everything around it is no such kill."""
+        return self._killed
 
     @property
     def stop_requested(self) -> bool:

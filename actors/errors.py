@@ -7,6 +7,7 @@
     │   ├── ActorStopped    it was asked to stop, or returned
     │   └── ActorDied       it crashed or was killed; the crash is the __cause__
     ├── AskTimeout          no answer in time (a TimeoutError too)
+    ├── LinkBroken          an actor that ended because one that it is linked to crashed; that crash is the __cause__
     ├── StartFailed         a child's `started` failed; the failure is the __cause__
     ├── RestartLimit        a supervisor gave up: too many restarts in its period; the last crash is the __cause__
     ├── BadChildSpec        a child specification that cannot work (a ValueError too)
@@ -49,6 +50,16 @@ class AskTimeout(ActorError, TimeoutError):
         super().__init__(f"actor {name!r} did not answer within {seconds:g} s")
         self.name = name
         self.seconds = seconds
+
+
+class LinkBroken(ActorError):
+    """The actor `name` ended with `peer`, which it was linked to. A crash of `peer` is the ``__cause__``."""
+
+    def __init__(self, name: str, peer: str, exit: Exit) -> None:
+        super().__init__(f"actor {name!r} ended with {peer!r}, which it is linked to ({exit})")
+        self.name = name
+        self.peer = peer
+        self.exit = exit
 
 
 class StartFailed(ActorError):

@@ -49,6 +49,13 @@ class Down(msgspec.Struct, frozen=True):
     exit: Exit
 
 
+class LinkDown(msgspec.Struct, frozen=True):
+    """The notice that an incarnation of a linked actor is over; a message for actors that trap exits."""
+
+    ref: AnyRef
+    exit: Exit
+
+
 def sole(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     """The one exception inside nested groups, if there is just one: `KeyboardInterrupt` must not leave in a wrapper."""
     group = errors

@@ -56,6 +56,9 @@ class Pool:
             self._empty.set()
         return Verdict.FINAL
 
+    def child_dismissed(self, _child: Cell, /) -> None:
+        return None
+
     async def stop(self, grace: float, reason: str) -> tuple[str, ...]:
         """Refuse new children, ask all to stop, kill those that have not after `grace` seconds, and wait for them.
 

@@ -11,6 +11,9 @@ end there (a temporary child is forgotten, a crashed ``one_for_one`` child goes 
 is ordered and done by the supervisor's own task. It waits by reading its control lane and nothing else, so it hears a
 stop while it starts, restarts or waits out a grace. From the moment of the request on nothing new is started.
 
+A restart that must wait for its backoff is a timer: the group is stopped at once, and when the time has come the timer
+puts the rest of the plan into the control lane. Meanwhile the supervisor is as free as ever.
+
 Cancellation from outside is a kill: the group ends all children together, and the supervisor after them.
 """
 
@@ -27,12 +30,16 @@ from anyio.abc import TaskGroup
 from ..mailbox import Budget, Reply, current_budget
 from .actor import Actor
 from .actor_cell import ActorCell
-from .cell import Cell, Parent, Stage, Stop, Verdict
-from .errors import NameTaken, RestartLimit, StartFailed, SystemClosed
+from .cell import ActorStage, Cell, Parent, Stop, Verdict
+from .errors import LinkBroken, NameTaken, RestartLimit, StartFailed, SystemClosed
 from .exits import KILLED, SHUTDOWN, Exit
 from .ref import ActorRef
-from .restart import Child, GiveUp, Intensity, RestartGroup, decide
-from .spec import DEFAULT_SHUTDOWN, ChildSpec, Supervisor
+from .reports import Report, ReportKind
+from .restart import GiveUp, RestartGroup
+from .roster import ChildCount, Roster
+from .spec import ChildSpec, Supervisor
+from .supervisor_ref import SupervisorRef
+from .timers import Timer
 from .tree import Node
 
 
@@ -53,7 +60,17 @@ class _ChildWanted:
         self.cell: Cell | None = None
 
 
-_Signal: TypeAlias = "Stop | RestartGroup | _ChildWanted | _ChildChanged"
+class _ChildUnwanted:
+    """Somebody wants a child stopped for good."""
+
+    __slots__ = ("id", "reply")
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self.reply = Reply()
+
+
+_Signal: TypeAlias = "Stop | RestartGroup | _ChildWanted | _ChildUnwanted | _ChildChanged"
 _CHANGED = _ChildChanged()
 
 
@@ -63,20 +80,20 @@ class SupervisorCell(Cell):
     __slots__ = (
         "_awaited",
         "_busy",
-        "_cells",
         "_deferred",
         "_failure",
         "_group",
-        "_intensity",
+        "_later",
         "_regrouping",
-        "_specs",
+        "_roster",
         "_stopping",
         "supervisor",
     )
 
     kind = "supervisor"
+    stage: ActorStage
 
-    def __init__(self, id: str, name: str, supervisor: Supervisor, parent: Parent, stage: Stage) -> None:
+    def __init__(self, id: str, name: str, supervisor: Supervisor, parent: Parent, stage: ActorStage) -> None:
         super().__init__(id, name, parent, stage)
         self.supervisor = supervisor
         self._reset()
@@ -85,20 +102,23 @@ class SupervisorCell(Cell):
     def ref(self) -> SupervisorRef:
         return SupervisorRef(self)
 
+    @property
+    def _title(self) -> str:
+        return f"supervisor {self.name!r}" if self.name else "the system"
+
     def _reset(self) -> None:
         """A new incarnation knows nothing of the children of the last one."""
-        self._specs: dict[str, ChildSpec] = {}
-        #: The children in start order.
-        self._cells: dict[str, Cell] = {}
+        self._roster = Roster(self.supervisor)
         self._deferred: deque[_Signal] = deque()
-        self._intensity = Intensity(self.supervisor.intensity, self.supervisor.period)
+        #: Restarts that wait for their time.
+        self._later: list[tuple[Timer, RestartGroup]] = []
         self._group: TaskGroup | None = None
         #: The child whose next change of state must wake the supervisor's task.
         self._awaited: Cell | None = None
         #: Children that a decided, unfinished group restart will stop: their ends are part of it.
         self._regrouping: set[str] = set()
         #: Why the supervisor gave up.
-        self._failure: RestartLimit | StartFailed | None = None
+        self._failure: RestartLimit | StartFailed | LinkBroken | None = None
         #: Whether nothing new may start: a stop was asked for, or the supervisor gave up, or it is over.
         self._stopping = self.stop_requested
         #: Whether the supervisor's task is in the middle of something; if not, others may add a child at once.
@@ -116,10 +136,10 @@ class SupervisorCell(Cell):
             left = SHUTDOWN
         finally:
             self._stopping = True
-            for cell in tuple(self._cells.values()):
+            self._call_off(self._later)
+            for cell in self.children():
                 cell.close(left)  # those that waited for a restart which will not come
-            self._cells.clear()
-            self._specs.clear()
+            self._roster.clear()
             self._refuse_the_rest()
         if self._failure is not None:
             raise self._failure
@@ -137,19 +157,27 @@ class SupervisorCell(Cell):
                 await self._restart(signal)
             elif isinstance(signal, _ChildWanted):
                 self._answer(signal)
-        await self._stop_all(reversed(tuple(self._cells.values())))
+            elif isinstance(signal, _ChildUnwanted):
+                await self._remove(signal)
+        await self._stop_all(reversed(self.children()))
 
     async def _next_change(self) -> None:
         """Wait until something has changed; what asks for more than a look is kept for later."""
         signal: _Signal = await self.mailbox.receive_signal()
-        if isinstance(signal, RestartGroup | _ChildWanted):
+        if isinstance(signal, RestartGroup | _ChildWanted | _ChildUnwanted):
             self._deferred.append(signal)
 
     def stand_down(self, reason: str | None) -> None:
         super().stand_down(reason)
         self._stopping = self._stopping or self.stop_requested
 
-    def _give_up(self, error: RestartLimit | StartFailed, cause: BaseException | None) -> None:
+    def link_broke(self, cell: Cell, exit: Exit) -> None:
+        if exit.kind == "shutdown":
+            self.stand_down(f"linked to {cell.name!r}")
+        elif exit.kind != "normal" and not self._stopping:
+            self._give_up(LinkBroken(self.name, cell.name, exit), exit.error)
+
+    def _give_up(self, error: RestartLimit | StartFailed | LinkBroken, cause: BaseException | None) -> None:
         error.__cause__ = cause
         self._failure = error
         self._stopping = True
@@ -173,7 +201,7 @@ class SupervisorCell(Cell):
             NameTaken: there is a child with that id.
         """
         name = f"{self.name}/{spec.id}" if self.name else spec.id
-        if spec.id in self._specs:
+        if spec.id in self._roster.specs:
             raise NameTaken(name)
         assert self._group is not None
         start = spec.start
@@ -189,10 +217,9 @@ class SupervisorCell(Cell):
                 self.stage,
                 capacity=spec.capacity,
                 overflow=spec.overflow,
-                cleanup_time=_grace(spec),
+                cleanup_time=spec.grace,
             )
-        self._specs[spec.id] = spec
-        self._cells[spec.id] = cell
+        self._roster.add(spec, cell)
         cell.spawn_in(self._group, self.stage.context)
         return cell
 
@@ -216,19 +243,16 @@ class SupervisorCell(Cell):
 
     async def _restart(self, plan: RestartGroup) -> None:
         self._regrouping.update(plan.stop, plan.start)  # an earlier plan may have finished with some of them
-        await self._stop_all([self._cells[id] for id in plan.stop if id in self._cells])
+        await self._stop_all([self._roster.cells[id] for id in plan.stop if id in self._roster.cells])
         for id in plan.forget:
             self._forget(id)
         for id in plan.start:
-            cell = self._cells.get(id)
-            if cell is None:
-                continue
+            cell = self._roster.cells.get(id)
+            if cell is None or cell.state != "restarting":
+                continue  # stopped by somebody while it waited here, or started by a plan that overtook this one
             if self._stopping or self._is_overtaken():
                 return
             self._regrouping.discard(id)
-            if cell.dismissed and self._specs[id].restart == "transient":
-                self._forget(id)  # stopped by somebody while it waited here
-                continue
             assert self._group is not None
             cell.spawn_in(self._group, self.stage.context)
             await self._until_up(cell, restarting=True)
@@ -243,11 +267,29 @@ class SupervisorCell(Cell):
         group = self.supervisor.strategy != "one_for_one"
         return group and any(isinstance(signal, RestartGroup) for signal in self._deferred)
 
+    def _begin(self, plan: RestartGroup, delay: float) -> None:
+        """Have a plan carried out: what is to be stopped now, what is to be started after `delay` seconds."""
+        self._regrouping.update(plan.stop, plan.start)
+        self._call_off([later for later in self._later if not later[0].active or set(later[1].start) & set(plan.start)])
+        if not delay:
+            self.mailbox.signal(plan)
+            return
+        if plan.stop:
+            self.mailbox.signal(RestartGroup(plan.stop, (), plan.forget))
+        rest = RestartGroup((), plan.start)
+        self._later.append((self.stage.timers.after(delay, self.mailbox.signal, rest), rest))
+
+    def _call_off(self, plans: list[tuple[Timer, RestartGroup]]) -> None:
+        """Drop delayed plans."""
+        for timer, _plan in plans:
+            timer.cancel()
+        self._later = [later for later in self._later if later[0].active]
+
     def _forget(self, id: str) -> None:
-        self._regrouping.discard(id)
-        self._specs.pop(id, None)
-        cell = self._cells.pop(id, None)
+        cell = self._roster.cells.get(id)
         if cell is not None:
+            self._regrouping.discard(id)
+            self._roster.strike_off(id)
             cell.close(SHUTDOWN)
 
     # -- stopping
@@ -257,14 +299,22 @@ class SupervisorCell(Cell):
         for cell in cells:
             if cell.is_down:
                 continue
-            spec = self._specs[cell.id]
+            spec = self._roster.specs[cell.id]
             if spec.shutdown != "kill":
                 cell.stand_down("shutdown")
-                with anyio.move_on_after(_grace(spec)):
+                with anyio.move_on_after(spec.grace):
                     await self._until_down(cell)
             if not cell.is_down:
                 cell.kill()
                 await self._until_down(cell)
+
+    async def _remove(self, unwanted: _ChildUnwanted) -> None:
+        cell = self._roster.cells.get(unwanted.id)
+        if cell is not None:
+            self._regrouping.add(cell.id)  # its end is no matter for a decision
+            await self._stop_all([cell])
+            self._forget(cell.id)
+        unwanted.reply.succeed(cell is not None)
 
     async def _until_down(self, cell: Cell) -> None:
         self._awaited = cell
@@ -276,8 +326,8 @@ class SupervisorCell(Cell):
         """Answer the requests for children that nobody will start."""
         control = self.mailbox.lanes.control
         for signal in (*self._deferred, *(control or ())):
-            if isinstance(signal, _ChildWanted):
-                signal.reply.fail(SystemClosed(f"supervisor {self.name!r} takes no new children: it is stopping"))
+            if isinstance(signal, _ChildWanted | _ChildUnwanted):
+                signal.reply.fail(SystemClosed(f"{self._title} is stopping, and all its children with it"))
         self._deferred.clear()
         if control:
             control.clear()
@@ -292,34 +342,61 @@ class SupervisorCell(Cell):
         if self._awaited is child:
             self.mailbox.signal(_CHANGED)
         if child.id in self._regrouping and not self._stopping:
+            self._report_shutdown_error(child, exit)
             return Verdict.WAIT
-        # A first start that failed is no crash to be restarted: whoever wanted the child hears of it.
-        verdict = Verdict.FINAL if self._stopping or not child.ready else self._judge(child, exit, in_place)
+        if self._stopping:
+            self._report_shutdown_error(child, exit)
+            verdict = Verdict.FINAL
+        elif not child.ready:
+            # A first start that failed is no crash to be restarted: whoever wanted the child hears of it.
+            verdict = Verdict.FINAL
+        else:
+            verdict = self._judge(child, exit, in_place)
         if verdict is Verdict.FINAL:
-            del self._specs[child.id], self._cells[child.id]
+            if self._roster.specs[child.id].significant and not self._stopping:
+                self._lose_significant(child.id)
+            self._regrouping.discard(child.id)
+            self._roster.strike_off(child.id)
         return verdict
 
     def _judge(self, child: Cell, exit: Exit, in_place: bool) -> Verdict:
-        supervisor = self.supervisor
-        if self._specs[child.id].restart == "temporary":
-            return Verdict.FINAL  # nothing to decide, and most children are of this type
-        own = Child(child.id, self._specs[child.id].restart, child.dismissed)
-        # Only the group strategies look at the siblings.
-        siblings = () if supervisor.strategy == "one_for_one" else self._siblings()
-        plan = decide(supervisor.strategy, siblings, self._intensity, own, exit, anyio.current_time())
+        ruling = self._roster.rule(child, exit, anyio.current_time(), self.stage.chance())
+        plan, delay = ruling.plan, ruling.delay
         if isinstance(plan, RestartGroup):
-            if in_place and supervisor.strategy == "one_for_one":
+            if exit.kind != "shutdown":
+                self._report("child_ended", child, exit, restarts=True, delay=delay)
+            if in_place and not delay and self.supervisor.strategy == "one_for_one":
                 return Verdict.AGAIN
-            self._regrouping.update(plan.stop, plan.start)
-            self.mailbox.signal(plan)
+            self._begin(plan, delay)
             return Verdict.WAIT
         if isinstance(plan, GiveUp):
-            name = self.name or "the system"
-            self._give_up(RestartLimit(name, child.name, supervisor.intensity, supervisor.period), exit.error)
+            self._report("gave_up", child, exit)
+            window = ruling.window
+            self._give_up(RestartLimit(self.name or "the system", child.name, window.limit, window.period), exit.error)
+        elif exit.kind in ("crashed", "killed"):
+            self._report("child_ended", child, exit)
         return Verdict.FINAL
 
-    def _siblings(self) -> list[Child]:
-        return [Child(id, self._specs[id].restart) for id in self._cells]
+    def _lose_significant(self, id: str) -> None:
+        if self._roster.is_last_significant(id):
+            self.stand_down(f"significant child {id!r} has ended")
+
+    def _report(self, kind: ReportKind, child: Cell, exit: Exit, *, restarts: bool = False, delay: float = 0.0) -> None:
+        if exit.kind == "killed" and not child.was_killed:
+            return  # with everything around it; there is nothing wrong with the child
+        self.stage.reports.add(
+            Report(kind, self.name or "the system", child.name, exit, restarts, delay), anyio.current_time()
+        )
+
+    def _report_shutdown_error(self, child: Cell, exit: Exit) -> None:
+        """A child that was to stop with its group or its supervisor crashed, or did not listen."""
+        expected = self._roster.specs[child.id].shutdown == "kill"
+        if exit.kind == "crashed" or (exit.kind == "killed" and not expected):
+            self._report("shutdown_error", child, exit)
+
+    def child_dismissed(self, child: Cell) -> None:
+        if self._roster.specs[child.id].restart == "transient":
+            self._forget(child.id)
 
     def kill(self) -> None:
         self._stopping = True  # its group is about to close
@@ -327,9 +404,10 @@ class SupervisorCell(Cell):
 
     async def start_child(self, spec: ChildSpec) -> ActorRef[Any]:
         """Add a child at the end of the order and wait until it is ready. See `SupervisorRef.start_child`."""
+        self.supervisor.check(spec)
         await current_budget.get(self.stage.outside).spend()
         if self._stopping:
-            raise SystemClosed(f"supervisor {self.name or 'of the system'!r} takes no new children: it is not running")
+            raise SystemClosed(f"{self._title} takes no new children: it is not running")
         if self._busy:
             cell = await self._launched_later(spec)
         else:
@@ -355,16 +433,32 @@ class SupervisorCell(Cell):
             raise
 
     def contains(self, budget: Budget) -> bool:
-        return budget is self.budget or any(cell.contains(budget) for cell in self._cells.values())
+        return budget is self.budget or any(cell.contains(budget) for cell in self._roster.cells.values())
+
+    async def stop_child(self, id: str) -> bool:
+        """Stop a child for good. See `SupervisorRef.stop_child`."""
+        await current_budget.get(self.stage.outside).spend()
+        if self._stopping:
+            raise SystemClosed(f"{self._title} is not running")
+        cell = self._roster.cells.get(id)
+        if cell is not None:
+            cell.refuse_deadlock()
+        unwanted = _ChildUnwanted(id)
+        self.mailbox.signal(unwanted)
+        return await unwanted.reply.wait()
+
+    def count(self) -> ChildCount:
+        """How many children there are."""
+        return self._roster.count()
 
     def child(self, id: str) -> ActorRef[Any] | None:
         """The address of the child with this id."""
-        cell = self._cells.get(id)
+        cell = self._roster.cells.get(id)
         return cell.ref if cell is not None else None
 
     def children(self) -> tuple[Cell, ...]:
         """The children in start order."""
-        return tuple(self._cells.values())
+        return tuple(self._roster.cells.values())
 
     def node(self, now: float) -> Node:
         node = super().node(now)
@@ -374,15 +468,8 @@ class SupervisorCell(Cell):
             node.state,
             node.age,
             restarts=node.restarts,
-            children=tuple(cell.node(now) for cell in self._cells.values()),
+            children=tuple(cell.node(now) for cell in self._roster.cells.values()),
         )
-
-
-def _grace(spec: ChildSpec) -> float:
-    """Seconds that the child has to stop, and its cleanup to run."""
-    if isinstance(spec.shutdown, int | float):
-        return spec.shutdown
-    return float("inf") if isinstance(spec.start, Supervisor) else DEFAULT_SHUTDOWN
 
 
 def _starts_at_once(spec: ChildSpec) -> bool:
@@ -395,25 +482,3 @@ def _starts_at_once(spec: ChildSpec) -> bool:
         and start.__init__ is Actor.__init__
         and start.__new__ is Actor.__new__
     )
-
-
-class SupervisorRef(ActorRef[Any]):
-    """The address of a supervisor: one can give it children, not messages."""
-
-    __slots__ = ()
-
-    _cell: SupervisorCell
-
-    async def start_child(self, spec: ChildSpec) -> ActorRef[Any]:
-        """Start a child after those that are there, and wait until it is ready.
-
-        Raises:
-            NameTaken: the supervisor has a child with that id.
-            StartFailed: the child's `started` failed; the failure is the ``__cause__``.
-            SystemClosed: the supervisor is stopping or has ended.
-        """
-        return await self._cell.start_child(spec)
-
-    def child(self, id: str) -> ActorRef[Any] | None:
-        """The address of the child with this id, or None."""
-        return self._cell.child(id)

@@ -10,11 +10,16 @@ reverse order, each with its grace. The block is cancelled, or interrupted: ever
 supervisor gives up: the block is cancelled and one `RestartLimit` is raised after everything has ended. The block's own
 exception leaves bare, never wrapped in a group.
 
+With `signals=True` a SIGINT or SIGTERM is the first of these ways: the block is cancelled, everything ends in order,
+and the program goes on behind the block. A second signal is the second way, and ends in `SystemExit`.
+
 No word here is about models or agents; `agents/system.py` builds the public `System` on this.
 """
 
 from __future__ import annotations
 
+import random
+import signal
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import copy_context
@@ -22,11 +27,12 @@ from types import TracebackType
 from typing import Any, Literal, Self, overload
 
 import anyio
-from anyio import create_task_group
+from anyio import CancelScope, create_task_group
 from anyio.abc import TaskGroup
 
-from ..mailbox import DEFAULT_CAPACITY, Budget, Overflow
+from ..mailbox import DEFAULT_CAPACITY, Budget, Envelope, Overflow, current_budget
 from .actor import Actor
+from .backoff import Backoff
 from .cell import Cell, Verdict
 from .dead_letters import DeadLetters
 from .errors import SystemClosed
@@ -34,9 +40,13 @@ from .exits import Exit, sole
 from .home import Home
 from .pool import Pool
 from .ref import ActorRef
+from .reports import Report, Reports
 from .restart import Restart
+from .signals import SignalWatch
 from .spec import ChildSpec, Supervisor
-from .supervisor import SupervisorCell, SupervisorRef
+from .supervisor import SupervisorCell
+from .supervisor_ref import SupervisorRef
+from .timers import Timer, Timers, check_delay
 from .tree import Node
 
 
@@ -48,13 +58,32 @@ class ActorSystem:
         intensity: restarts of spawned actors allowed within `period` before the system gives up (default 3).
         period: the sliding window in seconds (default 5).
         grace: seconds that pooled children have to stop before they are killed (default 5).
+        signals: whether SIGINT and SIGTERM end the block and close the system in order (default False). Only in the
+            main thread.
+        on_report: called with each `Report` of a supervisor: who ended badly, why, and what follows. Reports are
+            logged in any case.
+        chance: a number in [0, 1) for the jitter of backoffs (default: a random generator of its own).
     """
 
-    def __init__(self, *, name: str = "system", intensity: int = 3, period: float = 5.0, grace: float = 5.0) -> None:
+    def __init__(
+        self,
+        *,
+        name: str = "system",
+        intensity: int = 3,
+        period: float = 5.0,
+        grace: float = 5.0,
+        signals: bool = False,
+        on_report: Callable[[Report], object] | None = None,
+        chance: Callable[[], float] | None = None,
+    ) -> None:
         self.name = name
+        self._signals = signals
+        self._watch: SignalWatch | None = None
         self.grace = grace
         self.dead_letters = DeadLetters()
         self.outside = Budget()
+        self.reports = Reports(on_report)
+        self.chance = chance if chance is not None else random.Random().random
         self.pool = Pool()
         self._supervisor = Supervisor(intensity=intensity, period=period)
         self._lifetime: AbstractAsyncContextManager[None] | None = None
@@ -85,8 +114,13 @@ class ActorSystem:
         try:
             async with create_task_group() as group:
                 self._open(group)
+                body = CancelScope()
+                if self._signals:
+                    self._watch = SignalWatch(lambda: self._interrupt(body), group.cancel_scope.cancel)
+                    await group.start(self._watch.run)
                 try:
-                    yield
+                    with body:
+                        yield
                 except Exception as error:
                     # A block that answers its cancellation with an error of its own does not hide why.
                     failure = self._escalated or error
@@ -103,12 +137,15 @@ class ActorSystem:
         failure = failure or self._escalated
         if failure is not None:
             raise failure
+        if self._watch is not None and self._watch.second is not None:
+            raise SystemExit(128 + self._watch.second)
 
     def _open(self, group: TaskGroup) -> None:
         self.home = Home()
         self.context = copy_context()
         self.opened_at = anyio.current_time()
         self._group = group
+        self.timers = Timers(lambda run: group.create_task(run(), context=self.context))
         self._root = SupervisorCell("", "", self._supervisor, self, self)
         self._root.spawn_in(group, self.context)
 
@@ -118,6 +155,13 @@ class ActorSystem:
         assert self._root is not None
         self._root.request_stop("system")
         await self._root.wait_ended()
+        self.timers.close()
+        if self._watch is not None:
+            self._watch.close()
+
+    def _interrupt(self, body: CancelScope) -> None:
+        self._closing = True
+        body.cancel()
 
     def child_started(self, _child: Cell, /) -> None:
         return None
@@ -128,6 +172,9 @@ class ActorSystem:
             self._escalated = self.escalation(exit.error) if exit.error is not None else None
             self._group.cancel_scope.cancel()
         return Verdict.FINAL
+
+    def child_dismissed(self, _child: Cell, /) -> None:
+        return None
 
     def escalation(self, error: BaseException) -> BaseException:
         """What the block is told when the root supervisor has given up with `error`."""
@@ -143,6 +190,11 @@ class ActorSystem:
     def is_open(self) -> bool:
         """Whether new actors are taken."""
         return self._group is not None and not self._closing
+
+    @property
+    def interrupted_by(self) -> signal.Signals | None:
+        """The signal that ended the block (``signals=True``), or None."""
+        return self._watch.first if self._watch is not None else None
 
     @property
     def group(self) -> TaskGroup:
@@ -165,7 +217,12 @@ class ActorSystem:
 
     @overload
     async def spawn(
-        self, start: Supervisor, *, name: str | None = None, restart: Restart = "transient"
+        self,
+        start: Supervisor,
+        *,
+        name: str | None = None,
+        restart: Restart = "transient",
+        backoff: Backoff | None = None,
     ) -> SupervisorRef: ...
 
     @overload
@@ -178,6 +235,7 @@ class ActorSystem:
         shutdown: float | Literal["kill"] | None = None,
         capacity: int = DEFAULT_CAPACITY,
         overflow: Overflow = "wait",
+        backoff: Backoff | None = None,
     ) -> ActorRef[Any]: ...
 
     async def spawn(
@@ -189,13 +247,14 @@ class ActorSystem:
         shutdown: float | Literal["kill"] | None = None,
         capacity: int = DEFAULT_CAPACITY,
         overflow: Overflow = "wait",
+        backoff: Backoff | None = None,
     ) -> ActorRef[Any]:
         """Start an actor, or a supervised group, under the root and wait until it is ready.
 
         Args:
             start: an `Actor` class, a callable that makes an actor, or a `Supervisor`.
             name: unique among the live actors; by default the class's name and a number.
-            restart, shutdown, capacity, overflow: see `ChildSpec`.
+            restart, shutdown, capacity, overflow, backoff: see `ChildSpec`.
 
         Raises:
             BadChildSpec: an argument that cannot work.
@@ -207,8 +266,25 @@ class ActorSystem:
             raise self.not_open()
         if name is None:
             name = self.unique_name(getattr(start, "__name__", type(start).__name__).lower())
-        spec = ChildSpec(name, start, restart=restart, shutdown=shutdown, capacity=capacity, overflow=overflow)
+        spec = ChildSpec(
+            name, start, restart=restart, shutdown=shutdown, capacity=capacity, overflow=overflow, backoff=backoff
+        )
         return await self._root.start_child(spec)
+
+    def send_after(self, delay: float, ref: ActorRef[Any], message: Any) -> Timer:
+        """Send `message` to an actor in `delay` seconds, unless the returned timer is cancelled before.
+
+        It then takes its place behind what waits in the mailbox; where that is full it waits for room, like a sender.
+        If the actor has ended by then it is a dead letter. What is still to come when the system closes is dropped.
+
+        Raises:
+            ValueError: a delay below 0, or not finite.
+            SystemClosed: the system is not open.
+        """
+        check_delay(delay)
+        if not self.is_open:
+            raise self.not_open()
+        return self.timers.after(delay, ref._cell.post, Envelope(message, None, current_budget.get(self.outside).owner))
 
     def actor(self, name: str) -> ActorRef[Any] | None:
         """The address of the live actor with this name, or None. A nested one is called ``supervisor/child``."""

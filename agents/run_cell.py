@@ -357,6 +357,9 @@ class RunCell(Cell):
             self._subruns.pop(child.id, None)
         return Verdict.FINAL
 
+    def child_dismissed(self, child: Cell) -> None:
+        return None
+
     def tool_progressed(self, cell: ToolCell, progress: Any) -> None:
         """Have the run say what a tool emitted; it is parked on its mailbox meanwhile."""
         self.mailbox.signal(Progress(cell, progress))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from anyio.lowlevel import checkpoint, current_token
 
-from ..actors import ActorSystem, raise_descriptor_limit
+from ..actors import ActorSystem, Report, raise_descriptor_limit
 from ..actors import RestartLimit as ActorRestartLimit
 from ..journal import Journal
 from .errors import RestartLimit
@@ -48,6 +48,11 @@ class System(ActorSystem):
         grace: seconds that runs have to stop when the System closes, before they are killed (default 5).
         journal: where runs are written down (default: in memory).
         sources: clock, chance and ids, for tests.
+        signals: whether SIGINT and SIGTERM end the block and close the System in order (default False): runs are
+            stopped and the program goes on behind the block; a second signal ends everything at once, and the
+            process. Only in the main thread.
+        on_report: called with each `Report` of a supervisor of spawned actors: who ended badly, why, and what follows.
+            Reports are logged in any case.
 
     Raises:
         TypeError, ValueError: an argument that cannot work; the message names it.
@@ -65,6 +70,8 @@ class System(ActorSystem):
         grace: float = 5.0,
         journal: Journal | None = None,
         sources: Sources | None = None,
+        signals: bool = False,
+        on_report: Callable[[Report], object] | None = None,
     ) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name= takes text, not {name!r}")
@@ -87,10 +94,20 @@ class System(ActorSystem):
             raise TypeError(f"journal= takes a Journal object, with claim, append and read, not {journal!r}")
         if sources is not None and not isinstance(sources, Sources):
             raise TypeError(f"sources= takes Sources(…), not {sources!r}")
-        super().__init__(name=name, intensity=intensity, period=period, grace=grace)
+        if on_report is not None and not callable(on_report):
+            raise TypeError(f"on_report= takes a function of one Report, not {on_report!r}")
+        self._sources = sources if sources is not None else Sources()
+        super().__init__(
+            name=name,
+            intensity=intensity,
+            period=period,
+            grace=grace,
+            signals=signals,
+            on_report=on_report,
+            chance=self._sources.chance,
+        )
         self.max_running = max_running
         self._journal = journal
-        self._sources = sources
         self._stage: RunStage | None = None
         self._loop: object = None
 

@@ -43,6 +43,20 @@ def _discard(envelope: Envelope, reason: str) -> None:  # noqa: ARG001 - the def
     return None
 
 
+class _Posted:
+    """A message that waits for room without a task: in the queue of senders it stands where a sender's event would."""
+
+    __slots__ = ("_envelope", "_mailbox")
+
+    def __init__(self, mailbox: Mailbox, envelope: Envelope) -> None:
+        self._mailbox = mailbox
+        self._envelope = envelope
+
+    def set(self) -> None:
+        """It is its turn, or the mailbox has closed."""
+        self._mailbox.redeem(self._envelope)
+
+
 class Mailbox:
     """A bounded queue with a control lane that overtakes it.
 
@@ -51,7 +65,8 @@ class Mailbox:
         overflow: what a full mailbox does with one more: ``wait`` parks the sender in FIFO order (default), ``fail``
             raises `MailboxFull`, ``drop_newest`` and ``drop_oldest`` report one message to `undelivered`.
         address: the owner's name, for errors.
-        undelivered: called with each message that the overflow policy dropped, and the word ``dropped``.
+        undelivered: called with each message that the overflow policy dropped, and the word ``dropped``; and with a
+            posted one that found the mailbox closed, and the word ``closed``.
         outside: the yield budget of senders that are no actors.
 
     Raises:
@@ -121,6 +136,39 @@ class Mailbox:
                 lanes.forgo()
                 raise MailboxClosed(self.address)
             lanes.redeem(envelope)
+        wake = self._wake
+        if wake is not None:
+            self._wake = None
+            wake.set()
+
+    def post(self, envelope: Envelope) -> None:
+        """Enqueue now, or as soon as there is room: in the queue of waiting senders, but without a task that waits.
+
+        For the runtime, which cannot wait and has nobody to raise at: what does not get in goes to `undelivered`.
+        """
+        lanes = self.lanes
+        if lanes.closed:
+            self._undelivered(envelope, "closed")
+        elif lanes.offer(envelope):
+            self._wake_receiver()
+        elif self.overflow == "wait":
+            lanes.wait(_Posted(self, envelope))
+        elif self._drop_for(envelope):
+            self._wake_receiver()
+        else:
+            self.dropped += 1
+            self._undelivered(envelope, "dropped")
+
+    def redeem(self, envelope: Envelope) -> None:
+        """Put a posted message in the place that was kept for it."""
+        if self.lanes.closed:
+            self.lanes.forgo()
+            self._undelivered(envelope, "closed")
+        else:
+            self.lanes.redeem(envelope)
+            self._wake_receiver()
+
+    def _wake_receiver(self) -> None:
         wake = self._wake
         if wake is not None:
             self._wake = None

@@ -1,0 +1,185 @@
+"""Things to do later: one queue of deadlines, and one task that sleeps until the next of them.
+
+A task for each timer would cost a hundred times a timer. The queue is a heap; a timer that is cancelled stays in it
+until it is due, or until such dead entries are more than half of it.
+
+What a timer does must not block and must not raise: the runtime puts a message or a signal into a mailbox. The task is
+started by the first timer and lives until the system ends. Timers belong to the system's event loop.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+from anyio import CancelScope, current_time
+
+#: Dead entries that a queue keeps whatever its size.
+_FEW = 64
+
+
+def check_delay(value: object) -> None:
+    """Refuse what is no time to wait before sending.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is below 0, or not finite.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"send_after() takes a delay in seconds, not {value!r}")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"send_after() takes a delay of 0 seconds or more, and a finite one, not {value!r}")
+
+
+class Timer:
+    """One thing that will be done later, unless it is cancelled."""
+
+    __slots__ = ("_action", "_args", "_queue", "_rank", "deadline")
+
+    def __init__(
+        self, queue: TimerQueue, deadline: float, rank: int, action: Callable[..., object], args: tuple[Any, ...]
+    ) -> None:
+        #: When, on the event loop's clock (`anyio.current_time`).
+        self.deadline = deadline
+        self._queue = queue
+        self._rank = rank
+        self._action: Callable[..., object] | None = action
+        self._args = args
+
+    @property
+    def active(self) -> bool:
+        """Whether it is still to come."""
+        return self._action is not None
+
+    def cancel(self) -> bool:
+        """Do not do it. False if it was done, or cancelled, before."""
+        if self._action is None:
+            return False
+        self._action, self._args = None, ()
+        self._queue.forget_one()
+        return True
+
+    def fire(self) -> None:
+        """Do it now. For the queue."""
+        action, args = self._action, self._args
+        self._action, self._args = None, ()
+        if action is not None:
+            action(*args)
+
+    def __lt__(self, other: Timer) -> bool:
+        return (self.deadline, self._rank) < (other.deadline, other._rank)
+
+    def __repr__(self) -> str:
+        return f"<Timer for {self.deadline:g}{'' if self.active else ', over'}>"
+
+
+class TimerGroup:
+    """Timers of one owner, to be cancelled together."""
+
+    __slots__ = ("_room", "_timers")
+
+    def __init__(self) -> None:
+        self._timers: list[Timer] = []
+        self._room = 16
+
+    def add(self, timer: Timer) -> None:
+        """Take one in; those that are over are let go now and then."""
+        if len(self._timers) >= self._room:
+            self._timers = [each for each in self._timers if each.active]
+            self._room = max(16, 2 * len(self._timers))
+        self._timers.append(timer)
+
+    def cancel(self) -> None:
+        """Cancel all that are still to come."""
+        timers, self._timers = self._timers, []
+        for timer in timers:
+            timer.cancel()
+
+
+class TimerQueue:
+    """Timers in the order of their deadlines, those of one deadline in the order of their making. Knows no clock."""
+
+    __slots__ = ("_dead", "_heap", "_made")
+
+    def __init__(self) -> None:
+        self._heap: list[Timer] = []
+        self._dead = 0
+        self._made = 0
+
+    def __len__(self) -> int:
+        return len(self._heap) - self._dead
+
+    def add(self, deadline: float, action: Callable[..., object], args: tuple[Any, ...]) -> Timer:
+        """Queue one."""
+        self._made += 1
+        timer = Timer(self, deadline, self._made, action, args)
+        heapq.heappush(self._heap, timer)
+        return timer
+
+    def forget_one(self) -> None:
+        """One in the heap was cancelled."""
+        self._dead += 1
+        if self._dead > _FEW and self._dead * 2 > len(self._heap):
+            self._heap = [timer for timer in self._heap if timer.active]
+            heapq.heapify(self._heap)
+            self._dead = 0
+
+    def next_deadline(self) -> float:
+        """When the next one is due; infinity when there is none."""
+        heap = self._heap
+        while heap and not heap[0].active:
+            heapq.heappop(heap)
+            self._dead -= 1
+        return heap[0].deadline if heap else math.inf
+
+    def pop_due(self, now: float) -> Timer | None:
+        """Take the next one that is due, or None."""
+        return heapq.heappop(self._heap) if self.next_deadline() <= now else None
+
+
+class Timers:
+    """The timers of one system.
+
+    Args:
+        start: starts the task that waits, given its coroutine function.
+    """
+
+    __slots__ = ("_queue", "_scope", "_start", "_started", "_wake")
+
+    def __init__(self, start: Callable[[Callable[[], Any]], object]) -> None:
+        self._queue = TimerQueue()
+        self._start = start
+        self._started = False
+        self._wake: anyio.Event | None = None
+        self._scope = CancelScope()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def after(self, delay: float, action: Callable[..., object], *args: Any) -> Timer:
+        """Call `action(*args)` in `delay` seconds."""
+        earliest = self._queue.next_deadline()
+        timer = self._queue.add(current_time() + delay, action, args)
+        if not self._started:
+            self._started = True
+            self._start(self._run)
+        elif timer.deadline < earliest and self._wake is not None:
+            self._wake.set()
+        return timer
+
+    def close(self) -> None:
+        """End the task; what is still to come never will."""
+        self._scope.cancel()
+
+    async def _run(self) -> None:
+        queue = self._queue
+        with self._scope:
+            while True:
+                while (timer := queue.pop_due(current_time())) is not None:
+                    timer.fire()
+                self._wake = anyio.Event()
+                with CancelScope(deadline=queue.next_deadline()):
+                    await self._wake.wait()
