@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from anyio import CancelScope, current_time
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from ..mailbox import DEFAULT_CAPACITY, MESSAGES_PER_CHECKPOINT, Envelope, Overflow
 from .actor import Actor
@@ -62,11 +62,41 @@ class ActorCell(Cell):
         if not isinstance(actor, Actor):
             raise TypeError(f"what starts {self.name!r} made a {type(actor).__name__}, which is no Actor")
         crash: Exit | None = None
+        context = self._context
         try:
             if type(actor).started is not Actor.started:
-                await actor.started(self._context)
+                if self.restarts:
+                    await checkpoint_if_cancelled()  # a restart in place has not looked
+                await actor.started(context)
             self.announce_started()
-            await self._serve(actor)
+            # The loop stands here, not in a coroutine of its own: it is what an idle actor is made of.
+            mailbox = self.mailbox
+            lanes = mailbox.lanes
+            receive = actor.receive
+            budget = MESSAGES_PER_CHECKPOINT
+            while True:
+                if lanes.control:
+                    signal = lanes.control.popleft()
+                    if type(signal) is Stop:
+                        return
+                    if await self._is_broken(signal, actor):
+                        return
+                elif lanes.data:
+                    envelope = self.current = lanes.data.popleft()
+                    if lanes.tickets:
+                        mailbox.admit()
+                    value = await receive(envelope.message, context)
+                    if envelope.reply is not None and not envelope.reply.succeed(value):
+                        self._late(envelope, value)
+                    self.current = None
+                    budget -= 1
+                    if not budget:
+                        budget = MESSAGES_PER_CHECKPOINT
+                        await checkpoint()
+                else:
+                    envelope = value = None  # an idle actor keeps no message alive
+                    await mailbox.parked().wait()
+                    budget = MESSAGES_PER_CHECKPOINT
         except Exception as error:
             crash = Exit("crashed", error)
             raise
@@ -78,41 +108,18 @@ class ActorCell(Cell):
             if type(actor).stopping is not Actor.stopping and not self._killed:
                 await self._clean_up(actor, crash)
 
-    async def _serve(self, actor: Actor) -> None:
-        mailbox = self.mailbox
-        lanes = mailbox.lanes
-        receive = actor.receive
-        context = self._context
-        budget = MESSAGES_PER_CHECKPOINT
-        while True:
-            if lanes.control:
-                signal = lanes.control.popleft()
-                if type(signal) is Stop:
-                    return
-                if type(signal) is LinkDown:
-                    if actor.trap_exits:
-                        await receive(signal, context)
-                    elif self._shares_the_fate(signal):
-                        return
-                elif self.monitored is not None and self.monitored.pop(signal.ref, None) is not None:
-                    await receive(signal, context)
-            elif lanes.data:
-                envelope = self.current = lanes.data.popleft()
-                if lanes.tickets:
-                    mailbox.admit()
-                value = await receive(envelope.message, context)
-                if envelope.reply is not None and not envelope.reply.succeed(value):
-                    self._late(envelope, value)
-                self.current = None
-                budget -= 1
-                if not budget:
-                    budget = MESSAGES_PER_CHECKPOINT
-                    await checkpoint()
-            else:
-                await mailbox.park()
-                budget = MESSAGES_PER_CHECKPOINT
+    async def _is_broken(self, signal: Down | LinkDown, actor: Actor) -> bool:
+        """Have the actor hear of the end of another one. True if it shares its fate."""
+        if type(signal) is Down:
+            if self.monitored is not None and self.monitored.pop(signal.ref, None) is not None:
+                await actor.receive(signal, self._context)
+            return False
+        if actor.trap_exits:
+            await actor.receive(signal, self._context)
+            return False
+        return self._shares_the_fate(signal)
 
-    def _shares_the_fate(self, down: LinkDown) -> bool:
+    def _shares_the_fate(self, down: Down | LinkDown) -> bool:
         """Whether the end of a linked actor stops this one.
 
         Raises:

@@ -217,7 +217,7 @@ class Cell:
             in_place = False
             try:
                 if again:
-                    await checkpoint()  # an actor that crashes over and over must let others run
+                    await self.budget.spend()  # an actor that crashes over and over must let others run
                 await self.perform()
                 exit = self._exit_of_return()
                 in_place = exit.kind == "normal"
@@ -226,7 +226,7 @@ class Cell:
                     self._over(self._exit_of_cancellation(error), in_place=False)
                     await self._pass_on(error)
                 exit = Exit("crashed", stray(self.name, error))
-                in_place = isinstance(error, Exception) and self._stop is None and not _is_cancelled()
+                in_place = isinstance(error, Exception) and self._stop is None and not self._killed
             again = self._over(exit, in_place) is Verdict.AGAIN
             if not again:
                 return

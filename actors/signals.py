@@ -15,6 +15,9 @@ from anyio.abc import TaskStatus
 
 HEEDED = (signal.SIGINT, signal.SIGTERM)
 
+#: Held by the one watch that reads the signals of this process.
+_taken = threading.Lock()
+
 
 class SignalWatch:
     """Reads the signals of one process until it is closed.
@@ -37,20 +40,30 @@ class SignalWatch:
         """Read signals; started when they are heeded.
 
         Raises:
-            RuntimeError: this is not the main thread.
+            RuntimeError: this is not the main thread, or another system of this process heeds them already.
         """
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("signals=True needs the main thread; open the system there, or heed signals yourself")
-        with self._scope, open_signal_receiver(*HEEDED) as signals:
-            task_status.started()
-            async for received in signals:
-                if self.first is None:
-                    self.first = received
-                    self._ask()
-                else:
-                    self.second = received
-                    self._insist()
-                    return
+        if not _taken.acquire(blocking=False):
+            raise RuntimeError("signals=True is for one system of a process, and another one that is open has it")
+        former = [signal.getsignal(each) for each in HEEDED]
+        try:
+            with self._scope, open_signal_receiver(*HEEDED) as signals:
+                task_status.started()
+                async for received in signals:
+                    if self.first is None:
+                        self.first = received
+                        self._ask()
+                    else:
+                        self.second = received
+                        self._insist()
+                        return
+        finally:
+            # On asyncio the receiver leaves the defaults behind.
+            for each, action in zip(HEEDED, former, strict=True):
+                if action is not None:  # else it was not set from Python, and cannot be set back
+                    signal.signal(each, action)
+            _taken.release()
 
     def close(self) -> None:
         """Heed them no more."""

@@ -19,13 +19,15 @@ Cancellation from outside is a kill: the group ends all children together, and t
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import anyio
-from anyio import create_task_group
+from anyio import CancelScope, create_task_group
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
 
 from ..mailbox import Budget, Reply, current_budget
 from .actor import Actor
@@ -84,9 +86,13 @@ class SupervisorCell(Cell):
         "_failure",
         "_group",
         "_later",
+        "_leaving",
+        "_leaving_until",
         "_regrouping",
         "_roster",
         "_stopping",
+        "_to_stop",
+        "_watched_until",
         "supervisor",
     )
 
@@ -115,6 +121,12 @@ class SupervisorCell(Cell):
         self._group: TaskGroup | None = None
         #: The child whose next change of state must wake the supervisor's task.
         self._awaited: Cell | None = None
+        #: The children that are to stop next, the one that has been asked, and until when it has time.
+        self._to_stop: deque[Cell] = deque()
+        self._leaving: Cell | None = None
+        self._leaving_until = math.inf
+        #: The time that the supervisor's task wakes at by itself.
+        self._watched_until = math.inf
         #: Children that a decided, unfinished group restart will stop: their ends are part of it.
         self._regrouping: set[str] = set()
         #: Why the supervisor gave up.
@@ -127,6 +139,8 @@ class SupervisorCell(Cell):
     # -- the life of one incarnation
 
     async def perform(self) -> None:
+        if self.restarts:
+            await checkpoint()  # whoever cancelled everything may have done so while the last incarnation crashed
         self._reset()
         left = KILLED
         try:
@@ -295,18 +309,44 @@ class SupervisorCell(Cell):
     # -- stopping
 
     async def _stop_all(self, cells: Iterable[Cell]) -> None:
-        """One after the other: ask, wait for the grace, kill, wait."""
-        for cell in cells:
+        """One after the other, in this order: ask, wait for the grace, kill, wait.
+
+        The end of one child asks the next one (`child_down`). The supervisor's task is not woken for each; it looks
+        after the graces alone.
+        """
+        self._to_stop = deque(cells)
+        self._ask_next()
+        try:
+            while self._leaving is not None:
+                if self._leaving_until <= anyio.current_time():
+                    self._leaving_until = math.inf
+                    self._leaving.kill()
+                self._watched_until = self._leaving_until
+                with CancelScope(deadline=self._watched_until):
+                    await self._next_change()
+        finally:
+            self._to_stop.clear()
+            self._leaving = None
+
+    def _ask_next(self) -> None:
+        """Ask the next of the children that are to stop; after the last one, wake the supervisor's task."""
+        while self._to_stop:
+            cell = self._to_stop.popleft()
             if cell.is_down:
                 continue
+            self._leaving = cell
             spec = self._roster.specs[cell.id]
-            if spec.shutdown != "kill":
-                cell.stand_down("shutdown")
-                with anyio.move_on_after(spec.grace):
-                    await self._until_down(cell)
-            if not cell.is_down:
+            if spec.shutdown == "kill":
+                self._leaving_until = math.inf
                 cell.kill()
-                await self._until_down(cell)
+            else:
+                self._leaving_until = anyio.current_time() + spec.grace
+                cell.stand_down("shutdown")
+            if self._leaving_until < self._watched_until:
+                self.mailbox.signal(_CHANGED)
+            return
+        self._leaving = None
+        self.mailbox.signal(_CHANGED)
 
     async def _remove(self, unwanted: _ChildUnwanted) -> None:
         cell = self._roster.cells.get(unwanted.id)
@@ -343,8 +383,8 @@ class SupervisorCell(Cell):
             self.mailbox.signal(_CHANGED)
         if child.id in self._regrouping and not self._stopping:
             self._report_shutdown_error(child, exit)
-            return Verdict.WAIT
-        if self._stopping:
+            verdict = Verdict.WAIT
+        elif self._stopping:
             self._report_shutdown_error(child, exit)
             verdict = Verdict.FINAL
         elif not child.ready:
@@ -357,6 +397,8 @@ class SupervisorCell(Cell):
                 self._lose_significant(child.id)
             self._regrouping.discard(child.id)
             self._roster.strike_off(child.id)
+        if self._leaving is child:
+            self._ask_next()
         return verdict
 
     def _judge(self, child: Cell, exit: Exit, in_place: bool) -> Verdict:

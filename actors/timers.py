@@ -127,6 +127,13 @@ class TimerQueue:
             heapq.heapify(self._heap)
             self._dead = 0
 
+    def clear(self) -> None:
+        """Cancel all."""
+        for timer in tuple(self._heap):
+            timer.cancel()
+        self._heap.clear()
+        self._dead = 0
+
     def next_deadline(self) -> float:
         """When the next one is due; infinity when there is none."""
         heap = self._heap
@@ -176,10 +183,13 @@ class Timers:
 
     async def _run(self) -> None:
         queue = self._queue
-        with self._scope:
-            while True:
-                while (timer := queue.pop_due(current_time())) is not None:
-                    timer.fire()
-                self._wake = anyio.Event()
-                with CancelScope(deadline=queue.next_deadline()):
-                    await self._wake.wait()
+        try:
+            with self._scope:
+                while True:
+                    while (timer := queue.pop_due(current_time())) is not None:
+                        timer.fire()
+                    self._wake = anyio.Event()
+                    with CancelScope(deadline=queue.next_deadline()):
+                        await self._wake.wait()
+        finally:
+            queue.clear()

@@ -1,8 +1,8 @@
 """What does it cost to ask a supervised actor something, against the least that two tasks need to answer each other?
 
-Run: python benchmarks/bench_ask.py [--backend asyncio|trio] [--count 20000] [--json]
+Run: python benchmarks/bench_ask.py [--backend asyncio|trio] [--count 10000] [--json]
 
-The least is two wakes: a ping-pong over one `anyio.Event` in each direction.
+The least is two wakes: a ping-pong over one `anyio.Event` in each direction, or over what the backend itself has.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from time import process_time
 from typing import Any
 
 import anyio
+import trio
+import trio.testing
 from runner import Contender, main
 
 from greenroom import Actor, Context
@@ -107,16 +109,42 @@ async def futures(options: Mapping[str, int]) -> dict[str, float]:
         return {"CPU us": (process_time() - began) / count * 1e6}
 
 
+async def trio_events(options: Mapping[str, int]) -> dict[str, float]:
+    count = options["count"]
+    ping, pong = trio.Event(), trio.Event()
+
+    async def answer() -> None:
+        nonlocal ping
+        for _ in range(count):
+            await ping.wait()
+            ping = trio.Event()
+            pong.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer)
+        await trio.testing.wait_all_tasks_blocked()
+        began = process_time()
+        for _ in range(count):
+            ping.set()
+            await pong.wait()
+            pong = trio.Event()
+        return {"CPU us": (process_time() - began) / count * 1e6}
+
+
+CONTENDERS = [
+    Contender("ask", ask),
+    Contender("ask with timeout", ask_with_timeout),
+    Contender("anyio.Event ping-pong", events),
+    Contender("two anyio streams", streams),
+    Contender("asyncio.Future ping-pong", futures, ("asyncio",)),
+    Contender("trio.Event ping-pong", trio_events, ("trio",)),
+]
+
 if __name__ == "__main__":
     main(
         "CPU time of one question and its answer",
-        [
-            Contender("ask", ask),
-            Contender("ask with timeout", ask_with_timeout),
-            Contender("anyio.Event ping-pong", events),
-            Contender("two anyio streams", streams),
-            Contender("asyncio.Future ping-pong", futures, ("asyncio",)),
-        ],
+        CONTENDERS,
         baseline="anyio.Event ping-pong",
+        erlang={"gen_server:call": "ask"},
         count=10_000,
     )

@@ -7,6 +7,7 @@ Resident memory of the process with all of them parked, less that before, divide
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from time import process_time
 from typing import Any
 
 import anyio
+import trio
 from runner import Contender, main
 
 from greenroom import Actor, Agent, Context, System
@@ -80,13 +82,13 @@ async def task_and_stream(options: Mapping[str, int]) -> dict[str, float]:
     async with anyio.create_task_group() as group:
         for _ in range(count):
             send, receive = anyio.create_memory_object_stream[None](1024)
-            ends.append(send)
+            ends += (send, receive)
             group.start_soon(receive.receive)
         await anyio.wait_all_tasks_blocked()
         figures = _each(before, began, count)
         group.cancel_scope.cancel()
-    for send in ends:
-        send.close()
+    for end in ends:
+        end.close()
     return figures
 
 
@@ -102,17 +104,49 @@ async def task(options: Mapping[str, int]) -> dict[str, float]:
     return figures
 
 
+async def asyncio_task_and_queue(options: Mapping[str, int]) -> dict[str, float]:
+    count = options["count"]
+    before, began = resident(), process_time()
+    tasks = [asyncio.create_task(asyncio.Queue[None](1024).get()) for _ in range(count)]
+    await anyio.wait_all_tasks_blocked()
+    figures = _each(before, began, count)
+    for each in tasks:
+        each.cancel()
+    await asyncio.wait(tasks)
+    return figures
+
+
+async def trio_task_and_channel(options: Mapping[str, int]) -> dict[str, float]:
+    count = options["count"]
+    before, began = resident(), process_time()
+    ends: list[Any] = []
+    async with trio.open_nursery() as nursery:
+        for _ in range(count):
+            send, receive = trio.open_memory_channel[None](1024)
+            ends += (send, receive)
+            nursery.start_soon(receive.receive)
+        await anyio.wait_all_tasks_blocked()
+        figures = _each(before, began, count)
+        nursery.cancel_scope.cancel()
+    return figures
+
+
+CONTENDERS = [
+    Contender("actor", actor),
+    Contender("agent run, waiting for its model", run),
+    Contender("task and anyio stream", task_and_stream),
+    Contender("task", task),
+    Contender("task and asyncio.Queue", asyncio_task_and_queue, ("asyncio",)),
+    Contender("task and trio channel", trio_task_and_channel, ("trio",)),
+]
+
 if __name__ == "__main__":
     main(
         "Memory of one idle actor or waiting run",
-        [
-            Contender("actor", actor),
-            Contender("agent run, waiting for its model", run),
-            Contender("task and anyio stream", task_and_stream),
-            Contender("task", task),
-        ],
+        CONTENDERS,
         baseline="task and anyio stream",
         repeats=1,
         warm_up=0,
+        erlang={"gen_server": "idle"},
         count=20_000,
     )

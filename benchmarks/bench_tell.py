@@ -145,17 +145,20 @@ async def trio_channel(options: Mapping[str, int]) -> dict[str, float]:
     return _each(began, count)
 
 
+CONTENDERS = [
+    Contender("tell", tell),
+    Contender("tell, from an actor", tell_from_actor),
+    Contender("tell_nowait", tell_nowait),
+    Contender("anyio stream", raw_stream),
+    Contender("asyncio.Queue", asyncio_queue, ("asyncio",)),
+    Contender("trio channel", trio_channel, ("trio",)),
+]
+
 if __name__ == "__main__":
     main(
         "CPU time of one message to an actor, both sides",
-        [
-            Contender("tell", tell),
-            Contender("tell, from an actor", tell_from_actor),
-            Contender("tell_nowait", tell_nowait),
-            Contender("anyio stream", raw_stream),
-            Contender("asyncio.Queue", asyncio_queue, ("asyncio",)),
-            Contender("trio channel", trio_channel, ("trio",)),
-        ],
+        CONTENDERS,
         baseline="anyio stream",
+        erlang={"gen_server:cast": "tell"},
         count=50_000,
     )

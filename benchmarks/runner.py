@@ -9,7 +9,10 @@ A file passes its question, its contenders and its numeric options to `main`. A 
 returns its figures, the one to compare first.
 
 Contenders take turns for several rounds, so that another load on the machine hits all of them, and the best repeat is
-what is compared: noise only ever adds.
+what is compared: noise only ever adds. Counts of what must not happen are compared by their worst repeat. Nothing is
+logged.
+
+Where Erlang is installed, it gets a row of its own in the tables that have a counterpart there, see `bench_erlang.py`.
 """
 
 from __future__ import annotations
@@ -17,15 +20,18 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import logging
 import platform
 import statistics
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio
+from bench_erlang import ABSENT, erlang_figures
 
 BACKENDS = ("asyncio", "trio")
 LIBRARIES = ("greenroom", "anyio", "trio", "httpx", "httpcore", "h11", "msgspec")
@@ -40,7 +46,16 @@ class Contender(NamedTuple):
 
 
 def main(
-    question: str, contenders: Sequence[Contender], *, baseline: str, repeats: int = 5, warm_up: int = 1, **options: int
+    question: str,
+    contenders: Sequence[Contender],
+    *,
+    baseline: str,
+    repeats: int = 5,
+    warm_up: int = 1,
+    rounds: int = 2,
+    worst: bool = False,
+    erlang: Mapping[str, str] | None = None,
+    **options: int,
 ) -> None:
     """Run the benchmark that the command line asks for.
 
@@ -50,6 +65,9 @@ def main(
         baseline: the name of the contender that the others are divided by, on the same backend.
         repeats: measured repeats in each process.
         warm_up: repeats before them that are not counted.
+        rounds: how often each contender gets a process.
+        worst: compare the worst repeat, in every column: for counts of what must not happen.
+        erlang: rows that Erlang adds: their names, and what `bench_erlang.py` calls them.
         options: numeric options and their defaults, given to `measure`.
     """
     parser = argparse.ArgumentParser(description=question)
@@ -57,13 +75,14 @@ def main(
     parser.add_argument("--contender", help="run this one here and print its figures")
     parser.add_argument("--only", default="", help="only contenders with this in their name; the baseline always runs")
     parser.add_argument("--repeats", type=int, default=repeats, help="measured repeats in each process")
-    parser.add_argument("--rounds", type=int, default=2, help="how often each contender gets a process")
+    parser.add_argument("--rounds", type=int, default=rounds, help="how often each contender gets a process")
     parser.add_argument("--json", action="store_true")
     for name, default in options.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, dest=name)
     arguments = parser.parse_args()
     chosen = {name: getattr(arguments, name) for name in options}
     if arguments.contender is not None:
+        logging.getLogger("greenroom").setLevel(logging.CRITICAL)  # crashes and dead letters are no news here
         contender = next(each for each in contenders if each.name == arguments.contender)
         backend = arguments.backend if arguments.backend in BACKENDS else contender.backends[0]
         print(json.dumps(anyio.run(_repeat, contender, warm_up, arguments.repeats, chosen, backend=backend)))
@@ -79,6 +98,12 @@ def main(
         arguments,
         chosen,
     )
+    figure = next(iter(rows[0]["repeats"][0]))
+    rows += [
+        {"backend": "Erlang", "contender": name, "repeats": [{figure: value} for value in found]}
+        for name, subject in (erlang or {}).items()
+        if arguments.only in name and (found := erlang_figures(subject, arguments.rounds))
+    ]
     about = {
         "question": question,
         "date": datetime.now(UTC).date().isoformat(),
@@ -87,7 +112,12 @@ def main(
         "options": {**chosen, "repeats": arguments.repeats, "rounds": arguments.rounds},
         "baseline": baseline,
     }
-    print(json.dumps({**about, "rows": rows}, indent=1) if arguments.json else _table(about, rows))
+    if arguments.json:
+        print(json.dumps({**about, "rows": rows}, indent=1))
+        return
+    print(_table(about, rows, worst))
+    if erlang and ABSENT:
+        print(f"\n{ABSENT}")
 
 
 async def _repeat(
@@ -106,21 +136,33 @@ def _compare(
     for _ in range(arguments.rounds):
         for row in rows:
             print(f"  {row['backend']}: {row['contender']}", file=sys.stderr, flush=True)
-            command = [sys.executable, sys.argv[0], "--contender", row["contender"], "--backend", row["backend"]]
-            command += ["--repeats", str(arguments.repeats)]
-            for name, value in options.items():
-                command += [f"--{name.replace('_', '-')}", str(value)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            row["repeats"] += json.loads(done.stdout.splitlines()[-1])
+            row["repeats"] += in_process(sys.argv[0], row["contender"], row["backend"], arguments.repeats, options)
     return rows
 
 
-def _table(about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+def in_process(
+    file: str | Path, contender: str, backend: str, repeats: int | None, options: Mapping[str, int]
+) -> list[dict[str, float]]:
+    """The repeats of one contender of one file, in a process of its own.
+
+    Raises:
+        subprocess.CalledProcessError: it failed; it has said why on standard error.
+    """
+    command = [sys.executable, str(file), "--contender", contender, "--backend", backend]
+    command += ["--repeats", str(repeats)] if repeats is not None else []
+    for name, value in options.items():
+        command += [f"--{name.replace('_', '-')}", str(value)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _table(about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], worst: bool) -> str:
     figures: list[str] = []  # the columns, in the order in which contenders named them
     for row in rows:
         figures += [name for name in row["repeats"][0] if name not in figures]
     first = figures[0]
-    best = {(row["backend"], row["contender"]): min(each[first] for each in row["repeats"]) for row in rows}
+    pick, middle = (max, max) if worst else (min, statistics.median)
+    best = {(row["backend"], row["contender"]): pick(each[first] for each in row["repeats"]) for row in rows}
     lines = [["", first, "median", f"x {about['baseline']}", *figures[1:]]]
     for row in rows:
         backend, name, repeats = row["backend"], row["contender"], row["repeats"]
@@ -132,7 +174,7 @@ def _table(about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
                 _short(statistics.median(each[first] for each in repeats)),
                 f"{best[backend, name] / base:.2f}" if base else "-",
                 *[
-                    _short(statistics.median(each[figure] for each in repeats)) if figure in repeats[0] else "-"
+                    _short(middle(each[figure] for each in repeats)) if figure in repeats[0] else "-"
                     for figure in figures[1:]
                 ],
             ]

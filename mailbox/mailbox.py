@@ -240,13 +240,16 @@ class Mailbox:
 
     async def park(self) -> None:
         """Wait until something is sent. The receiver looks at its lanes first, and again afterwards."""
+        await self.parked().wait()
+
+    def parked(self) -> anyio.Event:
+        """What a receiver that has looked at its lanes waits for, to look again.
+
+        One that was cancelled leaves its event behind; whoever sets it wakes nobody, and the next wait has a new one.
+        """
         self.lanes.rest()
         wake = self._wake = anyio.Event()
-        try:
-            await wake.wait()
-        finally:
-            if self._wake is wake:
-                self._wake = None
+        return wake
 
     def close(self) -> list[Envelope]:
         """Take nothing more: wake the waiting senders with `MailboxClosed`, and return what was never handled."""
