@@ -20,7 +20,7 @@ from .actor import Actor
 from .cell import ActorStage, Cell, Parent, Stop
 from .dead_letters import DeadLetter
 from .errors import LinkBroken
-from .exits import Down, Exit, LinkDown
+from .exits import Down, Exit, LinkDown, text_of
 from .ref import ActorRef
 from .timers import Timer, TimerGroup, check_delay
 
@@ -101,12 +101,14 @@ class ActorCell(Cell):
             crash = Exit("crashed", error)
             raise
         finally:
-            if self.monitored is not None:
-                self._unmonitor_all()
-            if self.timers is not None:
-                self.timers.cancel()
-            if type(actor).stopping is not Actor.stopping and not self._killed:
-                await self._clean_up(actor, crash)
+            try:
+                if type(actor).stopping is not Actor.stopping and not self._killed:
+                    await self._clean_up(actor, crash)
+            finally:
+                if self.monitored is not None:
+                    self._unmonitor_all()
+                if self.timers is not None:
+                    self.timers.cancel()
 
     async def _is_broken(self, signal: Down | LinkDown, actor: Actor) -> bool:
         """Have the actor hear of the end of another one. True if it shares its fate."""
@@ -152,7 +154,7 @@ class ActorCell(Cell):
         except Exception as error:
             if crash is None or crash.error is None:
                 raise
-            crash.error.add_note(f"{self.name!r} also failed while stopping: {type(error).__name__}: {error}")
+            crash.error.add_note(f"{self.name!r} also failed while stopping: {type(error).__name__}: {text_of(error)}")
         finally:
             self._cleanup = None
 

@@ -119,6 +119,7 @@ class Cell:
         "dismissed",
         "exit",
         "id",
+        "last_exit",
         "links",
         "mailbox",
         "name",
@@ -155,6 +156,8 @@ class Cell:
         self.ready = False
         #: The final exit; None while the actor may still handle messages.
         self.exit: Exit | None = None
+        #: How the incarnation before ended, of one that waits for the next.
+        self.last_exit: Exit | None = None
         self.restarts = 0
         self.started_at = anyio.current_time()
         #: The message that is being handled.
@@ -263,6 +266,7 @@ class Cell:
         elif verdict is Verdict.WAIT:
             self._handle = None
             self.state = "restarting"
+            self.last_exit = exit
             self._notify()
         elif verdict is Verdict.FINAL:
             self.close(exit)
@@ -286,6 +290,8 @@ class Cell:
         self.state = "ended"
         self.exit = exit
         self._handle = None
+        if self.links:
+            self._break_links(exit)  # made while it waited for an incarnation that will not come
         for envelope in self.mailbox.close():
             if envelope.reply is None or not envelope.reply.fail(ended(self.name, exit)):
                 self._bury(envelope, "closed")

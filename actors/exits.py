@@ -33,8 +33,16 @@ class Exit(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         if self.error is not None:
-            return f"{self.kind}: {type(self.error).__name__}: {self.error}"
+            return f"{self.kind}: {type(self.error).__name__}: {text_of(self.error)}"
         return f"{self.kind} ({self.reason})" if self.reason else self.kind
+
+
+def text_of(error: BaseException) -> str:
+    """What an error says of itself; an error of its own in that must not hide it."""
+    try:
+        return str(error)
+    except Exception as second:
+        return f"<{type(second).__name__} in its text>"
 
 
 NORMAL = Exit("normal")

@@ -6,6 +6,7 @@ its backoff. Nothing here awaits.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
@@ -74,7 +75,7 @@ class Roster:
         self.specs.clear()
         self.cells.clear()
 
-    def rule(self, child: Cell, exit: Exit, now: float, chance: float) -> Ruling:
+    def rule(self, child: Cell, exit: Exit, now: float, chance: Callable[[], float]) -> Ruling:
         """Decide about the end of a child, and count its restart if there is to be one."""
         supervisor = self._supervisor
         spec = self.specs[child.id]
@@ -90,7 +91,7 @@ class Roster:
         pace = self._paces.get(spec.id)
         if pace is None:
             pace = self._paces[spec.id] = Pace(spec.backoff)
-        return Ruling(plan, pace.next_delay(now, chance), window)
+        return Ruling(plan, pace.next_delay(now, chance()), window)
 
     def _window_of(self, spec: ChildSpec, limit: int) -> Intensity:
         window = self._windows.get(spec.id)

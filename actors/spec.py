@@ -50,6 +50,7 @@ class ChildSpec:
     __slots__ = (
         "backoff",
         "capacity",
+        "grace",
         "id",
         "intensity",
         "overflow",
@@ -109,18 +110,19 @@ class ChildSpec:
         self.intensity = intensity
         self.period = 5.0 if period is None else float(period)
         self.significant = significant
+        #: Seconds that the child has to stop, and its cleanup to run.
+        self.grace = _grace(start, shutdown)
         if isinstance(start, Supervisor) and shutdown is not None:
             _warn_of_early_kill(id, 0.0 if shutdown == "kill" else shutdown, start)
 
-    @property
-    def grace(self) -> float:
-        """Seconds that the child has to stop, and its cleanup to run."""
-        if isinstance(self.shutdown, int | float):
-            return self.shutdown
-        return float("inf") if isinstance(self.start, Supervisor) else DEFAULT_SHUTDOWN
-
     def __repr__(self) -> str:
         return f"ChildSpec({self.id!r}, restart={self.restart!r})"
+
+
+def _grace(start: object, shutdown: float | Literal["kill"] | None) -> float:
+    if shutdown is None:
+        return float("inf") if isinstance(start, Supervisor) else DEFAULT_SHUTDOWN
+    return DEFAULT_SHUTDOWN if shutdown == "kill" else shutdown
 
 
 def _is_time(value: object) -> bool:

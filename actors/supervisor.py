@@ -33,7 +33,7 @@ from ..mailbox import Budget, Reply, current_budget
 from .actor import Actor
 from .actor_cell import ActorCell
 from .cell import ActorStage, Cell, Parent, Stop, Verdict
-from .errors import LinkBroken, NameTaken, RestartLimit, StartFailed, SystemClosed
+from .errors import LinkBroken, NameTaken, RestartLimit, StartFailed, SystemClosed, WouldDeadlock
 from .exits import KILLED, SHUTDOWN, Exit
 from .ref import ActorRef
 from .reports import Report, ReportKind
@@ -72,7 +72,17 @@ class _ChildUnwanted:
         self.reply = Reply()
 
 
-_Signal: TypeAlias = "Stop | RestartGroup | _ChildWanted | _ChildUnwanted | _ChildChanged"
+class _Restarts:
+    """A plan that the supervisor's task is to carry out: stop and forget now, start when it is `due`."""
+
+    __slots__ = ("due", "plan")
+
+    def __init__(self, plan: RestartGroup, due: float) -> None:
+        self.plan = plan
+        self.due = due
+
+
+_Signal: TypeAlias = "Stop | _Restarts | _ChildWanted | _ChildUnwanted | _ChildChanged"
 _CHANGED = _ChildChanged()
 
 
@@ -88,6 +98,7 @@ class SupervisorCell(Cell):
         "_later",
         "_leaving",
         "_leaving_until",
+        "_lost",
         "_regrouping",
         "_roster",
         "_stopping",
@@ -118,6 +129,8 @@ class SupervisorCell(Cell):
         self._deferred: deque[_Signal] = deque()
         #: Restarts that wait for their time.
         self._later: list[tuple[Timer, RestartGroup]] = []
+        #: The significant child that has ended while others were still being started.
+        self._lost: str | None = None
         self._group: TaskGroup | None = None
         #: The child whose next change of state must wake the supervisor's task.
         self._awaited: Cell | None = None
@@ -127,7 +140,7 @@ class SupervisorCell(Cell):
         self._leaving_until = math.inf
         #: The time that the supervisor's task wakes at by itself.
         self._watched_until = math.inf
-        #: Children that a decided, unfinished group restart will stop: their ends are part of it.
+        #: Children that a plan, or a request, will stop or is stopping: their ends are part of it.
         self._regrouping: set[str] = set()
         #: Why the supervisor gave up.
         self._failure: RestartLimit | StartFailed | LinkBroken | None = None
@@ -150,7 +163,8 @@ class SupervisorCell(Cell):
             left = SHUTDOWN
         finally:
             self._stopping = True
-            self._call_off(self._later)
+            for timer, _plan in self._later:
+                timer.cancel()
             for cell in self.children():
                 cell.close(left)  # those that waited for a restart which will not come
             self._roster.clear()
@@ -163,11 +177,13 @@ class SupervisorCell(Cell):
         await self._start_all(self.supervisor.children)
         if not self._stopping:
             self.announce_started()
+        if self._lost is not None:
+            self._end_with(self._lost)
         while not self._stopping:
             self._busy = False
             signal: _Signal = self._deferred.popleft() if self._deferred else await self.mailbox.receive_signal()
             self._busy = True
-            if isinstance(signal, RestartGroup):
+            if isinstance(signal, _Restarts):
                 await self._restart(signal)
             elif isinstance(signal, _ChildWanted):
                 self._answer(signal)
@@ -178,7 +194,7 @@ class SupervisorCell(Cell):
     async def _next_change(self) -> None:
         """Wait until something has changed; what asks for more than a look is kept for later."""
         signal: _Signal = await self.mailbox.receive_signal()
-        if isinstance(signal, RestartGroup | _ChildWanted | _ChildUnwanted):
+        if isinstance(signal, _Restarts | _ChildWanted | _ChildUnwanted):
             self._deferred.append(signal)
 
     def stand_down(self, reason: str | None) -> None:
@@ -237,9 +253,17 @@ class SupervisorCell(Cell):
         cell.spawn_in(self._group, self.stage.context)
         return cell
 
-    async def _until_up(self, cell: Cell, *, restarting: bool = False) -> None:
+    async def _until_up(self, cell: Cell, others: Sequence[str] | None = None) -> None:
+        """Wait until a child is ready or over, or until that does not matter any more.
+
+        Args:
+            cell: the child, whose task has been started.
+            others: in a restart, what is to be started after it.
+        """
         self._awaited = cell
-        while cell.state == "starting" and not self._stopping and not (restarting and self._is_overtaken()):
+        while cell.state == "starting" and not self._stopping:
+            if others is not None and self._is_overtaken((cell.id, *others)):
+                break
             await self._next_change()
         self._awaited = None
 
@@ -255,56 +279,57 @@ class SupervisorCell(Cell):
 
     # -- restarting
 
-    async def _restart(self, plan: RestartGroup) -> None:
-        self._regrouping.update(plan.stop, plan.start)  # an earlier plan may have finished with some of them
+    def _begin(self, plan: RestartGroup, delay: float) -> None:
+        """Have a plan carried out. It takes the place of those that still wait for their time to start the same."""
+        self._regrouping.update(plan.stop)
+        kept: list[tuple[Timer, RestartGroup]] = []
+        for later in self._later:
+            if set(later[1].start) & set(plan.start):
+                later[0].cancel()
+            elif later[0].active:
+                kept.append(later)
+        self._later = kept
+        self.mailbox.signal(_Restarts(plan, anyio.current_time() + delay if delay else 0.0))
+
+    async def _restart(self, restarts: _Restarts) -> None:
+        plan = restarts.plan
+        self._regrouping.update(plan.stop)  # an earlier plan may have finished with some of them
         await self._stop_all([self._roster.cells[id] for id in plan.stop if id in self._roster.cells])
+        self._regrouping.difference_update(plan.stop)
         for id in plan.forget:
             self._forget(id)
-        for id in plan.start:
+        delay = restarts.due - anyio.current_time() if restarts.due else 0.0
+        if delay > 0:
+            if not self._stopping and not self._is_overtaken(plan.start):
+                rest = RestartGroup((), plan.start)
+                timer = self.stage.timers.after(delay, self.mailbox.signal, _Restarts(rest, restarts.due))
+                self._later.append((timer, rest))
+            return
+        for position, id in enumerate(plan.start):
             cell = self._roster.cells.get(id)
             if cell is None or cell.state != "restarting":
                 continue  # stopped by somebody while it waited here, or started by a plan that overtook this one
-            if self._stopping or self._is_overtaken():
+            if self._stopping or self._is_overtaken(plan.start[position:]):
                 return
-            self._regrouping.discard(id)
             assert self._group is not None
             cell.spawn_in(self._group, self.stage.context)
-            await self._until_up(cell, restarting=True)
+            await self._until_up(cell, plan.start[position + 1 :])
             if cell.state == "restarting":
                 return  # it crashed again while it started, and its end was decided on: a new plan is in the lane
 
-    def _is_overtaken(self) -> bool:
-        """Whether a child that is up has crashed since: the newer plan covers all that the older has left to start.
+    def _is_overtaken(self, left: Sequence[str]) -> bool:
+        """Whether a newer plan covers all that the one at hand has left to start: a child that is up has crashed since.
 
         Finishing the older one first could wait for ever, for a child that asks the crashed one while it starts.
         """
-        group = self.supervisor.strategy != "one_for_one"
-        return group and any(isinstance(signal, RestartGroup) for signal in self._deferred)
+        return any(isinstance(signal, _Restarts) and set(left) <= set(signal.plan.start) for signal in self._deferred)
 
-    def _begin(self, plan: RestartGroup, delay: float) -> None:
-        """Have a plan carried out: what is to be stopped now, what is to be started after `delay` seconds."""
-        self._regrouping.update(plan.stop, plan.start)
-        self._call_off([later for later in self._later if not later[0].active or set(later[1].start) & set(plan.start)])
-        if not delay:
-            self.mailbox.signal(plan)
-            return
-        if plan.stop:
-            self.mailbox.signal(RestartGroup(plan.stop, (), plan.forget))
-        rest = RestartGroup((), plan.start)
-        self._later.append((self.stage.timers.after(delay, self.mailbox.signal, rest), rest))
-
-    def _call_off(self, plans: list[tuple[Timer, RestartGroup]]) -> None:
-        """Drop delayed plans."""
-        for timer, _plan in plans:
-            timer.cancel()
-        self._later = [later for later in self._later if later[0].active]
-
-    def _forget(self, id: str) -> None:
+    def _forget(self, id: str, exit: Exit | None = None) -> None:
+        """Have a child that is down end for good, by default as it ended last."""
         cell = self._roster.cells.get(id)
         if cell is not None:
-            self._regrouping.discard(id)
             self._roster.strike_off(id)
-            cell.close(SHUTDOWN)
+            cell.close(exit or cell.last_exit or SHUTDOWN)
 
     # -- stopping
 
@@ -351,23 +376,26 @@ class SupervisorCell(Cell):
     async def _remove(self, unwanted: _ChildUnwanted) -> None:
         cell = self._roster.cells.get(unwanted.id)
         if cell is not None:
-            self._regrouping.add(cell.id)  # its end is no matter for a decision
-            await self._stop_all([cell])
-            self._forget(cell.id)
+            was_down = cell.is_down
+            self._regrouping.add(cell.id)
+            try:
+                await self._stop_all([cell])
+            except BaseException:
+                unwanted.reply.fail(self._closed())
+                raise
+            self._regrouping.discard(cell.id)
+            self._forget(cell.id, SHUTDOWN if was_down else None)
         unwanted.reply.succeed(cell is not None)
 
-    async def _until_down(self, cell: Cell) -> None:
-        self._awaited = cell
-        while not cell.is_down:
-            await self._next_change()
-        self._awaited = None
+    def _closed(self) -> SystemClosed:
+        return SystemClosed(f"{self._title} is stopping, and all its children with it")
 
     def _refuse_the_rest(self) -> None:
         """Answer the requests for children that nobody will start."""
         control = self.mailbox.lanes.control
         for signal in (*self._deferred, *(control or ())):
             if isinstance(signal, _ChildWanted | _ChildUnwanted):
-                signal.reply.fail(SystemClosed(f"{self._title} is stopping, and all its children with it"))
+                signal.reply.fail(self._closed())
         self._deferred.clear()
         if control:
             control.clear()
@@ -393,7 +421,7 @@ class SupervisorCell(Cell):
         else:
             verdict = self._judge(child, exit, in_place)
         if verdict is Verdict.FINAL:
-            if self._roster.specs[child.id].significant and not self._stopping:
+            if self._roster.specs[child.id].significant and child.ready and not self._stopping:
                 self._lose_significant(child.id)
             self._regrouping.discard(child.id)
             self._roster.strike_off(child.id)
@@ -402,7 +430,9 @@ class SupervisorCell(Cell):
         return verdict
 
     def _judge(self, child: Cell, exit: Exit, in_place: bool) -> Verdict:
-        ruling = self._roster.rule(child, exit, anyio.current_time(), self.stage.chance())
+        if exit.error is None and self._roster.specs[child.id].restart == "temporary" and not child.was_killed:
+            return Verdict.FINAL  # nothing to decide or to report; most ends are like this
+        ruling = self._roster.rule(child, exit, anyio.current_time(), self.stage.chance)
         plan, delay = ruling.plan, ruling.delay
         if isinstance(plan, RestartGroup):
             if exit.kind != "shutdown":
@@ -420,8 +450,15 @@ class SupervisorCell(Cell):
         return Verdict.FINAL
 
     def _lose_significant(self, id: str) -> None:
-        if self._roster.is_last_significant(id):
-            self.stand_down(f"significant child {id!r} has ended")
+        if not self._roster.is_last_significant(id):
+            return
+        if self.state == "starting":
+            self._lost = id  # the others are started first
+        else:
+            self._end_with(id)
+
+    def _end_with(self, id: str) -> None:
+        self.stand_down(f"significant child {id!r} has ended")
 
     def _report(self, kind: ReportKind, child: Cell, exit: Exit, *, restarts: bool = False, delay: float = 0.0) -> None:
         if exit.kind == "killed" and not child.was_killed:
@@ -438,7 +475,16 @@ class SupervisorCell(Cell):
 
     def child_dismissed(self, child: Cell) -> None:
         if self._roster.specs[child.id].restart == "transient":
-            self._forget(child.id)
+            self._forget(child.id, SHUTDOWN)
+
+    def kill_all(self) -> None:
+        """Kill the supervisor and everything below it, cleanups included."""
+        for cell in self.children():
+            if isinstance(cell, SupervisorCell):
+                cell.kill_all()
+            else:
+                cell.kill()
+        self.kill()
 
     def kill(self) -> None:
         self._stopping = True  # its group is about to close
@@ -447,6 +493,8 @@ class SupervisorCell(Cell):
     async def start_child(self, spec: ChildSpec) -> ActorRef[Any]:
         """Add a child at the end of the order and wait until it is ready. See `SupervisorRef.start_child`."""
         self.supervisor.check(spec)
+        if self._busy:
+            self._refuse_being_awaited()
         await current_budget.get(self.stage.outside).spend()
         if self._stopping:
             raise SystemClosed(f"{self._title} takes no new children: it is not running")
@@ -463,6 +511,21 @@ class SupervisorCell(Cell):
         if cell.exit is not None and not cell.ready:
             raise StartFailed(cell.name, cell.exit) from cell.exit.error
         return cell.ref
+
+    def _refuse_being_awaited(self) -> None:
+        """Refuse a request of a child whose start or end the supervisor waits for at this moment.
+
+        Only the child's own task is meant, which bears its name: one that it has started elsewhere may wait.
+
+        Raises:
+            WouldDeadlock: it is one.
+        """
+        budget = current_budget.get(None)
+        if budget is None or anyio.get_current_task().name != budget.owner:
+            return
+        for cell in (self._awaited, self._leaving):
+            if cell is not None and cell.contains(budget):
+                raise WouldDeadlock(f"{budget.owner!r} asks something of {self._title}, which waits for it")
 
     async def _launched_later(self, spec: ChildSpec) -> Cell:
         wanted = _ChildWanted(spec)
@@ -482,6 +545,7 @@ class SupervisorCell(Cell):
         await current_budget.get(self.stage.outside).spend()
         if self._stopping:
             raise SystemClosed(f"{self._title} is not running")
+        self._refuse_being_awaited()
         cell = self._roster.cells.get(id)
         if cell is not None:
             cell.refuse_deadlock()
@@ -497,6 +561,10 @@ class SupervisorCell(Cell):
         """The address of the child with this id."""
         cell = self._roster.cells.get(id)
         return cell.ref if cell is not None else None
+
+    def has(self, id: str) -> bool:
+        """Whether there is a child with this id."""
+        return id in self._roster.cells
 
     def children(self) -> tuple[Cell, ...]:
         """The children in start order."""

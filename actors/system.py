@@ -76,6 +76,9 @@ class ActorSystem:
         on_report: Callable[[Report], object] | None = None,
         chance: Callable[[], float] | None = None,
     ) -> None:
+        for what, function in (("on_report", on_report), ("chance", chance)):
+            if function is not None and not callable(function):
+                raise TypeError(f"{what}= takes a function, not {function!r}")
         self.name = name
         self._signals = signals
         self._watch: SignalWatch | None = None
@@ -116,7 +119,7 @@ class ActorSystem:
                 self._open(group)
                 body = CancelScope()
                 if self._signals:
-                    self._watch = SignalWatch(lambda: self._interrupt(body), group.cancel_scope.cancel)
+                    self._watch = SignalWatch(lambda: self._interrupt(body), lambda: self._insist(group))
                     await group.start(self._watch.run)
                 try:
                     with body:
@@ -131,7 +134,8 @@ class ActorSystem:
             self._closing = True
             self._group = None
             # A run belongs to its caller's group as well, which the end of ours does not reach.
-            await self.pool.kill(self.grace)
+            at_once = self._watch is not None and self._watch.second is not None
+            await self.pool.kill(0.0 if at_once else self.grace)
         if failure is not None and self._escalated not in (None, failure):
             failure.add_note(f"while {self.name!r} was shutting down: {self._escalated}")
         failure = failure or self._escalated
@@ -162,6 +166,13 @@ class ActorSystem:
     def _interrupt(self, body: CancelScope) -> None:
         self._closing = True
         body.cancel()
+
+    def _insist(self, group: TaskGroup) -> None:
+        assert self._root is not None
+        self._root.kill_all()
+        for cell in self.pool.cells():
+            cell.kill()
+        group.cancel_scope.cancel()
 
     def child_started(self, _child: Cell, /) -> None:
         return None
@@ -210,7 +221,8 @@ class ActorSystem:
     def unique_name(self, stem: str) -> str:
         """A name for the next actor called `stem` that no live actor has: stem-1, stem-2 …"""
         count = self._counts.get(stem, 0) + 1
-        while (name := f"{stem}-{count}") in self.pool or self.actor(name) is not None:
+        root = self._root
+        while (name := f"{stem}-{count}") in self.pool or (root is not None and root.has(name)):
             count += 1
         self._counts[stem] = count
         return name

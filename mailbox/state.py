@@ -106,6 +106,9 @@ class Lanes:
     def close(self) -> tuple[list[Envelope], list[Any]]:
         """Take nothing more. Returns the messages that were never handled, and the tickets to wake."""
         self.closed = True
+        if not self.data and not self.tickets:
+            self.data = NOTHING
+            return [], []
         undelivered = list(self.data)
         self.data = NOTHING
         tickets = list(self.tickets) if self.tickets else []

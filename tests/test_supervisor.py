@@ -342,7 +342,7 @@ class TestStrategies:
             await child(top, "a").tell(Boom("x"))
             await settle()
             assert "t starts" not in stage.take()
-            assert str(bystander.exit) == "shutdown"
+            assert str(bystander.exit) == "shutdown (shutdown)"
             assert top.child("t") is None
 
     async def test_a_killed_permanent_child_returns(self) -> None:
