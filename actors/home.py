@@ -2,27 +2,40 @@
 
 Everything in the runtime belongs to one event loop. A call that may come from any thread (`stop`) passes through `run`:
 at once in the loop's own thread, else as soon as the loop gets to it. A loop that is gone has nothing left to ask for.
+
+Whoever waits for something outside of the loop, such as a thread, does so in the block `outside`. A loop of a test may
+have a clock that jumps when nothing can run; it stands still meanwhile. In production the block does nothing.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from anyio.lowlevel import current_token
 
+#: What holds the clocks of loops that are in a test, by native loop or token.
+clocks: WeakKeyDictionary[Any, AbstractContextManager[None]] = WeakKeyDictionary()
+
 
 class Home:
-    """The running event loop and its thread. Make it inside that loop."""
+    """The running event loop and its thread. Make it inside that loop.
 
-    __slots__ = ("_post", "_thread")
+    Attributes:
+        outside: a block, to be entered any number of times, that waits for something outside of the loop.
+    """
+
+    __slots__ = ("_post", "_thread", "outside")
 
     def __init__(self) -> None:
         loop: Any = current_token().native_token
         # asyncio's loop and trio's token have the same method under different names.
         self._post: Callable[..., Any] = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
         self._thread = threading.get_ident()
+        self.outside: AbstractContextManager[None] = clocks.get(loop) or nullcontext()
 
     @property
     def here(self) -> bool:

@@ -322,7 +322,8 @@ class SupervisorCell(Cell):
 
         Finishing the older one first could wait for ever, for a child that asks the crashed one while it starts.
         """
-        return any(isinstance(signal, _Restarts) and set(left) <= set(signal.plan.start) for signal in self._deferred)
+        waiting = (*self._deferred, *(self.mailbox.lanes.control or ()))
+        return any(isinstance(signal, _Restarts) and set(left) <= set(signal.plan.start) for signal in waiting)
 
     def _forget(self, id: str, exit: Exit | None = None) -> None:
         """Have a child that is down end for good, by default as it ended last."""

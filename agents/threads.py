@@ -123,7 +123,7 @@ class Threads:
         return call.result()
 
     async def _in_worker(self, call: ThreadCall, slot: _Slot) -> None:
-        with CancelScope() as scope:
+        with self.home.outside, CancelScope() as scope:
             done = anyio.Event()
             worker = self._idle.pop() if self._idle else _Worker(self, self._token)
             slot.lent = True

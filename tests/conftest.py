@@ -1,4 +1,4 @@
-"""Fixtures for every test: the backend matrix, and where the recorded provider traffic lies."""
+"""Fixtures for every test: the backend matrix, nothing left behind, and where the recorded provider traffic lies."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from pathlib import Path
 import pytest
 
 import greenroom  # noqa: F401 - a clone without links says so once, here
+
+pytest_plugins = ["greenroom.testing.plugin"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(no_leaks: None) -> None:
+    """Whatever a test starts has ended when it ends. What it may leave says its marker `leaks`."""
 
 
 @pytest.fixture(params=["asyncio", "trio"])
