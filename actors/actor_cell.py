@@ -18,7 +18,7 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 from ..mailbox import DEFAULT_CAPACITY, MESSAGES_PER_CHECKPOINT, Envelope, Overflow
 from .actor import Actor
 from .cell import ActorStage, Cell, Parent, Stop
-from .dead_letters import DeadLetter
+from .dead_letters import late
 from .errors import LinkBroken
 from .exits import Down, Exit, LinkDown, text_of
 from .ref import ActorRef
@@ -164,7 +164,7 @@ class ActorCell(Cell):
             self._cleanup.cancel()  # the shield is against the end of the parent, not against a kill
 
     def _late(self, envelope: Envelope, value: Any) -> None:
-        self.stage.dead_letters.add(DeadLetter(value, envelope.sender or "outside", self.name, "late"))
+        self.stage.dead_letters.add(late(value, self.name, envelope))
 
     def _unmonitor_all(self) -> None:
         for ref in list(self.monitored or ()):

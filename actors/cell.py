@@ -39,7 +39,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from ..mailbox import DEFAULT_CAPACITY, Budget, Envelope, Mailbox, MailboxFull, Overflow, current_budget
-from .dead_letters import DeadLetter, DeadLetters
+from .dead_letters import DeadLetter, DeadLetters, late
 from .errors import StrayCancellation, WouldDeadlock, ended
 from .exits import NORMAL, Exit
 from .home import Home
@@ -254,8 +254,8 @@ class Cell:
     def _over(self, exit: Exit, in_place: bool) -> Verdict:
         """End the incarnation: settle the message at hand, ask the parent, act on its verdict."""
         envelope, self.current = self.current, None
-        if envelope is not None and (envelope.reply is None or not envelope.reply.fail(ended(self.name, exit))):
-            self._bury(envelope, exit.kind if exit.kind in ("crashed", "killed") else "closed", str(exit))
+        if envelope is not None:
+            self._fail(envelope, exit, exit.kind if exit.kind in ("crashed", "killed") else "closed", exit)
         if self.links:
             self._break_links(exit)
         verdict = self.parent.child_down(self, exit, in_place)
@@ -293,11 +293,26 @@ class Cell:
         if self.links:
             self._break_links(exit)  # made while it waited for an incarnation that will not come
         for envelope in self.mailbox.close():
-            if envelope.reply is None or not envelope.reply.fail(ended(self.name, exit)):
-                self._bury(envelope, "closed")
+            self._fail(envelope, exit, "closed")
         self._notify()
         self._watchers = None
         self.mailbox.release()
+
+    def _fail(self, envelope: Envelope, exit: Exit, reason: str, cause: Exit | None = None) -> None:
+        """Tell the asker of a message that will not be answered; without one, it is a dead letter."""
+        reply = envelope.reply
+        if reply is None or not reply.fail(ended(self.name, exit), (reason, cause)):
+            self._bury(envelope, reason, str(cause) if cause is not None else None)
+
+    def bury_missed(self, envelope: Envelope) -> None:
+        """Account for an answer, or a failure, that its asker was cancelled too early to get."""
+        assert envelope.reply is not None
+        fate: tuple[str, Exit | None] | None = envelope.reply.fate
+        if fate is not None:
+            reason, cause = fate
+            self._bury(envelope, reason, str(cause) if cause is not None else None)
+        elif envelope.reply.answered:
+            self.stage.dead_letters.add(late(envelope.reply.value, self.name, envelope))
 
     def _undelivered(self, envelope: Envelope, reason: str) -> None:
         if envelope.reply is not None:

@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from ..mailbox import Envelope
+
 KEPT = 100
 
 _log = logging.getLogger("greenroom")
@@ -30,6 +32,11 @@ class DeadLetter(msgspec.Struct, frozen=True):
     sender: str | None
     reason: str
     cause: str | None = None
+
+
+def late(value: Any, actor: str, envelope: Envelope) -> DeadLetter:
+    """The dead letter of an answer that came too late for its asker."""
+    return DeadLetter(value, envelope.sender or "outside", actor, "late")
 
 
 class DeadLetters:

@@ -134,8 +134,14 @@ class ActorRef(Generic[M]):
             self._bury(envelope)
             assert cell.exit is not None
             raise ended(cell.name, cell.exit) from cell.exit.error
-        assert envelope.reply is not None
-        return await envelope.reply.wait()
+        reply = envelope.reply
+        assert reply is not None
+        try:
+            return await reply.wait()
+        except BaseException:
+            if reply.missed:
+                cell.bury_missed(envelope)
+            raise
 
     def _bury(self, envelope: Envelope) -> None:
         cell = self._cell

@@ -90,6 +90,7 @@ class SupervisorCell(Cell):
     """Carries out a `Supervisor`."""
 
     __slots__ = (
+        "_abandoned",
         "_awaited",
         "_busy",
         "_deferred",
@@ -142,6 +143,8 @@ class SupervisorCell(Cell):
         self._watched_until = math.inf
         #: Children that a plan, or a request, will stop or is stopping: their ends are part of it.
         self._regrouping: set[str] = set()
+        #: Children that were killed because nobody knows of them.
+        self._abandoned: set[str] = set()
         #: Why the supervisor gave up.
         self._failure: RestartLimit | StartFailed | LinkBroken | None = None
         #: Whether nothing new may start: a stop was asked for, or the supervisor gave up, or it is over.
@@ -410,7 +413,10 @@ class SupervisorCell(Cell):
     def child_down(self, child: Cell, exit: Exit, in_place: bool) -> Verdict:
         if self._awaited is child:
             self.mailbox.signal(_CHANGED)
-        if child.id in self._regrouping and not self._stopping:
+        if child.id in self._abandoned:
+            self._abandoned.discard(child.id)
+            verdict = Verdict.FINAL
+        elif child.id in self._regrouping and not self._stopping:
             self._report_shutdown_error(child, exit)
             verdict = Verdict.WAIT
         elif self._stopping:
@@ -507,7 +513,7 @@ class SupervisorCell(Cell):
             try:
                 await cell.wait_up()
             except BaseException:
-                cell.kill()
+                self._abandon(cell)
                 raise
         if cell.exit is not None and not cell.ready:
             raise StartFailed(cell.name, cell.exit) from cell.exit.error
@@ -535,8 +541,16 @@ class SupervisorCell(Cell):
             return await wanted.reply.wait()
         except BaseException:
             if wanted.cell is not None:  # started in the very tick of the cancellation
-                wanted.cell.kill()
+                self._abandon(wanted.cell)
             raise
+
+    def _abandon(self, cell: Cell) -> None:
+        """End a child that nobody knows of: whoever wanted it was cancelled. Its end is no matter for a decision."""
+        if cell.state == "restarting":
+            self._forget(cell.id, KILLED)
+        elif cell.exit is None:
+            self._abandoned.add(cell.id)
+            cell.kill()
 
     def contains(self, budget: Budget) -> bool:
         return budget is self.budget or any(cell.contains(budget) for cell in self._roster.cells.values())
