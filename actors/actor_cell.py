@@ -63,10 +63,11 @@ class ActorCell(Cell):
             raise TypeError(f"what starts {self.name!r} made a {type(actor).__name__}, which is no Actor")
         crash: Exit | None = None
         context = self._context
+        starts = type(actor).started is not Actor.started
+        if starts and self.restarts:
+            await checkpoint_if_cancelled()  # a restart in place has not looked
         try:
-            if type(actor).started is not Actor.started:
-                if self.restarts:
-                    await checkpoint_if_cancelled()  # a restart in place has not looked
+            if starts:
                 await actor.started(context)
             self.announce_started()
             # The loop stands here, not in a coroutine of its own: it is what an idle actor is made of.

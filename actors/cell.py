@@ -41,7 +41,7 @@ from anyio.lowlevel import checkpoint
 from ..mailbox import DEFAULT_CAPACITY, Budget, Envelope, Mailbox, MailboxFull, Overflow, current_budget
 from .dead_letters import DeadLetter, DeadLetters, late
 from .errors import StrayCancellation, WouldDeadlock, ended
-from .exits import NORMAL, Exit
+from .exits import KILLED, NORMAL, Exit
 from .home import Home
 from .ref import ActorRef
 from .reports import Reports
@@ -80,6 +80,11 @@ class Stage(Protocol):
 class ActorStage(Stage, Protocol):
     """What it gives those that are actors and supervisors besides."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether new actors are taken."""
+        ...
+
     timers: Timers
     reports: Reports
     #: A number in [0, 1) for the jitter of backoffs.
@@ -114,7 +119,9 @@ class Cell:
         "_killed",
         "_stop",
         "_watchers",
+        "announced",
         "budget",
+        "cancelled",
         "current",
         "dismissed",
         "exit",
@@ -152,7 +159,8 @@ class Cell:
             capacity, overflow=overflow, address=name, undelivered=self._undelivered, outside=stage.outside
         )
         self.state: CellState = "starting"
-        #: Whether any incarnation has been ready.
+        #: Whether this incarnation has been ready, and whether any has.
+        self.announced = False
         self.ready = False
         #: The final exit; None while the actor may still handle messages.
         self.exit: Exit | None = None
@@ -167,6 +175,8 @@ class Cell:
         self._watchers: list[Callable[[Cell], None]] | None = None
         self._stop: Stop | None = None
         self._killed = False
+        #: Whether it ended because everything around it was cancelled.
+        self.cancelled = False
         #: The incarnations whose end concerns this one, and the other way round; made at the first link.
         self.links: dict[Cell, None] | None = None
         #: Whether somebody asked for the end since the last start. A supervisor may ask for a pause only.
@@ -194,6 +204,7 @@ class Cell:
             self.dismissed = False
             self._forget_stops()
         self.state = "starting"
+        self.announced = False
         self._handle = group.create_task(self.main(), name=self.name, context=context)
 
     def _forget_stops(self) -> None:
@@ -208,7 +219,7 @@ class Cell:
         """Say that this incarnation is ready."""
         if self.state == "starting":
             self.state = "running"
-        self.ready = True
+        self.announced = self.ready = True
         self.parent.child_started(self)
         self._notify()
 
@@ -226,10 +237,13 @@ class Cell:
                 in_place = exit.kind == "normal"
             except BaseException as error:
                 if not is_crash(error):
+                    self.cancelled = not self._killed
                     self._over(self._exit_of_cancellation(error), in_place=False)
                     await self._pass_on(error)
                 exit = Exit("crashed", stray(self.name, error))
-                in_place = isinstance(error, Exception) and self._stop is None and not self._killed
+                # Without a context it was not raised while a cancellation was being dealt with. The look is not free.
+                self.cancelled = not self._killed and error.__context__ is not None and is_cancelled()
+                in_place = isinstance(error, Exception) and not (self._stop or self._killed or self.cancelled)
             again = self._over(exit, in_place) is Verdict.AGAIN
             if not again:
                 return
@@ -237,13 +251,16 @@ class Cell:
     def _exit_of_return(self) -> Exit:
         """What the return of `perform` means: nobody turns a kill into a success by swallowing it."""
         if self._stop is None:
-            return Exit("killed") if self._killed else NORMAL
+            if self._killed:
+                return KILLED
+            self.cancelled = is_cancelled()
+            return KILLED if self.cancelled else NORMAL
         return Exit("killed" if self._killed else "shutdown", reason=self._stop.reason)
 
     def _exit_of_cancellation(self, error: BaseException) -> Exit:
         if self._stop is not None:
             return Exit("killed", reason=self._stop.reason)
-        return Exit("killed", reason=None if _is_cancelled() else type(error).__name__)
+        return Exit("killed", reason=None if is_cancelled() else type(error).__name__)
 
     async def _pass_on(self, error: BaseException) -> None:
         """Raise what must leave the task. A scope would not know its cancellation inside a group."""
@@ -261,6 +278,7 @@ class Cell:
         verdict = self.parent.child_down(self, exit, in_place)
         if verdict is Verdict.AGAIN:
             self.state = "starting"
+            self.announced = False
             self.restarts += 1
             self._forget_stops()
         elif verdict is Verdict.WAIT:
@@ -385,28 +403,33 @@ class Cell:
         """Whether no incarnation is running."""
         return self.state in ("ended", "restarting")
 
+    @property
+    def is_coming_up(self) -> bool:
+        """Whether an incarnation has been started and is neither ready nor over, also one that is to stop already."""
+        return not self.announced and not self.is_down
+
     async def wait_up(self) -> None:
         """Wait until the incarnation that was started is ready, or over."""
-        await self._wait_out("starting")
+        await self._wait_until(lambda: not self.is_coming_up)
 
     async def wait_down(self) -> None:
         """Wait until no incarnation is running."""
-        await self._wait_out("starting", "running", "stopping")
+        await self._wait_until(lambda: self.is_down)
 
     async def wait_ended(self) -> Exit:
         """Wait for the end for good."""
-        await self._wait_out("starting", "running", "stopping", "restarting")
+        await self._wait_until(lambda: self.exit is not None)
         assert self.exit is not None
         return self.exit
 
-    async def _wait_out(self, *states: CellState) -> None:
-        if self.state not in states:
+    async def _wait_until(self, true: Callable[[], bool]) -> None:
+        if true():
             await checkpoint()
             return
         event = anyio.Event()
 
-        def look(cell: Cell) -> None:
-            if cell.state not in states:
+        def look(_cell: Cell) -> None:
+            if true():
                 event.set()
 
         self.watch(look)
@@ -437,7 +460,7 @@ class Cell:
         )
 
 
-def _is_cancelled() -> bool:
+def is_cancelled() -> bool:
     """Whether a scope around the running task is cancelled."""
     return current_effective_deadline() == -float("inf")
 
@@ -452,9 +475,9 @@ def is_crash(error: BaseException) -> bool:
     if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
         return False
     if isinstance(error, get_cancelled_exc_class()):
-        return not _is_cancelled()
+        return not is_cancelled()
     if isinstance(error, BaseExceptionGroup):
-        return _is_ordinary_group(cast("BaseException", error)) and not _is_cancelled()
+        return _is_ordinary_group(cast("BaseException", error)) and not is_cancelled()
     return True
 
 

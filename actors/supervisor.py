@@ -264,7 +264,7 @@ class SupervisorCell(Cell):
             others: in a restart, what is to be started after it.
         """
         self._awaited = cell
-        while cell.state == "starting" and not self._stopping:
+        while cell.is_coming_up and not self._stopping:
             if others is not None and self._is_overtaken((cell.id, *others)):
                 break
             await self._next_change()
@@ -413,18 +413,21 @@ class SupervisorCell(Cell):
     def child_down(self, child: Cell, exit: Exit, in_place: bool) -> Verdict:
         if self._awaited is child:
             self.mailbox.signal(_CHANGED)
+        if child.cancelled:
+            self._stopping = True  # whatever cancelled the child has cancelled the supervisor too
         if child.id in self._abandoned:
             self._abandoned.discard(child.id)
             verdict = Verdict.FINAL
-        elif child.id in self._regrouping and not self._stopping:
-            self._report_shutdown_error(child, exit)
-            verdict = Verdict.WAIT
         elif self._stopping:
             self._report_shutdown_error(child, exit)
             verdict = Verdict.FINAL
         elif not child.ready:
             # A first start that failed is no crash to be restarted: whoever wanted the child hears of it.
             verdict = Verdict.FINAL
+        elif child.id in self._regrouping:
+            self._report_shutdown_error(child, exit)
+            stays_down = child.dismissed and self._roster.specs[child.id].restart == "transient"
+            verdict = Verdict.FINAL if stays_down else Verdict.WAIT
         else:
             verdict = self._judge(child, exit, in_place)
         if verdict is Verdict.FINAL:
@@ -432,7 +435,7 @@ class SupervisorCell(Cell):
                 self._lose_significant(child.id)
             self._regrouping.discard(child.id)
             self._roster.strike_off(child.id)
-        if self._leaving is child:
+        if self._leaving is child and not child.cancelled and not self._killed:
             self._ask_next()
         return verdict
 
@@ -482,6 +485,8 @@ class SupervisorCell(Cell):
 
     def child_dismissed(self, child: Cell) -> None:
         if self._roster.specs[child.id].restart == "transient":
+            if self._roster.specs[child.id].significant:
+                self._lose_significant(child.id)
             self._forget(child.id, SHUTDOWN)
 
     def kill_all(self) -> None:
@@ -503,8 +508,8 @@ class SupervisorCell(Cell):
         if self._busy:
             self._refuse_being_awaited()
         await current_budget.get(self.stage.outside).spend()
-        if self._stopping:
-            raise SystemClosed(f"{self._title} takes no new children: it is not running")
+        if self._stopping or not self.stage.is_open:
+            raise SystemClosed(f"{self._title} takes no new children: it is not running, or the system is closing")
         if self._busy:
             cell = await self._launched_later(spec)
         else:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio import CancelScope, get_cancelled_exc_class
 
-from ..actors.cell import Cell, is_crash
+from ..actors.cell import Cell, is_cancelled, is_crash
 from ..actors.tree import Node
 from ..providers import ToolCall, ToolResult
 from .context import RunContext
@@ -78,11 +78,13 @@ class ToolCell(Cell):
         self.seconds = anyio.current_time() - began
         if self._cut:
             # A tool that swallowed the cancellation does not turn a stop into a success.
-            result = self._error("cancelled: the run was stopped before this call finished", "cancelled")
+            result = self.crash_result(None)
         elif scope.cancel_called:
             waited = self._in_thread is not None and self._in_thread.waits
             place = " waiting for a free thread" if waited else ""
             result = self._error(f"timed out after {timeout:g} s{place}", "timed_out")
+        elif is_cancelled():
+            result = self.crash_result(None)  # the same, where everything around it was cancelled
         self.result = result
 
     async def _invoke(self) -> ToolResult | None:
