@@ -11,6 +11,7 @@ Nothing here sleeps, looks at a clock or throws dice: attempt, time and chance c
 from __future__ import annotations
 
 import math
+import sys
 
 from .errors import BadChildSpec
 
@@ -24,7 +25,8 @@ class Backoff:
         factor: how much longer each delay is than the one before (default 2), at least 1.
         jitter: the half width of the band that a delay is drawn from, as a share of it (default 0.2): 0 is exact, 1
             anything between nothing and the double.
-        reset: seconds of life after a restart from which on the delays begin again at `minimum` (default 60).
+        reset: seconds of life after its last delayed restart from which on the delays begin again at `minimum`
+            (default 60).
 
     Raises:
         BadChildSpec: a value that cannot work; the message names it.
@@ -92,7 +94,8 @@ class Pace:
 
 
 def _check(name: str, value: float, *, minimum_is: float, above: bool = False) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # Not nan, not infinite, and no whole number that is too large to be a float.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if not is_number or value < minimum_is or (above and value == minimum_is):
         bound = f"above {minimum_is:g}" if above else f"{minimum_is:g} or more"
         raise BadChildSpec(f"{name} of a backoff must be {bound}, not {value!r}")

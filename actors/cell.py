@@ -167,7 +167,7 @@ class Cell:
         #: How the incarnation before ended, of one that waits for the next.
         self.last_exit: Exit | None = None
         self.restarts = 0
-        self.started_at = anyio.current_time()
+        self.started_at = stage.home.now()
         #: The message that is being handled.
         self.current: Envelope | None = None
         self._handle: TaskHandle[None] | None = None

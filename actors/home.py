@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from anyio import current_time
 from anyio.lowlevel import current_token
 
 #: What holds the clocks of loops that are in a test, by native loop or token.
@@ -25,16 +26,18 @@ class Home:
     """The running event loop and its thread. Make it inside that loop.
 
     Attributes:
+        now: the loop's clock, in seconds: `anyio.current_time`, by the shortest way.
         outside: a block, to be entered any number of times, that waits for something outside of the loop.
     """
 
-    __slots__ = ("_post", "_thread", "outside")
+    __slots__ = ("_post", "_thread", "now", "outside")
 
     def __init__(self) -> None:
         loop: Any = current_token().native_token
         # asyncio's loop and trio's token have the same method under different names.
         self._post: Callable[..., Any] = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
         self._thread = threading.get_ident()
+        self.now: Callable[[], float] = getattr(loop, "time", current_time)
         self.outside: AbstractContextManager[None] = clocks.get(loop) or nullcontext()
 
     @property

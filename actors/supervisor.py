@@ -292,7 +292,7 @@ class SupervisorCell(Cell):
             elif later[0].active:
                 kept.append(later)
         self._later = kept
-        self.mailbox.signal(_Restarts(plan, anyio.current_time() + delay if delay else 0.0))
+        self.mailbox.signal(_Restarts(plan, self.stage.home.now() + delay if delay else 0.0))
 
     async def _restart(self, restarts: _Restarts) -> None:
         plan = restarts.plan
@@ -301,7 +301,7 @@ class SupervisorCell(Cell):
         self._regrouping.difference_update(plan.stop)
         for id in plan.forget:
             self._forget(id)
-        delay = restarts.due - anyio.current_time() if restarts.due else 0.0
+        delay = restarts.due - self.stage.home.now() if restarts.due else 0.0
         if delay > 0:
             if not self._stopping and not self._is_overtaken(plan.start):
                 rest = RestartGroup((), plan.start)
@@ -347,7 +347,7 @@ class SupervisorCell(Cell):
         self._ask_next()
         try:
             while self._leaving is not None:
-                if self._leaving_until <= anyio.current_time():
+                if self._leaving_until <= self.stage.home.now():
                     self._leaving_until = math.inf
                     self._leaving.kill()
                 self._watched_until = self._leaving_until
@@ -369,7 +369,7 @@ class SupervisorCell(Cell):
                 self._leaving_until = math.inf
                 cell.kill()
             else:
-                self._leaving_until = anyio.current_time() + spec.grace
+                self._leaving_until = self.stage.home.now() + spec.grace
                 cell.stand_down("shutdown")
             if self._leaving_until < self._watched_until:
                 self.mailbox.signal(_CHANGED)
@@ -442,7 +442,7 @@ class SupervisorCell(Cell):
     def _judge(self, child: Cell, exit: Exit, in_place: bool) -> Verdict:
         if exit.error is None and self._roster.specs[child.id].restart == "temporary" and not child.was_killed:
             return Verdict.FINAL  # nothing to decide or to report; most ends are like this
-        ruling = self._roster.rule(child, exit, anyio.current_time(), self.stage.chance)
+        ruling = self._roster.rule(child, exit, self.stage.home.now(), self.stage.chance)
         plan, delay = ruling.plan, ruling.delay
         if isinstance(plan, RestartGroup):
             if exit.kind != "shutdown":
@@ -474,7 +474,7 @@ class SupervisorCell(Cell):
         if exit.kind == "killed" and not child.was_killed:
             return  # with everything around it; there is nothing wrong with the child
         self.stage.reports.add(
-            Report(kind, self.name or "the system", child.name, exit, restarts, delay), anyio.current_time()
+            Report(kind, self.name or "the system", child.name, exit, restarts, delay), self.stage.home.now()
         )
 
     def _report_shutdown_error(self, child: Cell, exit: Exit) -> None:

@@ -25,7 +25,9 @@ class SupervisorRef(ActorRef[Any]):
         Raises:
             NameTaken: the supervisor has a child with that id.
             StartFailed: the child's `started` failed; the failure is the ``__cause__``.
-            SystemClosed: the supervisor is stopping or has ended.
+            SystemClosed: the supervisor is stopping or has ended, or the system is closing.
+            BadChildSpec: the child is significant, and the supervisor has no ``auto_shutdown``.
+            WouldDeadlock: the caller is a child whose start or end the supervisor waits for.
         """
         return await self._cell.start_child(spec)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +31,7 @@ def check_delay(value: object) -> None:
     """
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(f"send_after() takes a delay in seconds, not {value!r}")
-    if not 0 <= value < math.inf:
+    if not 0 <= value <= sys.float_info.max:  # a whole number may be too large to be a float
         raise ValueError(f"send_after() takes a delay of 0 seconds or more, and a finite one, not {value!r}")
 
 

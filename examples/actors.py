@@ -1,5 +1,7 @@
 """The actors that runs are made of: a counter that crashes, and is there again."""
 
+import logging
+
 import anyio
 
 from greenroom import Actor, ActorDied, Context, System
@@ -19,7 +21,8 @@ class Counter(Actor):
 
 
 async def main() -> None:
-    async with System() as system:
+    logging.getLogger("greenroom").setLevel(logging.CRITICAL)  # it would log the crash, which is on purpose here
+    async with System(on_report=print) as system:
         counter = await system.spawn(Counter, name="counter")
         print("counted", await counter.ask("count"), await counter.ask("count"))
         try:

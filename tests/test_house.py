@@ -64,6 +64,7 @@ HTTP_PLACE = "greenroom.providers.http"
 
 # Pure cores: no await, no clock, no randomness, no I/O.
 PURE_MODULES = {
+    "greenroom.actors.backoff",
     "greenroom.actors.restart",
     "greenroom.agents.machine",
     "greenroom.mailbox.state",

@@ -553,6 +553,101 @@ class TestBudget:
         assert scope.cancelled_caught
 
 
+class TestPost:
+    """`Mailbox.post`: for the runtime, which cannot wait and has nobody to raise at."""
+
+    async def test_with_room_it_enqueues_and_wakes_the_receiver(self) -> None:
+        """Like a `send`, but at once."""
+        mailbox = Mailbox(2)
+        async with anyio.create_task_group() as group:
+            received: list[Any] = []
+
+            async def receive() -> None:
+                received.append((await mailbox.receive()).message)
+
+            group.start_soon(receive)
+            await settle()
+            mailbox.post(Envelope("posted"))
+            await settle()
+            assert (received, mailbox.statistics().accepted) == (["posted"], 1)
+
+    @pytest.mark.parametrize("capacity", [1, 3])
+    async def test_under_wait_it_takes_its_turn_among_senders(self, capacity: int) -> None:
+        """Scenario 5: one queue for both, in the order in which they came; the bound holds at every moment."""
+        mailbox = Mailbox(capacity)
+        async with anyio.create_task_group() as group:
+            senders = Senders(mailbox, group)
+            for n in range(capacity):
+                mailbox.post(Envelope(f"room {n}"))
+            for n in range(3):
+                await senders.start(f"sent {n}")
+                mailbox.post(Envelope(f"posted {n}"))
+            assert mailbox.statistics().waiting_senders == 6
+            assert mailbox.statistics().depth == capacity
+            order: list[Any] = []
+            for _ in range(capacity + 6):
+                order.append((await mailbox.receive()).message)
+                assert len(mailbox.lanes.data) + mailbox.lanes.reserved <= capacity
+                await settle()
+        waiting = [f"{how} {n}" for n in range(3) for how in ("sent", "posted")]
+        assert order == [*(f"room {n}" for n in range(capacity)), *waiting]
+        assert set(senders.outcomes.values()) == {"sent"}
+
+    async def test_behind_a_sender_that_is_cancelled(self) -> None:
+        """Scenario 6: a sender that went away, or goes in the very tick in which it is admitted, keeps nobody back."""
+        for meanwhile in (True, False):
+            mailbox = Mailbox(1)
+            async with anyio.create_task_group() as group:
+                senders = Senders(mailbox, group)
+                mailbox.post(Envelope("first"))
+                await senders.start("sender")
+                mailbox.post(Envelope("posted"))
+                senders.scopes["sender"].cancel()
+                if not meanwhile:
+                    await settle()
+                assert (await mailbox.receive()).message == "first"
+                await settle()
+                assert messages(mailbox) == ["posted"]
+                assert senders.outcomes == {"sender": "cancelled"}
+                assert (mailbox.lanes.reserved, mailbox.statistics().waiting_senders) == (0, 0)
+
+    @pytest.mark.parametrize(
+        ("overflow", "left", "lost"),
+        [("fail", ["old"], ["new"]), ("drop_newest", ["old"], ["new"]), ("drop_oldest", ["new"], ["old"])],
+    )
+    async def test_without_room_under_the_other_policies(
+        self, overflow: Overflow, left: list[str], lost: list[str]
+    ) -> None:
+        """Scenario 3: one of the two is reported as dropped, and counted; nothing is raised."""
+        undelivered = Undelivered()
+        mailbox = Mailbox(1, overflow=overflow, undelivered=undelivered)
+        mailbox.post(Envelope("old"))
+        mailbox.post(Envelope("new"))
+        assert messages(mailbox) == left
+        assert undelivered.letters == [(message, "dropped") for message in lost]
+        assert (mailbox.dropped, mailbox.statistics().waiting_senders) == (1, 0)
+
+    async def test_a_closed_mailbox(self) -> None:
+        """It is reported as closed, whether it was posted afterwards or waited for room."""
+        undelivered = Undelivered()
+        mailbox = Mailbox(1, undelivered=undelivered)
+        for message in ("in", "waits 1", "waits 2"):
+            mailbox.post(Envelope(message))
+        assert [envelope.message for envelope in mailbox.close()] == ["in"]
+        mailbox.post(Envelope("late"))
+        assert undelivered.letters == [("waits 1", "closed"), ("waits 2", "closed"), ("late", "closed")]
+        assert (mailbox.lanes.reserved, mailbox.statistics().accepted) == (0, 1)
+
+    async def test_it_never_yields(self) -> None:
+        """Ten thousand in one go, without a task for any of them."""
+        mailbox = Mailbox(10)
+        for n in range(10_000):
+            mailbox.post(Envelope(n))
+        assert mailbox.statistics().waiting_senders == 9_990
+        assert [(await mailbox.receive()).message for _ in range(10_000)] == list(range(10_000))
+        assert mailbox.statistics().waiting_senders == 0
+
+
 async def test_statistics() -> None:
     """The record counts what waits, who waits, and what was taken and dropped."""
     mailbox = Mailbox(2)

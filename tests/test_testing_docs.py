@@ -19,4 +19,4 @@ def test_the_examples_of_the_page_pass(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "--seeds", "3"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(blocks) + 2} passed" in done.stdout  # one of them has two tests, two run on both backends
+    assert f"{len(blocks) + 3} passed" in done.stdout  # one block has two tests, and two tests run on both backends

@@ -369,8 +369,13 @@ def test_a_deadlock_is_said_and_by_whom(loop: str) -> None:
 
 @each_backend
 def test_to_sleep_for_ever_is_a_deadlock(loop: str) -> None:
-    with pytest.raises(Deadlock, match="sleep_forever"):
-        run(anyio.sleep_forever, backend=loop)
+    async def main() -> None:
+        with anyio.move_on_after(1):
+            await anyio.sleep_forever()
+        await anyio.sleep_forever()
+
+    with pytest.raises(Deadlock, match="for_ever_is_a_deadlock"):
+        run(main, backend=loop)
 
 
 @each_backend
