@@ -17,11 +17,12 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from ..mailbox import DEFAULT_CAPACITY, MESSAGES_PER_CHECKPOINT, Envelope, Overflow
 from .actor import Actor
-from .cell import ActorStage, Cell, Parent, Stop
+from .cell import Cell
 from .dead_letters import late
 from .errors import LinkBroken
 from .exits import Down, Exit, LinkDown, text_of
 from .ref import ActorRef
+from .roles import ActorStage, Parent, Stop
 from .timers import Timer, TimerGroup, check_delay
 
 #: Seconds that `stopping` may take by default. It is shielded, so this bounds how long a cancelled parent waits for it.

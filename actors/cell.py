@@ -28,81 +28,25 @@ synchronously, so that no cancellation can come between an end and its verdict.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, Literal, Protocol, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 import anyio
-from anyio import TaskHandle, current_effective_deadline, get_cancelled_exc_class
+from anyio import TaskHandle
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from ..mailbox import DEFAULT_CAPACITY, Budget, Envelope, Mailbox, MailboxFull, Overflow, current_budget
-from .dead_letters import DeadLetter, DeadLetters, late
-from .errors import StrayCancellation, WouldDeadlock, ended
+from .crashes import is_cancelled, is_crash, is_ordinary_group, stray
+from .dead_letters import DeadLetter, late
+from .errors import WouldDeadlock, ended
 from .exits import KILLED, NORMAL, Exit
-from .home import Home
 from .ref import ActorRef
-from .reports import Reports
-from .timers import Timers
+from .roles import Parent, Stage, Stop, Verdict
 from .tree import Node
 
 CellState: TypeAlias = Literal["starting", "running", "stopping", "restarting", "ended"]
-
-
-class Stop:
-    """The control signal that asks an actor to end."""
-
-    __slots__ = ("reason",)
-
-    def __init__(self, reason: str | None) -> None:
-        self.reason = reason
-
-
-class Verdict(enum.Enum):
-    """What follows the end of an incarnation."""
-
-    FINAL = "final"
-    AGAIN = "again"
-    WAIT = "wait"
-
-
-class Stage(Protocol):
-    """What a system gives each of its cells."""
-
-    home: Home
-    dead_letters: DeadLetters
-    outside: Budget
-    context: Context
-
-
-class ActorStage(Stage, Protocol):
-    """What it gives those that are actors and supervisors besides."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether new actors are taken."""
-        ...
-
-    timers: Timers
-    reports: Reports
-    #: A number in [0, 1) for the jitter of backoffs.
-    chance: Callable[[], float]
-
-
-class Parent(Protocol):
-    """What a cell asks of whoever owns it. None of these may block."""
-
-    def child_started(self, child: Cell, /) -> None:
-        """An incarnation of the child is ready."""
-
-    def child_down(self, child: Cell, exit: Exit, in_place: bool, /) -> Verdict:
-        """An incarnation is over. `in_place` says whether it may start again in its own task (AGAIN)."""
-        ...
-
-    def child_dismissed(self, child: Cell, /) -> None:
-        """Somebody asked a child to stop that waits for its next incarnation (WAIT)."""
 
 
 class Cell:
@@ -264,7 +208,7 @@ class Cell:
 
     async def _pass_on(self, error: BaseException) -> None:
         """Raise what must leave the task. A scope would not know its cancellation inside a group."""
-        if _is_ordinary_group(error):
+        if is_ordinary_group(error):
             await checkpoint()
         raise error
 
@@ -458,41 +402,3 @@ class Cell:
             depth=len(self.mailbox.lanes.data),
             restarts=self.restarts,
         )
-
-
-def is_cancelled() -> bool:
-    """Whether a scope around the running task is cancelled."""
-    return current_effective_deadline() == -float("inf")
-
-
-def is_crash(error: BaseException) -> bool:
-    """Whether `error` is a failure of the code that raised it.
-
-    A cancellation that somebody asked for is none, nor is what must stop the process, or closes a coroutine.
-    """
-    if isinstance(error, Exception):
-        return True
-    if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
-        return False
-    if isinstance(error, get_cancelled_exc_class()):
-        return not is_cancelled()
-    if isinstance(error, BaseExceptionGroup):
-        return _is_ordinary_group(cast("BaseException", error)) and not is_cancelled()
-    return True
-
-
-def stray(name: str, error: BaseException) -> BaseException:
-    """The crash of the actor `name` as an error that may be kept and raised: never a backend's cancelled exception."""
-    if not isinstance(error, get_cancelled_exc_class()):
-        return error
-    crash = StrayCancellation(f"{name!r} raised {type(error).__name__} although no scope around it was cancelled")
-    crash.__cause__ = error
-    return crash
-
-
-def _is_ordinary_group(error: BaseException) -> bool:
-    """Whether `error` is a group in which nothing must stop the process."""
-    if not isinstance(error, BaseExceptionGroup):
-        return False
-    group = cast("BaseExceptionGroup[BaseException]", error)
-    return group.subgroup((KeyboardInterrupt, SystemExit)) is None

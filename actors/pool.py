@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import anyio
 
-from .cell import Cell, Verdict
+from .cell import Cell
 from .errors import NameTaken, SystemClosed
 from .exits import Exit
+from .roles import Verdict
 
 
 class Pool:

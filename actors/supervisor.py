@@ -19,71 +19,32 @@ Cancellation from outside is a kill: the group ends all children together, and t
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import anyio
 from anyio import CancelScope, create_task_group
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from ..mailbox import Budget, Reply, current_budget
+from ..mailbox import Budget, current_budget
 from .actor import Actor
 from .actor_cell import ActorCell
-from .cell import ActorStage, Cell, Parent, Stop, Verdict
+from .cell import Cell
+from .descent import Descent
 from .errors import LinkBroken, NameTaken, RestartLimit, StartFailed, SystemClosed, WouldDeadlock
 from .exits import KILLED, SHUTDOWN, Exit
 from .ref import ActorRef
 from .reports import Report, ReportKind
+from .requests import CHANGED, ChildUnwanted, ChildWanted, Restarts, Signal
 from .restart import GiveUp, RestartGroup
+from .roles import ActorStage, Parent, Verdict
 from .roster import ChildCount, Roster
 from .spec import ChildSpec, Supervisor
 from .supervisor_ref import SupervisorRef
 from .timers import Timer
 from .tree import Node
-
-
-class _ChildChanged:
-    """A child that the supervisor waits for has changed its state."""
-
-    __slots__ = ()
-
-
-class _ChildWanted:
-    """Somebody waits for a child that the supervisor starts when it has time."""
-
-    __slots__ = ("cell", "reply", "spec")
-
-    def __init__(self, spec: ChildSpec) -> None:
-        self.spec = spec
-        self.reply = Reply()
-        self.cell: Cell | None = None
-
-
-class _ChildUnwanted:
-    """Somebody wants a child stopped for good."""
-
-    __slots__ = ("id", "reply")
-
-    def __init__(self, id: str) -> None:
-        self.id = id
-        self.reply = Reply()
-
-
-class _Restarts:
-    """A plan that the supervisor's task is to carry out: stop and forget now, start when it is `due`."""
-
-    __slots__ = ("due", "plan")
-
-    def __init__(self, plan: RestartGroup, due: float) -> None:
-        self.plan = plan
-        self.due = due
-
-
-_Signal: TypeAlias = "Stop | _Restarts | _ChildWanted | _ChildUnwanted | _ChildChanged"
-_CHANGED = _ChildChanged()
 
 
 class SupervisorCell(Cell):
@@ -94,17 +55,14 @@ class SupervisorCell(Cell):
         "_awaited",
         "_busy",
         "_deferred",
+        "_descent",
         "_failure",
         "_group",
         "_later",
-        "_leaving",
-        "_leaving_until",
         "_lost",
         "_regrouping",
         "_roster",
         "_stopping",
-        "_to_stop",
-        "_watched_until",
         "supervisor",
     )
 
@@ -127,7 +85,7 @@ class SupervisorCell(Cell):
     def _reset(self) -> None:
         """A new incarnation knows nothing of the children of the last one."""
         self._roster = Roster(self.supervisor)
-        self._deferred: deque[_Signal] = deque()
+        self._deferred: deque[Signal] = deque()
         #: Restarts that wait for their time.
         self._later: list[tuple[Timer, RestartGroup]] = []
         #: The significant child that has ended while others were still being started.
@@ -135,12 +93,7 @@ class SupervisorCell(Cell):
         self._group: TaskGroup | None = None
         #: The child whose next change of state must wake the supervisor's task.
         self._awaited: Cell | None = None
-        #: The children that are to stop next, the one that has been asked, and until when it has time.
-        self._to_stop: deque[Cell] = deque()
-        self._leaving: Cell | None = None
-        self._leaving_until = math.inf
-        #: The time that the supervisor's task wakes at by itself.
-        self._watched_until = math.inf
+        self._descent = Descent(self.stage.home.now, self._look_again)
         #: Children that a plan, or a request, will stop or is stopping: their ends are part of it.
         self._regrouping: set[str] = set()
         #: Children that were killed because nobody knows of them.
@@ -184,20 +137,24 @@ class SupervisorCell(Cell):
             self._end_with(self._lost)
         while not self._stopping:
             self._busy = False
-            signal: _Signal = self._deferred.popleft() if self._deferred else await self.mailbox.receive_signal()
+            signal: Signal = self._deferred.popleft() if self._deferred else await self.mailbox.receive_signal()
             self._busy = True
-            if isinstance(signal, _Restarts):
+            if isinstance(signal, Restarts):
                 await self._restart(signal)
-            elif isinstance(signal, _ChildWanted):
+            elif isinstance(signal, ChildWanted):
                 self._answer(signal)
-            elif isinstance(signal, _ChildUnwanted):
+            elif isinstance(signal, ChildUnwanted):
                 await self._remove(signal)
         await self._stop_all(reversed(self.children()))
 
+    def _look_again(self) -> None:
+        """Wake the supervisor's task: what it waits for may have come."""
+        self.mailbox.signal(CHANGED)
+
     async def _next_change(self) -> None:
         """Wait until something has changed; what asks for more than a look is kept for later."""
-        signal: _Signal = await self.mailbox.receive_signal()
-        if isinstance(signal, _Restarts | _ChildWanted | _ChildUnwanted):
+        signal: Signal = await self.mailbox.receive_signal()
+        if isinstance(signal, Restarts | ChildWanted | ChildUnwanted):
             self._deferred.append(signal)
 
     def stand_down(self, reason: str | None) -> None:
@@ -214,7 +171,7 @@ class SupervisorCell(Cell):
         error.__cause__ = cause
         self._failure = error
         self._stopping = True
-        self.mailbox.signal(_CHANGED)
+        self._look_again()
 
     # -- starting
 
@@ -270,7 +227,7 @@ class SupervisorCell(Cell):
             await self._next_change()
         self._awaited = None
 
-    def _answer(self, wanted: _ChildWanted) -> None:
+    def _answer(self, wanted: ChildWanted) -> None:
         if not wanted.reply.waiting:
             return  # whoever wanted it was cancelled
         try:
@@ -292,9 +249,9 @@ class SupervisorCell(Cell):
             elif later[0].active:
                 kept.append(later)
         self._later = kept
-        self.mailbox.signal(_Restarts(plan, self.stage.home.now() + delay if delay else 0.0))
+        self.mailbox.signal(Restarts(plan, self.stage.home.now() + delay if delay else 0.0))
 
-    async def _restart(self, restarts: _Restarts) -> None:
+    async def _restart(self, restarts: Restarts) -> None:
         plan = restarts.plan
         self._regrouping.update(plan.stop)  # an earlier plan may have finished with some of them
         await self._stop_all([self._roster.cells[id] for id in plan.stop if id in self._roster.cells])
@@ -305,7 +262,7 @@ class SupervisorCell(Cell):
         if delay > 0:
             if not self._stopping and not self._is_overtaken(plan.start):
                 rest = RestartGroup((), plan.start)
-                timer = self.stage.timers.after(delay, self.mailbox.signal, _Restarts(rest, restarts.due))
+                timer = self.stage.timers.after(delay, self.mailbox.signal, Restarts(rest, restarts.due))
                 self._later.append((timer, rest))
             return
         for position, id in enumerate(plan.start):
@@ -326,7 +283,7 @@ class SupervisorCell(Cell):
         Finishing the older one first could wait for ever, for a child that asks the crashed one while it starts.
         """
         waiting = (*self._deferred, *(self.mailbox.lanes.control or ()))
-        return any(isinstance(signal, _Restarts) and set(left) <= set(signal.plan.start) for signal in waiting)
+        return any(isinstance(signal, Restarts) and set(left) <= set(signal.plan.start) for signal in waiting)
 
     def _forget(self, id: str, exit: Exit | None = None) -> None:
         """Have a child that is down end for good, by default as it ended last."""
@@ -343,41 +300,16 @@ class SupervisorCell(Cell):
         The end of one child asks the next one (`child_down`). The supervisor's task is not woken for each; it looks
         after the graces alone.
         """
-        self._to_stop = deque(cells)
-        self._ask_next()
+        descent = self._descent
+        descent.begin((cell, self._roster.specs[cell.id]) for cell in cells)
         try:
-            while self._leaving is not None:
-                if self._leaving_until <= self.stage.home.now():
-                    self._leaving_until = math.inf
-                    self._leaving.kill()
-                self._watched_until = self._leaving_until
-                with CancelScope(deadline=self._watched_until):
+            while descent.leaving is not None:
+                with CancelScope(deadline=descent.watch()):
                     await self._next_change()
         finally:
-            self._to_stop.clear()
-            self._leaving = None
+            descent.end()
 
-    def _ask_next(self) -> None:
-        """Ask the next of the children that are to stop; after the last one, wake the supervisor's task."""
-        while self._to_stop:
-            cell = self._to_stop.popleft()
-            if cell.is_down:
-                continue
-            self._leaving = cell
-            spec = self._roster.specs[cell.id]
-            if spec.shutdown == "kill":
-                self._leaving_until = math.inf
-                cell.kill()
-            else:
-                self._leaving_until = self.stage.home.now() + spec.grace
-                cell.stand_down("shutdown")
-            if self._leaving_until < self._watched_until:
-                self.mailbox.signal(_CHANGED)
-            return
-        self._leaving = None
-        self.mailbox.signal(_CHANGED)
-
-    async def _remove(self, unwanted: _ChildUnwanted) -> None:
+    async def _remove(self, unwanted: ChildUnwanted) -> None:
         cell = self._roster.cells.get(unwanted.id)
         if cell is not None:
             was_down = cell.is_down
@@ -398,7 +330,7 @@ class SupervisorCell(Cell):
         """Answer the requests for children that nobody will start."""
         control = self.mailbox.lanes.control
         for signal in (*self._deferred, *(control or ())):
-            if isinstance(signal, _ChildWanted | _ChildUnwanted):
+            if isinstance(signal, ChildWanted | ChildUnwanted):
                 signal.reply.fail(self._closed())
         self._deferred.clear()
         if control:
@@ -408,11 +340,11 @@ class SupervisorCell(Cell):
 
     def child_started(self, child: Cell) -> None:
         if self._awaited is child:
-            self.mailbox.signal(_CHANGED)
+            self._look_again()
 
     def child_down(self, child: Cell, exit: Exit, in_place: bool) -> Verdict:
         if self._awaited is child:
-            self.mailbox.signal(_CHANGED)
+            self._look_again()
         if child.cancelled:
             self._stopping = True  # whatever cancelled the child has cancelled the supervisor too
         if child.id in self._abandoned:
@@ -435,8 +367,8 @@ class SupervisorCell(Cell):
                 self._lose_significant(child.id)
             self._regrouping.discard(child.id)
             self._roster.strike_off(child.id)
-        if self._leaving is child and not child.cancelled and not self._killed:
-            self._ask_next()
+        if self._descent.leaving is child and not child.cancelled and not self._killed:
+            self._descent.ask_next()
         return verdict
 
     def _judge(self, child: Cell, exit: Exit, in_place: bool) -> Verdict:
@@ -535,12 +467,12 @@ class SupervisorCell(Cell):
         budget = current_budget.get(None)
         if budget is None or anyio.get_current_task().name != budget.owner:
             return
-        for cell in (self._awaited, self._leaving):
+        for cell in (self._awaited, self._descent.leaving):
             if cell is not None and cell.contains(budget):
                 raise WouldDeadlock(f"{budget.owner!r} asks something of {self._title}, which waits for it")
 
     async def _launched_later(self, spec: ChildSpec) -> Cell:
-        wanted = _ChildWanted(spec)
+        wanted = ChildWanted(spec)
         self.mailbox.signal(wanted)
         try:
             return await wanted.reply.wait()
@@ -569,7 +501,7 @@ class SupervisorCell(Cell):
         cell = self._roster.cells.get(id)
         if cell is not None:
             cell.refuse_deadlock()
-        unwanted = _ChildUnwanted(id)
+        unwanted = ChildUnwanted(id)
         self.mailbox.signal(unwanted)
         return await unwanted.reply.wait()
 

@@ -33,7 +33,7 @@ from anyio.abc import TaskGroup
 from ..mailbox import DEFAULT_CAPACITY, Budget, Envelope, Overflow, current_budget
 from .actor import Actor
 from .backoff import Backoff
-from .cell import Cell, Verdict
+from .cell import Cell
 from .dead_letters import DeadLetters
 from .errors import SystemClosed
 from .exits import Exit, sole
@@ -42,6 +42,7 @@ from .pool import Pool
 from .ref import ActorRef
 from .reports import Report, Reports
 from .restart import Restart
+from .roles import Verdict
 from .signals import SignalWatch
 from .spec import ChildSpec, Supervisor
 from .supervisor import SupervisorCell

@@ -24,9 +24,11 @@ from anyio.abc import TaskGroup
 
 from .. import journal
 from ..actors import Exit, Node, StrayCancellation
-from ..actors.cell import Cell, Parent, Verdict, is_crash, stray
+from ..actors.cell import Cell
+from ..actors.crashes import is_crash, stray
 from ..actors.exits import sole
 from ..actors.restart import Intensity
+from ..actors.roles import Parent, Verdict
 from ..journal import Claim, Fenced
 from ..mailbox import Budget
 from ..providers import Message, ModelReply, ModelRequest, Usage

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio import CancelScope, get_cancelled_exc_class
 
-from ..actors.cell import Cell, is_cancelled, is_crash
+from ..actors.cell import Cell
+from ..actors.crashes import is_cancelled, is_crash
 from ..actors.tree import Node
 from ..providers import ToolCall, ToolResult
 from .context import RunContext
