@@ -1,4 +1,4 @@
-"""The examples of docs/testing.md are tests, and pass."""
+"""The examples of the pages about testing and actors are tests, and pass."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "testing.md"
+import pytest
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
-def test_the_examples_of_the_page_pass(tmp_path: Path) -> None:
+# In testing.md one block has two tests, and two tests run on both backends.
+@pytest.mark.parametrize(("page", "more"), [("testing.md", 3), ("actors.md", 0)])
+def test_the_examples_of_the_page_pass(page: str, more: int, tmp_path: Path) -> None:
     """Each block is a module of its own, in a project with nothing but the plugin."""
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    text = DOCS.joinpath(page).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     for number, block in enumerate(blocks):
         tmp_path.joinpath(f"test_example_{number}.py").write_text(block)
     tmp_path.joinpath("conftest.py").write_text('pytest_plugins = ["greenroom.testing.plugin"]\n')
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "--seeds", "3"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(blocks) + 3} passed" in done.stdout  # one block has two tests, and two tests run on both backends
+    assert f"{len(blocks) + more} passed" in done.stdout
