@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from anyio import CancelScope, current_time
+from anyio import CancelScope
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from ..mailbox import DEFAULT_CAPACITY, MESSAGES_PER_CHECKPOINT, Envelope, Overflow
@@ -146,11 +146,18 @@ class ActorCell(Cell):
             self.mailbox.lanes.control.clear()
 
     async def _clean_up(self, actor: Actor, crash: Exit | None) -> None:
-        """Run `stopping`, shielded for a bounded time. Its own failure never hides the first one."""
+        """Run `stopping`, shielded for a bounded time. Its own failure never hides the first one.
+
+        The bound is a timer of the system's, not a deadline of each shield: ten thousand actors may clean up at once.
+        """
         try:
-            with CancelScope(shield=True, deadline=current_time() + self._cleanup_time) as scope:
+            with CancelScope(shield=True) as scope:
                 self._cleanup = scope
-                await actor.stopping(self._context, crash)
+                bound = self.stage.timers.after(self._cleanup_time, scope.cancel)
+                try:
+                    await actor.stopping(self._context, crash)
+                finally:
+                    bound.cancel()
             if scope.cancelled_caught:
                 self._killed = True  # cut short, which is no orderly end
         except Exception as error:

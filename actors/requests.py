@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeAlias
 
 from ..mailbox import Reply
@@ -39,13 +40,17 @@ class ChildUnwanted:
 
 
 class Restarts:
-    """A plan that the supervisor's task is to carry out: stop and forget now, start when it is `due`."""
+    """A plan that the supervisor's task is to carry out: stop and forget now, start when it is `due`.
 
-    __slots__ = ("due", "plan")
+    `cells` are the children that it was made for: meanwhile another one may have got the id of one that ended.
+    """
 
-    def __init__(self, plan: RestartGroup, due: float) -> None:
+    __slots__ = ("cells", "due", "plan")
+
+    def __init__(self, plan: RestartGroup, due: float, cells: Mapping[str, Cell]) -> None:
         self.plan = plan
         self.due = due
+        self.cells = cells
 
 
 Signal: TypeAlias = "Stop | Restarts | ChildWanted | ChildUnwanted | ChildChanged"

@@ -115,7 +115,11 @@ class SupervisorCell(Cell):
         try:
             async with create_task_group() as group:
                 self._group = group
-                await self._supervise()
+                try:
+                    await self._supervise()
+                except BaseException:
+                    self._stopping = True  # cancelled: what the children do from here on is the end
+                    raise
             left = SHUTDOWN
         finally:
             self._stopping = True
@@ -249,24 +253,27 @@ class SupervisorCell(Cell):
             elif later[0].active:
                 kept.append(later)
         self._later = kept
-        self.mailbox.signal(Restarts(plan, self.stage.home.now() + delay if delay else 0.0))
+        cells = {id: self._roster.cells[id] for id in (*plan.stop, *plan.start, *plan.forget)}
+        self.mailbox.signal(Restarts(plan, self.stage.home.now() + delay if delay else 0.0, cells))
 
     async def _restart(self, restarts: Restarts) -> None:
         plan = restarts.plan
-        self._regrouping.update(plan.stop)  # an earlier plan may have finished with some of them
-        await self._stop_all([self._roster.cells[id] for id in plan.stop if id in self._roster.cells])
-        self._regrouping.difference_update(plan.stop)
+        stop = [cell for id in plan.stop if (cell := self._meant(restarts, id)) is not None]
+        self._regrouping.update(cell.id for cell in stop)  # an earlier plan may have finished with some of them
+        await self._stop_all(stop)
+        self._regrouping.difference_update(cell.id for cell in stop)
         for id in plan.forget:
-            self._forget(id)
+            if self._meant(restarts, id) is not None:
+                self._forget(id)
         delay = restarts.due - self.stage.home.now() if restarts.due else 0.0
         if delay > 0:
             if not self._stopping and not self._is_overtaken(plan.start):
                 rest = RestartGroup((), plan.start)
-                timer = self.stage.timers.after(delay, self.mailbox.signal, Restarts(rest, restarts.due))
-                self._later.append((timer, rest))
+                later = Restarts(rest, restarts.due, restarts.cells)
+                self._later.append((self.stage.timers.after(delay, self.mailbox.signal, later), rest))
             return
         for position, id in enumerate(plan.start):
-            cell = self._roster.cells.get(id)
+            cell = self._meant(restarts, id)
             if cell is None or cell.state != "restarting":
                 continue  # stopped by somebody while it waited here, or started by a plan that overtook this one
             if self._stopping or self._is_overtaken(plan.start[position:]):
@@ -276,6 +283,11 @@ class SupervisorCell(Cell):
             await self._until_up(cell, plan.start[position + 1 :])
             if cell.state == "restarting":
                 return  # it crashed again while it started, and its end was decided on: a new plan is in the lane
+
+    def _meant(self, restarts: Restarts, id: str) -> Cell | None:
+        """The child that a plan calls `id`, if it is still there."""
+        cell = self._roster.cells.get(id)
+        return cell if cell is restarts.cells[id] else None
 
     def _is_overtaken(self, left: Sequence[str]) -> bool:
         """Whether a newer plan covers all that the one at hand has left to start: a child that is up has crashed since.

@@ -160,7 +160,6 @@ class ActorSystem:
         assert self._root is not None
         self._root.request_stop("system")
         await self._root.wait_ended()
-        self.timers.close()
         if self._watch is not None:
             self._watch.close()
 
@@ -179,7 +178,8 @@ class ActorSystem:
         return None
 
     def child_down(self, _child: Cell, exit: Exit, _in_place: bool, /) -> Verdict:
-        """The root supervisor has ended: in order, or because it gave up."""
+        """The root supervisor has ended: in order, cancelled, or because it gave up."""
+        self.timers.close()
         if exit.kind == "crashed" and self._group is not None:
             self._escalated = self.escalation(exit.error) if exit.error is not None else None
             self._group.cancel_scope.cancel()

@@ -3,8 +3,10 @@
 A task for each timer would cost a hundred times a timer. The queue is a heap; a timer that is cancelled stays in it
 until it is due, or until such dead entries are more than half of it.
 
-What a timer does must not block and must not raise: the runtime puts a message or a signal into a mailbox. The task is
-started by the first timer and lives until the system ends. Timers belong to the system's event loop.
+What a timer does must not block and must not raise: the runtime puts a message or a signal into a mailbox, or cancels a
+scope. The task is started by the first timer and lives until the last actor of the system has ended. It is shielded:
+while everything around is cancelled, the time that actors have to clean up is measured here. Timers belong to the
+system's event loop.
 """
 
 from __future__ import annotations
@@ -155,26 +157,27 @@ class Timers:
         start: starts the task that waits, given its coroutine function.
     """
 
-    __slots__ = ("_queue", "_scope", "_start", "_started", "_wake")
+    __slots__ = ("_asleep_until", "_queue", "_scope", "_start", "_started", "_wake")
 
     def __init__(self, start: Callable[[Callable[[], Any]], object]) -> None:
         self._queue = TimerQueue()
         self._start = start
         self._started = False
         self._wake: anyio.Event | None = None
-        self._scope = CancelScope()
+        #: What the task waits for, which may have been cancelled since: to wake it for that would cost more.
+        self._asleep_until = math.inf
+        self._scope = CancelScope(shield=True)
 
     def __len__(self) -> int:
         return len(self._queue)
 
     def after(self, delay: float, action: Callable[..., object], *args: Any) -> Timer:
         """Call `action(*args)` in `delay` seconds."""
-        earliest = self._queue.next_deadline()
         timer = self._queue.add(current_time() + delay, action, args)
         if not self._started:
             self._started = True
             self._start(self._run)
-        elif timer.deadline < earliest and self._wake is not None:
+        elif timer.deadline < self._asleep_until and self._wake is not None:
             self._wake.set()
         return timer
 
@@ -190,7 +193,8 @@ class Timers:
                     while (timer := queue.pop_due(current_time())) is not None:
                         timer.fire()
                     self._wake = anyio.Event()
-                    with CancelScope(deadline=queue.next_deadline()):
+                    self._asleep_until = queue.next_deadline()
+                    with CancelScope(deadline=self._asleep_until):
                         await self._wake.wait()
         finally:
             queue.clear()
