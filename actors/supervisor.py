@@ -217,16 +217,16 @@ class SupervisorCell(Cell):
         cell.spawn_in(self._group, self.stage.context)
         return cell
 
-    async def _until_up(self, cell: Cell, others: Sequence[str] | None = None) -> None:
+    async def _until_up(self, cell: Cell, left: Sequence[Cell] = ()) -> None:
         """Wait until a child is ready or over, or until that does not matter any more.
 
         Args:
             cell: the child, whose task has been started.
-            others: in a restart, what is to be started after it.
+            left: in a restart, what there is left to start, this child included.
         """
         self._awaited = cell
         while cell.is_coming_up and not self._stopping:
-            if others is not None and self._is_overtaken((cell.id, *others)):
+            if left and self._is_overtaken(left):
                 break
             await self._next_change()
         self._awaited = None
@@ -265,37 +265,39 @@ class SupervisorCell(Cell):
         for id in plan.forget:
             if self._meant(restarts, id) is not None:
                 self._forget(id)
+        left = [cell for id in plan.start if (cell := self._meant(restarts, id)) is not None]
         delay = restarts.due - self.stage.home.now() if restarts.due else 0.0
         if delay > 0:
-            if not self._stopping and not self._is_overtaken(plan.start):
+            if not self._stopping and not self._is_overtaken(left):
                 rest = RestartGroup((), plan.start)
                 later = Restarts(rest, restarts.due, restarts.cells)
                 self._later.append((self.stage.timers.after(delay, self.mailbox.signal, later), rest))
             return
-        for position, id in enumerate(plan.start):
-            cell = self._meant(restarts, id)
-            if cell is None or cell.state != "restarting":
-                continue  # stopped by somebody while it waited here, or started by a plan that overtook this one
-            if self._stopping or self._is_overtaken(plan.start[position:]):
-                return
-            assert self._group is not None
-            cell.spawn_in(self._group, self.stage.context)
-            await self._until_up(cell, plan.start[position + 1 :])
-            if cell.state == "restarting":
-                return  # it crashed again while it started, and its end was decided on: a new plan is in the lane
+        while left:
+            cell = left[0]
+            if cell.state == "restarting":  # else stopped by somebody meanwhile, or started by a newer plan
+                if self._stopping or self._is_overtaken(left):
+                    return
+                assert self._group is not None
+                cell.spawn_in(self._group, self.stage.context)
+                await self._until_up(cell, left)
+                if cell.state == "restarting":
+                    return  # it crashed again while it started, and its end was decided on: a new plan is in the lane
+            del left[0]
 
     def _meant(self, restarts: Restarts, id: str) -> Cell | None:
         """The child that a plan calls `id`, if it is still there."""
         cell = self._roster.cells.get(id)
         return cell if cell is restarts.cells[id] else None
 
-    def _is_overtaken(self, left: Sequence[str]) -> bool:
+    def _is_overtaken(self, left: Sequence[Cell]) -> bool:
         """Whether a newer plan covers all that the one at hand has left to start: a child that is up has crashed since.
 
         Finishing the older one first could wait for ever, for a child that asks the crashed one while it starts.
         """
+        ids = {cell.id for cell in left if self._roster.cells.get(cell.id) is cell}
         waiting = (*self._deferred, *(self.mailbox.lanes.control or ()))
-        return any(isinstance(signal, Restarts) and set(left) <= set(signal.plan.start) for signal in waiting)
+        return any(isinstance(signal, Restarts) and ids <= set(signal.plan.start) for signal in waiting)
 
     def _forget(self, id: str, exit: Exit | None = None) -> None:
         """Have a child that is down end for good, by default as it ended last."""
@@ -494,12 +496,18 @@ class SupervisorCell(Cell):
             raise
 
     def _abandon(self, cell: Cell) -> None:
-        """End a child that nobody knows of: whoever wanted it was cancelled. Its end is no matter for a decision."""
+        """End a child that nobody knows of: whoever wanted it was cancelled. Its end is no matter for a decision.
+
+        One that is ready already may clean up. One that is not may never be.
+        """
         if cell.state == "restarting":
             self._forget(cell.id, KILLED)
         elif cell.exit is None:
             self._abandoned.add(cell.id)
-            cell.kill()
+            if cell.announced:
+                cell.stand_down("abandoned")
+            else:
+                cell.kill()
 
     def contains(self, budget: Budget) -> bool:
         return budget is self.budget or any(cell.contains(budget) for cell in self._roster.cells.values())

@@ -646,6 +646,18 @@ FOUND: dict[str, tuple[Group, list[Step], dict[str, int]]] = {
         [Crash("top/a/a"), Pass(0.25), Kill("top"), Pass(1.0)],
         {},
     ),
+    "a plan is overtaken although a child of it has gone meanwhile": (
+        Group((Spec("a"), Spec("b", start=3.0)), "one_for_all", intensity=2),
+        [
+            Pass(7.0),
+            StartChild("top", Spec("d", "transient")),
+            Crash("top/a"),
+            Pass(1.0),
+            Stop("top/d"),
+            Crash("top/a"),
+        ],
+        {},
+    ),
     "a first start that fails while the group restarts is not repeated": (
         Group((Spec("a"), Spec("b")), "one_for_all"),
         [StartChild("top", Spec("d", start=1.2)), Crash("top/a"), Kill("top/d")],

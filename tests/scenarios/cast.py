@@ -33,7 +33,7 @@ TICK = 2**-10
 
 
 def some(seeds: range, share: int) -> range:
-    """One seed in so many: for what has as many variants, or is costly."""
+    """One seed in so many: for what has as many variants, or is no scenario of the first rank and costly."""
     return seeds[: max(1, len(seeds) // share)]
 
 

@@ -175,7 +175,7 @@ def test_permanent_transient_temporary(seeds: range, strategy: Strategy) -> None
                 for end in ENDS:
                     group.start_soon(act, system, restart, end)
 
-    explore(scenario, seeds=some(seeds, 10))
+    explore(scenario, seeds=some(seeds, 3))
 
 
 @each_strategy
@@ -282,7 +282,7 @@ def test_intensity_and_period_are_exact(seeds: range, strategy: Strategy) -> Non
             for name in SCHEDULES:
                 group.start_soon(act, system, name)
 
-    explore(scenario, seeds=some(seeds, 25))
+    explore(scenario, seeds=some(seeds, 3))
 
 
 async def _cause(asking: Awaitable[Any]) -> Any:
@@ -304,7 +304,7 @@ def test_no_restart_is_allowed_at_all(seeds: range) -> None:
             assert gave_up(top, "top/b", boom)
             assert not troupe.running()
 
-    explore(scenario, seeds=some(seeds, 2))
+    explore(scenario, seeds=seeds)
 
 
 @each_strategy
@@ -536,7 +536,7 @@ def test_escalation_up_to_the_block(seeds: range) -> None:
         assert reached == ["end"]
         assert troupe.lines == stops("mny")
 
-    explore(scenario, seeds=some(seeds, 2))
+    explore(scenario, seeds=seeds)
 
 
 # -- what is no crash
@@ -561,7 +561,7 @@ def test_being_stopped_is_no_crash(seeds: range, strategy: Strategy) -> None:
             assert (kind(b), kind(top)) == ("shutdown", "shutdown")
             assert all(len(made) == 1 for made in troupe.made.values())
 
-    explore(scenario, seeds=some(seeds, 4))
+    explore(scenario, seeds=some(seeds, 3))
 
 
 def test_being_stopped_with_the_group_is_no_crash(seeds: range) -> None:
@@ -578,7 +578,7 @@ def test_being_stopped_with_the_group_is_no_crash(seeds: range) -> None:
             await anyio.sleep(1)
             assert gave_up(top, "top/a", last)
 
-    explore(scenario, seeds=some(seeds, 2))
+    explore(scenario, seeds=seeds)
 
 
 @each_strategy
@@ -611,7 +611,7 @@ def test_the_callers_timeout_is_no_crash(seeds: range, strategy: Strategy) -> No
         assert [len(made) for made in troupe.made.values()] == [1, 1, 1]
         assert troupe.reports == []
 
-    explore(scenario, seeds=some(seeds, 4))
+    explore(scenario, seeds=some(seeds, 3))
 
 
 @each_backend
@@ -668,7 +668,7 @@ def test_a_stray_cancellation_is_a_crash(seeds: range) -> None:
             assert isinstance(error, RestartLimit)
             assert isinstance(error.__cause__, StrayCancellation)
 
-    explore(scenario, seeds=some(seeds, 2))
+    explore(scenario, seeds=seeds)
 
 
 # -- in one tick
@@ -770,7 +770,7 @@ def test_siblings_crash_together_once_too_often(seeds: range, strategy: Strategy
             assert gave_up(top, str(first), first)
             assert [len(made) for made in troupe.made.values()] == [1, 1, 1]
 
-    explore(scenario, seeds=some(seeds, 4))
+    explore(scenario, seeds=some(seeds, 3))
 
 
 # -- a significant child
@@ -968,7 +968,7 @@ def test_stop_while_a_restarted_child_hangs_in_its_start(seeds: range, strategy:
             assert [kind(ref) for ref in refs] == ["shutdown", "killed", "shutdown"]
             assert [len(each) for each in troupe.made.values()] == made
 
-    explore(scenario, seeds=some(seeds, 4))
+    explore(scenario, seeds=some(seeds, 3))
 
 
 @each_strategy
@@ -987,4 +987,4 @@ def test_a_child_wanted_after_the_stop_is_refused(seeds: range, strategy: Strate
             await top.wait()
             assert "new" not in troupe.made
 
-    explore(scenario, seeds=some(seeds, 4))
+    explore(scenario, seeds=some(seeds, 3))

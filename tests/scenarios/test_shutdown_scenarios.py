@@ -84,7 +84,7 @@ def test_the_end_of_the_block_goes_from_right_to_left(seeds: range) -> None:
         assert troupe.take() == stops("zgfedcb") + stops("ba")
 
     # Two actors are called b: one of the root's, one in the group.
-    explore(scenario, seeds=some(seeds, 2))
+    explore(scenario, seeds=seeds)
 
 
 @each_strategy
@@ -98,7 +98,7 @@ def test_one_child_of_several_is_stopped_alone(seeds: range, strategy: Strategy)
             assert troupe.take() == stops("gfe")
             assert sorted(troupe.running()) == ["a", "b", "c", "d", "h"]
 
-    explore(scenario, seeds=some(seeds, 6))
+    explore(scenario, seeds=some(seeds, 3))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_group_restart_goes_from_right_to_left(
             assert troupe.take() == [*stops(stopped), *starts(started)]
             assert sorted(troupe.running()) == list("abcdefgh")
 
-    explore(scenario, seeds=some(seeds, 14))
+    explore(scenario, seeds=some(seeds, 7))
 
 
 @each_strategy
@@ -145,7 +145,7 @@ def test_an_escalation_goes_from_right_to_left(seeds: range, strategy: Strategy,
             assert kind(top) == "crashed"
             assert troupe.take() == stops("dhgfecba" if level == "top" else "egfhdcba")
 
-    explore(scenario, seeds=some(seeds, 10))
+    explore(scenario, seeds=some(seeds, 6))
 
 
 def test_the_second_is_not_asked_while_the_first_is_busy(seeds: range) -> None:
@@ -169,7 +169,7 @@ def test_the_second_is_not_asked_while_the_first_is_busy(seeds: range) -> None:
             await top.wait()
             assert troupe.take() == ["b: 1", "c done at 3.0", *stops("cba")]
 
-    explore(scenario, seeds=some(seeds, 2))
+    explore(scenario, seeds=seeds)
 
 
 # -- the grace
@@ -248,7 +248,7 @@ def test_grace_then_kill(seeds: range, deaf_in: str) -> None:
         for name in GRACES:
             await act(name)
 
-    explore(scenario, seeds=some(seeds, 6))
+    explore(scenario, seeds=some(seeds, 2))
 
 
 def test_a_child_has_all_of_its_grace(seeds: range) -> None:
@@ -279,7 +279,7 @@ def test_a_child_has_all_of_its_grace(seeds: range) -> None:
                 assert troupe.ends == [("b", "killed" if late else "shutdown", moment), ("a", "shutdown", moment)]
                 assert ("b gone" in troupe.lines) is not late
 
-    explore(scenario, seeds=some(seeds, 2))
+    explore(scenario, seeds=seeds)
 
 
 def test_the_grace_of_a_child_begins_when_it_is_asked(seeds: range) -> None:
@@ -300,7 +300,7 @@ def test_the_grace_of_a_child_begins_when_it_is_asked(seeds: range) -> None:
             await top.stop()
             assert troupe.ends == [("c", "shutdown", 3), ("b", "killed", 3.5), ("a", "killed", 5.5)]
 
-    explore(scenario, seeds=some(seeds, 2))
+    explore(scenario, seeds=seeds)
 
 
 def test_killed_without_a_grace(seeds: range) -> None:
@@ -318,7 +318,7 @@ def test_killed_without_a_grace(seeds: range) -> None:
             assert troupe.take() == stops("a")
             assert troupe.told() == []
 
-    explore(scenario, seeds=some(seeds, 2))
+    explore(scenario, seeds=seeds)
 
 
 @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
@@ -341,7 +341,7 @@ def test_grace_in_a_group_restart(seeds: range, strategy: Strategy) -> None:
                 ("shutdown_error", "killed"),
             ]
 
-    explore(scenario, seeds=some(seeds, 3))
+    explore(scenario, seeds=some(seeds, 2))
 
 
 def test_the_grace_of_a_stop_that_is_awaited(seeds: range) -> None:
@@ -360,7 +360,7 @@ def test_the_grace_of_a_stop_that_is_awaited(seeds: range) -> None:
             # A kill is no orderly end: a transient actor comes back only if nobody had asked it to go.
             assert troupe.ends == [("b", "shutdown", 0), ("a", "killed", 2)]
 
-    explore(scenario, seeds=some(seeds, 2))
+    explore(scenario, seeds=seeds)
 
 
 async def _stop(ref: ActorRef[Any], grace: float) -> None:
@@ -395,7 +395,7 @@ def test_the_cleanup_of_a_cancelled_tree_is_bounded(seeds: range) -> None:
         assert [kind(ref) for ref in refs] == ["killed"] * 4
         assert all(len(made) == 1 for made in troupe.made.values())
 
-    explore(scenario, seeds=some(seeds, 2))
+    explore(scenario, seeds=seeds)
 
 
 # -- supervisors, and pools

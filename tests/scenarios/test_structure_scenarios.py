@@ -115,7 +115,7 @@ def test_no_orphan_task(seeds: range, loop: str, end: str) -> None:
             end == "give up" and isinstance(outcome, RestartLimit)
         )
 
-    explore(scenario, seeds=some(seeds, 16), backends=(loop,))
+    explore(scenario, seeds=some(seeds, 5), backends=(loop,))
 
 
 # -- scopes
@@ -166,7 +166,7 @@ def test_a_half_read_stream_closed_from_another_task(seeds: range, loop: str) ->
                 await sleep_forever()
             assert scope.cancelled_caught
 
-    explore(scenario, seeds=some(seeds, 4), backends=(loop,))
+    explore(scenario, seeds=seeds, backends=(loop,))
 
 
 @each_backend
@@ -212,7 +212,7 @@ def test_half_read_readers_hold_no_scope(seeds: range) -> None:
             assert anyio.current_effective_deadline() == math.inf
             assert (await its_run.result()).output == "a text of several pieces"
 
-    explore(scenario, seeds=some(seeds, 4))
+    explore(scenario, seeds=seeds)
 
 
 # -- the caller's timeout
@@ -324,7 +324,7 @@ def test_the_callers_timeout_around_a_run(
             await attempt("model")
             await attempt("tool")
 
-    explore(scenario, seeds=some(seeds, 50), backends=(loop,))
+    explore(scenario, seeds=some(seeds, 9), backends=(loop,))
 
 
 @each_timeout
@@ -351,7 +351,7 @@ def test_the_callers_timeout_around_an_ask(
             assert system.actor("b") is None
             ref.kill()
 
-    explore(scenario, seeds=some(seeds, 10), backends=(loop,))
+    explore(scenario, seeds=some(seeds, 3), backends=(loop,))
 
 
 @each_timeout
@@ -372,7 +372,7 @@ def test_the_callers_timeout_around_a_system(
         assert not troupe.running()
         assert sorted(troupe.lines) == ["a gone", "a stops", "b gone", "b stops"]
 
-    explore(scenario, seeds=some(seeds, 10), backends=(loop,))
+    explore(scenario, seeds=some(seeds, 3), backends=(loop,))
 
 
 # -- swallowing
@@ -436,7 +436,7 @@ def test_a_tool_that_swallows_a_stop(seeds: range, swallow: Callable[[], Awaitab
         assert [(found.cause, found.is_error) for found in results_of(result.messages)] == [("cancelled", True)]
         assert len(model.requests) == 1
 
-    explore(scenario, seeds=some(seeds, 16))
+    explore(scenario, seeds=some(seeds, 9))
 
 
 @each_swallower
@@ -455,7 +455,7 @@ def test_a_tool_that_swallows_the_callers_cancellation(seeds: range, swallow: Ca
         assert [event.type for event in heard if isinstance(event, TERMINAL)] == ["run.stopped"]
         assert len(model.requests) == 1
 
-    explore(scenario, seeds=some(seeds, 8))
+    explore(scenario, seeds=some(seeds, 3))
 
 
 @pytest.mark.parametrize("how", ["kill", "scope", "grace"])
@@ -501,7 +501,7 @@ def test_a_handler_that_swallows_its_cancellation(seeds: range, how: str, reply:
         # The handler was at its end: what it answered was an answer.
         assert asked == ["fine"] if reply != "raise" else isinstance(asked[0], ActorDied)
 
-    explore(scenario, seeds=some(seeds, 16))
+    explore(scenario, seeds=some(seeds, 9))
 
 
 # -- causes
@@ -550,7 +550,7 @@ def test_three_parallel_tools_fail(seeds: range) -> None:
         assert sorted(errored) == [(f"call_{n}", name, "failed") for n, name in enumerate(names[:3], 1)]
         assert errored[-1][0] == "call_3"
 
-    explore(scenario, seeds=some(seeds, 4))
+    explore(scenario, seeds=seeds)
 
 
 def test_a_single_failure_is_not_wrapped(seeds: range) -> None:
@@ -577,7 +577,7 @@ def test_a_single_failure_is_not_wrapped(seeds: range) -> None:
                 raise boom
         assert caught.value is boom
 
-    explore(scenario, seeds=some(seeds, 8))
+    explore(scenario, seeds=seeds)
 
 
 async def quit_by_tool(error: type[BaseException]) -> None:
