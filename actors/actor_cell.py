@@ -9,21 +9,24 @@ after which the actor is killed.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
-from ..mailbox import DEFAULT_CAPACITY, MESSAGES_PER_CHECKPOINT, Envelope, Overflow
+from ..mailbox import DEFAULT_CAPACITY, MESSAGES_PER_CHECKPOINT, Budget, Envelope, Overflow
 from .actor import Actor
 from .cell import Cell
+from .crashes import is_crash
 from .dead_letters import late
 from .errors import LinkBroken
 from .exits import Down, Exit, LinkDown, text_of
-from .ref import ActorRef
+from .ref import ActorRef, check_ref
 from .roles import ActorStage, Parent, Stop
 from .timers import Timer, TimerGroup, check_delay
+from .whereabouts import is_below
 
 #: Seconds that `stopping` may take by default. It is shielded, so this bounds how long a cancelled parent waits for it.
 CLEANUP_TIME = 5.0
@@ -99,8 +102,11 @@ class ActorCell(Cell):
                     envelope = value = None  # an idle actor keeps no message alive
                     await mailbox.parked().wait()
                     budget = MESSAGES_PER_CHECKPOINT
-        except Exception as error:
-            crash = Exit("crashed", error)
+        except BaseException as error:
+            if is_crash(error):
+                crash = Exit("crashed", error)
+                if isinstance(error, TypeError) and not inspect.iscoroutinefunction(actor.receive):
+                    error.add_note(f"receive() of {type(actor).__name__} must be an async def")
             raise
         finally:
             try:
@@ -150,6 +156,7 @@ class ActorCell(Cell):
 
         The bound is a timer of the system's, not a deadline of each shield: ten thousand actors may clean up at once.
         """
+        self.state = "stopping"
         try:
             with CancelScope(shield=True) as scope:
                 self._cleanup = scope
@@ -166,6 +173,9 @@ class ActorCell(Cell):
             crash.error.add_note(f"{self.name!r} also failed while stopping: {type(error).__name__}: {text_of(error)}")
         finally:
             self._cleanup = None
+
+    def waits_for_caller(self, budget: Budget) -> bool:
+        return is_below(budget.owner)
 
     def kill(self) -> None:
         super().kill()
@@ -205,6 +215,7 @@ class ActorContext:
         self._cell.mailbox.signal(Stop(None))
 
     def monitor(self, ref: ActorRef[Any]) -> None:
+        check_ref("monitor()", ref)
         cell = self._cell
         if cell.monitored is None:
             cell.monitored = {}
@@ -227,6 +238,7 @@ class ActorContext:
             ref._cell.unwatch(tell)
 
     def link(self, ref: ActorRef[Any]) -> None:
+        check_ref("link()", ref)
         mine, other = self._cell, ref._cell
         if other is mine:
             return
@@ -239,6 +251,7 @@ class ActorContext:
             one.links[peer] = None
 
     def unlink(self, ref: ActorRef[Any]) -> None:
+        check_ref("unlink()", ref)
         mine, other = self._cell, ref._cell
         for one, peer in ((mine, other), (other, mine)):
             if one.links is not None:

@@ -116,7 +116,7 @@ class Cell:
         self.current: Envelope | None = None
         self._handle: TaskHandle[None] | None = None
         #: Called at the next change that somebody waits for: started, down or ended.
-        self._watchers: list[Callable[[Cell], None]] | None = None
+        self._watchers: dict[Callable[[Cell], None], None] | None = None
         self._stop: Stop | None = None
         self._killed = False
         #: Whether it ended because everything around it was cancelled.
@@ -146,10 +146,11 @@ class Cell:
             self._stop = None
             self._killed = False
             self.dismissed = False
+            self.last_exit = None
             self._forget_stops()
         self.state = "starting"
         self.announced = False
-        self._handle = group.create_task(self.main(), name=self.name, context=context)
+        self._handle = group.create_task(self.main(), name=self.name or self.kind, context=context)
 
     def _forget_stops(self) -> None:
         """Drop stop signals that an earlier incarnation did not live to read."""
@@ -180,7 +181,7 @@ class Cell:
                 exit = self._exit_of_return()
                 in_place = exit.kind == "normal"
             except BaseException as error:
-                if not is_crash(error):
+                if not is_crash(error) and not isinstance(error, GeneratorExit):
                     self.cancelled = not self._killed
                     self._over(self._exit_of_cancellation(error), in_place=False)
                     await self._pass_on(error)
@@ -191,6 +192,7 @@ class Cell:
             again = self._over(exit, in_place) is Verdict.AGAIN
             if not again:
                 return
+            del exit  # its error holds the frames of what crashed, and the message
 
     def _exit_of_return(self) -> Exit:
         """What the return of `perform` means: nobody turns a kill into a success by swallowing it."""
@@ -219,17 +221,24 @@ class Cell:
             self._fail(envelope, exit, exit.kind if exit.kind in ("crashed", "killed") else "closed", exit)
         if self.links:
             self._break_links(exit)
+        before = self._stop
         verdict = self.parent.child_down(self, exit, in_place)
+        # Whoever hears of the end may ask for a stop on the spot, which is then meant for the next incarnation.
+        stop = self._stop if self._stop is not before else None
         if verdict is Verdict.AGAIN:
-            self.state = "starting"
+            self.state = "starting" if stop is None else "stopping"
             self.announced = False
             self.restarts += 1
             self._forget_stops()
+            if stop is not None:
+                self.mailbox.signal(stop)
         elif verdict is Verdict.WAIT:
             self._handle = None
             self.state = "restarting"
             self.last_exit = exit
             self._notify()
+            if stop is not None:
+                self.parent.child_dismissed(self)
         elif verdict is Verdict.FINAL:
             self.close(exit)
         return verdict
@@ -334,13 +343,13 @@ class Cell:
     def watch(self, tell: Callable[[Cell], None]) -> None:
         """Have `tell` called at every change of state from now on."""
         if self._watchers is None:
-            self._watchers = []
-        self._watchers.append(tell)
+            self._watchers = {}
+        self._watchers[tell] = None
 
     def unwatch(self, tell: Callable[[Cell], None]) -> None:
         """Take back a `watch`."""
-        if self._watchers is not None and tell in self._watchers:
-            self._watchers.remove(tell)
+        if self._watchers is not None:
+            self._watchers.pop(tell, None)
 
     @property
     def is_down(self) -> bool:
@@ -356,9 +365,9 @@ class Cell:
         """Wait until the incarnation that was started is ready, or over."""
         await self._wait_until(lambda: not self.is_coming_up)
 
-    async def wait_down(self) -> None:
-        """Wait until no incarnation is running."""
-        await self._wait_until(lambda: self.is_down)
+    async def wait_down(self, incarnation: int) -> None:
+        """Wait until this incarnation, by its number, is over."""
+        await self._wait_until(lambda: self.is_down or self.restarts != incarnation)
 
     async def wait_ended(self) -> Exit:
         """Wait for the end for good."""
@@ -385,8 +394,12 @@ class Cell:
     def refuse_deadlock(self) -> None:
         """Raise `WouldDeadlock` when the caller is this actor, or one that lives inside it."""
         budget = current_budget.get(None)
-        if budget is not None and self.contains(budget):
+        if budget is not None and self.contains(budget) and self.waits_for_caller(budget):
             raise WouldDeadlock(f"{budget.owner!r} waits for the end of {self.name!r}, which waits for it")
+
+    def waits_for_caller(self, budget: Budget) -> bool:
+        """Whether the running task, which has the budget of an actor in here, is one that this actor waits for."""
+        return True
 
     def contains(self, budget: Budget) -> bool:
         """Whether the task with this budget is the actor's own, or belongs to one of its descendants."""

@@ -33,6 +33,11 @@ class DeadLetter(msgspec.Struct, frozen=True):
     reason: str
     cause: str | None = None
 
+    def __repr__(self) -> str:
+        """Without the message, which may hold what no log should."""
+        kind = type(self.message).__name__
+        return f"<DeadLetter {kind} for {self.recipient} from {self.sender or 'outside'}: {self.reason}>"
+
 
 def late(value: Any, actor: str, envelope: Envelope) -> DeadLetter:
     """The dead letter of an answer that came too late for its asker."""

@@ -76,7 +76,7 @@ class RestartLimit(ActorError):
 
     def __init__(self, name: str, child: str, intensity: int, period: float) -> None:
         super().__init__(
-            f"supervisor {name!r} gave up: child {child!r} crashed after {intensity} restarts within {period:g} s"
+            f"supervisor {name!r} gave up: child {child!r} ended once more after {intensity} restarts in {period:g} s"
         )
         self.name = name
         self.child = child

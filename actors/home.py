@@ -45,6 +45,18 @@ class Home:
         """Whether the caller is in the loop's own thread."""
         return threading.get_ident() == self._thread
 
+    def refuse_elsewhere(self, what: str) -> None:
+        """Refuse a call from another thread.
+
+        Raises:
+            RuntimeError: this is not the loop's thread.
+        """
+        if threading.get_ident() != self._thread:
+            raise RuntimeError(
+                f"{what} belongs to the system's event loop, and this is another thread: go through "
+                "anyio.from_thread.run(), with token= if the thread is not anyio's"
+            )
+
     def run(self, function: Callable[..., Any], *args: Any) -> None:
         """Call `function` in the loop's thread: now if this is it, else soon."""
         if threading.get_ident() == self._thread:

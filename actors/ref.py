@@ -6,6 +6,8 @@ A ref stays valid across restarts and after the end; what it then answers is `Ma
 
 from __future__ import annotations
 
+import sys
+import weakref
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -15,6 +17,7 @@ from ..mailbox import Envelope, MailboxClosed, MailboxStatistics, Reply, current
 from .dead_letters import DeadLetter
 from .errors import ActorError, AskTimeout, WouldDeadlock, ended
 from .exits import Down, Exit
+from .whereabouts import is_below
 
 if TYPE_CHECKING:
     from .cell import Cell
@@ -33,8 +36,19 @@ def check_seconds(what: str, value: object) -> None:
         return
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(f"{what} takes seconds, or None, not {value!r}")
-    if not value >= 0:
+    # Not nan, and no whole number that is too large to be a float.
+    if not (0 <= value <= sys.float_info.max or value == float("inf")):
         raise ValueError(f"{what} takes seconds, 0 or more, not {value!r}")
+
+
+def check_ref(what: str, value: object) -> None:
+    """Refuse what is no address.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(value, ActorRef):
+        raise TypeError(f"{what} takes the ActorRef of an actor, as spawn() returns it, not {value!r}")
 
 
 class ActorRef(Generic[M]):
@@ -76,8 +90,15 @@ class ActorRef(Generic[M]):
         Raises:
             MailboxClosed: the actor has ended; the message is a dead letter.
             MailboxFull: no room, and the mailbox does not let senders wait.
+            WouldDeadlock: the actor sends to itself, and its mailbox is full.
         """
         budget = current_budget.get(None)
+        cell = self._cell
+        cell.stage.home.refuse_elsewhere("tell()")
+        if budget is cell.budget and cell.mailbox.would_wait() and is_below(cell.name):
+            raise WouldDeadlock(
+                f"{cell.name!r} sends to itself, and its mailbox is full: use tell_nowait, or send_after"
+            )
         envelope = Envelope(message, None, budget.owner if budget is not None else None)
         try:
             await self._cell.mailbox.send(envelope)
@@ -91,7 +112,9 @@ class ActorRef(Generic[M]):
         Raises:
             MailboxClosed: the actor has ended; the message is a dead letter.
             MailboxFull: no room.
+            RuntimeError: called from another thread.
         """
+        self._cell.stage.home.refuse_elsewhere("tell_nowait()")
         budget = current_budget.get(None)
         envelope = Envelope(message, None, budget.owner if budget is not None else None)
         try:
@@ -124,8 +147,9 @@ class ActorRef(Generic[M]):
 
     async def _ask(self, message: M) -> Any:
         cell = self._cell
+        cell.stage.home.refuse_elsewhere("ask()")
         budget = current_budget.get(None)
-        if budget is cell.budget:
+        if budget is cell.budget and is_below(cell.name):
             raise WouldDeadlock(f"{cell.name!r} asks itself")
         envelope = Envelope(message, Reply(), budget.owner if budget is not None else None)
         try:
@@ -188,11 +212,12 @@ class Ending:
     waits for the end for good.
     """
 
-    __slots__ = ("_cell", "_grace")
+    __slots__ = ("_cell", "_grace", "_incarnation")
 
     def __init__(self, cell: Cell, grace: float | None) -> None:
         self._cell = cell
         self._grace = grace
+        self._incarnation = cell.restarts
 
     def __await__(self) -> Generator[Any, Any, None]:
         return self._wait().__await__()
@@ -202,9 +227,10 @@ class Ending:
         cell.refuse_deadlock()
         if self._grace is not None:
             with anyio.move_on_after(self._grace):
-                return await cell.wait_down()
-            cell.kill()
-        return await cell.wait_down()
+                return await cell.wait_down(self._incarnation)
+            if cell.restarts == self._incarnation:
+                cell.kill()
+        return await cell.wait_down(self._incarnation)
 
     def __repr__(self) -> str:
         return f"<the end of {self._cell.name!r}, asked for: await it, or ignore it>"
@@ -213,7 +239,7 @@ class Ending:
 class Monitor:
     """A watch on one actor: ``down = await monitor.wait()``."""
 
-    __slots__ = ("_cancelled", "_down", "_event", "_ref")
+    __slots__ = ("__weakref__", "_cancelled", "_down", "_event", "_ref", "_watch")
 
     def __init__(self, ref: ActorRef[Any]) -> None:
         self._ref = ref
@@ -221,8 +247,17 @@ class Monitor:
         self._event = anyio.Event()
         self._cancelled = False
         cell = ref._cell
+        # The actor must not keep a monitor that everybody else has dropped.
+        weak = weakref.ref(self, lambda _: cell.unwatch(look))
+
+        def look(cell: Cell) -> None:
+            monitor = weak()
+            if monitor is not None:
+                monitor._look(cell)
+
+        self._watch = look
         if cell.exit is None:
-            cell.watch(self._look)
+            cell.watch(look)
         self._look(cell)
 
     def _look(self, cell: Cell) -> None:
@@ -244,5 +279,5 @@ class Monitor:
     def cancel(self) -> None:
         """Stop watching."""
         self._cancelled = True
-        self._ref._cell.unwatch(self._look)
+        self._ref._cell.unwatch(self._watch)
         self._event.set()

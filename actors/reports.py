@@ -51,7 +51,8 @@ class Report(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         if self.restarts:
-            follows = f"it is started again in {self.delay:.3g} s" if self.delay else "it is started again"
+            with_others = " with its group" if self.kind == "shutdown_error" else ""
+            follows = f"it is started again{with_others}" + (f" in {self.delay:.3g} s" if self.delay else "")
         else:
             follows = "the supervisor gives up" if self.kind == "gave_up" else "it is not started again"
         return f"{self.child!r} {_WORDS[self.kind]} ({self.exit}); {follows}"

@@ -94,6 +94,8 @@ class ChildSpec:
             raise BadChildSpec(f"capacity of child {id!r} must be at least 1, not {capacity!r}")
         if overflow not in OVERFLOWS:
             raise BadChildSpec(f"overflow of child {id!r} must be one of {', '.join(OVERFLOWS)}, not {overflow!r}")
+        if isinstance(start, Supervisor) and (capacity != DEFAULT_CAPACITY or overflow != "wait"):
+            raise BadChildSpec(f"child {id!r} is a supervisor and takes no messages: leave out capacity and overflow")
         if backoff is not None and not isinstance(backoff, Backoff):
             raise BadChildSpec(f"backoff of child {id!r} must be a Backoff(…), not {backoff!r}")
         if intensity is not None or period is not None:

@@ -23,7 +23,6 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import anyio
 from anyio import CancelScope, create_task_group
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
@@ -33,7 +32,7 @@ from .actor import Actor
 from .actor_cell import ActorCell
 from .cell import Cell
 from .descent import Descent
-from .errors import LinkBroken, NameTaken, RestartLimit, StartFailed, SystemClosed, WouldDeadlock
+from .errors import BadChildSpec, LinkBroken, NameTaken, RestartLimit, StartFailed, SystemClosed, WouldDeadlock
 from .exits import KILLED, SHUTDOWN, Exit
 from .ref import ActorRef
 from .reports import Report, ReportKind
@@ -45,6 +44,7 @@ from .spec import ChildSpec, Supervisor
 from .supervisor_ref import SupervisorRef
 from .timers import Timer
 from .tree import Node
+from .whereabouts import is_below
 
 
 class SupervisorCell(Cell):
@@ -61,6 +61,7 @@ class SupervisorCell(Cell):
         "_later",
         "_lost",
         "_regrouping",
+        "_removing",
         "_roster",
         "_stopping",
         "supervisor",
@@ -86,8 +87,8 @@ class SupervisorCell(Cell):
         """A new incarnation knows nothing of the children of the last one."""
         self._roster = Roster(self.supervisor)
         self._deferred: deque[Signal] = deque()
-        #: Restarts that wait for their time.
-        self._later: list[tuple[Timer, RestartGroup]] = []
+        #: The children that wait for their time to be started again.
+        self._later: dict[str, Timer] = {}
         #: The significant child that has ended while others were still being started.
         self._lost: str | None = None
         self._group: TaskGroup | None = None
@@ -96,6 +97,8 @@ class SupervisorCell(Cell):
         self._descent = Descent(self.stage.home.now, self._look_again)
         #: Children that a plan, or a request, will stop or is stopping: their ends are part of it.
         self._regrouping: set[str] = set()
+        #: The one among them that will not return, whatever its restart type.
+        self._removing: str | None = None
         #: Children that were killed because nobody knows of them.
         self._abandoned: set[str] = set()
         #: Why the supervisor gave up.
@@ -123,7 +126,7 @@ class SupervisorCell(Cell):
             left = SHUTDOWN
         finally:
             self._stopping = True
-            for timer, _plan in self._later:
+            for timer in self._later.values():
                 timer.cancel()
             for cell in self.children():
                 cell.close(left)  # those that waited for a restart which will not come
@@ -174,6 +177,7 @@ class SupervisorCell(Cell):
     def _give_up(self, error: RestartLimit | StartFailed | LinkBroken, cause: BaseException | None) -> None:
         error.__cause__ = cause
         self._failure = error
+        self.state = "stopping"
         self._stopping = True
         self._look_again()
 
@@ -246,15 +250,16 @@ class SupervisorCell(Cell):
     def _begin(self, plan: RestartGroup, delay: float) -> None:
         """Have a plan carried out. It takes the place of those that still wait for their time to start the same."""
         self._regrouping.update(plan.stop)
-        kept: list[tuple[Timer, RestartGroup]] = []
-        for later in self._later:
-            if set(later[1].start) & set(plan.start):
-                later[0].cancel()
-            elif later[0].active:
-                kept.append(later)
-        self._later = kept
+        if self._later:
+            for id in plan.start:
+                self._call_off(id)
         cells = {id: self._roster.cells[id] for id in (*plan.stop, *plan.start, *plan.forget)}
         self.mailbox.signal(Restarts(plan, self.stage.home.now() + delay if delay else 0.0, cells))
+
+    def _call_off(self, id: str) -> None:
+        timer = self._later.pop(id, None)
+        if timer is not None:
+            timer.cancel()
 
     async def _restart(self, restarts: Restarts) -> None:
         plan = restarts.plan
@@ -269,9 +274,9 @@ class SupervisorCell(Cell):
         delay = restarts.due - self.stage.home.now() if restarts.due else 0.0
         if delay > 0:
             if not self._stopping and not self._is_overtaken(left):
-                rest = RestartGroup((), plan.start)
-                later = Restarts(rest, restarts.due, restarts.cells)
-                self._later.append((self.stage.timers.after(delay, self.mailbox.signal, later), rest))
+                later = Restarts(RestartGroup((), plan.start), restarts.due, restarts.cells)
+                timer = self.stage.timers.after(delay, self.mailbox.signal, later)
+                self._later.update(dict.fromkeys(plan.start, timer))
             return
         while left:
             cell = left[0]
@@ -295,6 +300,8 @@ class SupervisorCell(Cell):
 
         Finishing the older one first could wait for ever, for a child that asks the crashed one while it starts.
         """
+        if self.supervisor.strategy == "one_for_one":
+            return False
         ids = {cell.id for cell in left if self._roster.cells.get(cell.id) is cell}
         waiting = (*self._deferred, *(self.mailbox.lanes.control or ()))
         return any(isinstance(signal, Restarts) and ids <= set(signal.plan.start) for signal in waiting)
@@ -328,11 +335,14 @@ class SupervisorCell(Cell):
         if cell is not None:
             was_down = cell.is_down
             self._regrouping.add(cell.id)
+            self._removing = cell.id
             try:
                 await self._stop_all([cell])
             except BaseException:
                 unwanted.reply.fail(self._closed())
                 raise
+            finally:
+                self._removing = None
             self._regrouping.discard(cell.id)
             self._forget(cell.id, SHUTDOWN if was_down else None)
         unwanted.reply.succeed(cell is not None)
@@ -371,9 +381,11 @@ class SupervisorCell(Cell):
             # A first start that failed is no crash to be restarted: whoever wanted the child hears of it.
             verdict = Verdict.FINAL
         elif child.id in self._regrouping:
-            self._report_shutdown_error(child, exit)
-            stays_down = child.dismissed and self._roster.specs[child.id].restart == "transient"
-            verdict = Verdict.FINAL if stays_down else Verdict.WAIT
+            restart = self._roster.specs[child.id].restart
+            dismissed = restart == "transient" and child.dismissed
+            returns = restart != "temporary" and not dismissed and child.id != self._removing
+            self._report_shutdown_error(child, exit, returns=returns)
+            verdict = Verdict.FINAL if dismissed else Verdict.WAIT
         else:
             verdict = self._judge(child, exit, in_place)
         if verdict is Verdict.FINAL:
@@ -423,11 +435,11 @@ class SupervisorCell(Cell):
             Report(kind, self.name or "the system", child.name, exit, restarts, delay), self.stage.home.now()
         )
 
-    def _report_shutdown_error(self, child: Cell, exit: Exit) -> None:
+    def _report_shutdown_error(self, child: Cell, exit: Exit, *, returns: bool = False) -> None:
         """A child that was to stop with its group or its supervisor crashed, or did not listen."""
         expected = self._roster.specs[child.id].shutdown == "kill"
         if exit.kind == "crashed" or (exit.kind == "killed" and not expected):
-            self._report("shutdown_error", child, exit)
+            self._report("shutdown_error", child, exit, restarts=returns)
 
     def child_dismissed(self, child: Cell) -> None:
         if self._roster.specs[child.id].restart == "transient":
@@ -450,16 +462,20 @@ class SupervisorCell(Cell):
 
     async def start_child(self, spec: ChildSpec) -> ActorRef[Any]:
         """Add a child at the end of the order and wait until it is ready. See `SupervisorRef.start_child`."""
+        if not isinstance(spec, ChildSpec):
+            raise BadChildSpec(f"start_child() takes a ChildSpec, not {spec!r}")
         self.supervisor.check(spec)
-        if self._busy:
-            self._refuse_being_awaited()
+        self.stage.home.refuse_elsewhere("start_child()")
+        at_once = not self._busy
+        if self._busy and self._waits_for_caller():
+            # Where a restart concerns one child alone, there is no order that the new child could disturb.
+            if not self.announced or self.supervisor.strategy != "one_for_one":
+                raise self._would_deadlock()
+            at_once = True
         await current_budget.get(self.stage.outside).spend()
         if self._stopping or not self.stage.is_open:
             raise SystemClosed(f"{self._title} takes no new children: it is not running, or the system is closing")
-        if self._busy:
-            cell = await self._launched_later(spec)
-        else:
-            cell = self._launch(spec)
+        cell = self._launch(spec) if at_once else await self._launched_later(spec)
         if not _starts_at_once(spec):
             try:
                 await cell.wait_up()
@@ -470,20 +486,19 @@ class SupervisorCell(Cell):
             raise StartFailed(cell.name, cell.exit) from cell.exit.error
         return cell.ref
 
-    def _refuse_being_awaited(self) -> None:
-        """Refuse a request of a child whose start or end the supervisor waits for at this moment.
-
-        Only the child's own task is meant, which bears its name: one that it has started elsewhere may wait.
-
-        Raises:
-            WouldDeadlock: it is one.
-        """
+    def _waits_for_caller(self) -> bool:
+        """Whether the caller is inside a child whose start or end the supervisor waits for at this moment."""
         budget = current_budget.get(None)
-        if budget is None or anyio.get_current_task().name != budget.owner:
-            return
-        for cell in (self._awaited, self._descent.leaving):
-            if cell is not None and cell.contains(budget):
-                raise WouldDeadlock(f"{budget.owner!r} asks something of {self._title}, which waits for it")
+        if budget is None:
+            return False
+        waited_for = (self._awaited, self._descent.leaving)
+        return any(cell is not None and cell.contains(budget) for cell in waited_for) and is_below(budget.owner)
+
+    def _would_deadlock(self) -> WouldDeadlock:
+        return WouldDeadlock(f"{self._title} is asked something by a child that it waits for")
+
+    def waits_for_caller(self, budget: Budget) -> bool:
+        return is_below(budget.owner)
 
     async def _launched_later(self, spec: ChildSpec) -> Cell:
         wanted = ChildWanted(spec)
@@ -517,7 +532,8 @@ class SupervisorCell(Cell):
         await current_budget.get(self.stage.outside).spend()
         if self._stopping:
             raise SystemClosed(f"{self._title} is not running")
-        self._refuse_being_awaited()
+        if self._waits_for_caller():
+            raise self._would_deadlock()
         cell = self._roster.cells.get(id)
         if cell is not None:
             cell.refuse_deadlock()
@@ -533,6 +549,11 @@ class SupervisorCell(Cell):
         """The address of the child with this id."""
         cell = self._roster.cells.get(id)
         return cell.ref if cell is not None else None
+
+    @property
+    def takes_children(self) -> bool:
+        """Whether new children may be started."""
+        return not self._stopping
 
     def has(self, id: str) -> bool:
         """Whether there is a child with this id."""

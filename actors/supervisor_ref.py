@@ -19,6 +19,27 @@ class SupervisorRef(ActorRef[Any]):
 
     _cell: SupervisorCell
 
+    async def tell(self, message: Any) -> None:
+        """Refused: a supervisor takes no messages.
+
+        Raises:
+            TypeError: always.
+        """
+        raise self._no_messages()
+
+    def tell_nowait(self, message: Any) -> None:
+        """Refused, like `tell`."""
+        raise self._no_messages()
+
+    async def ask(self, message: Any, *, timeout: float | None = None) -> Any:
+        """Refused, like `tell`."""
+        raise self._no_messages()
+
+    def _no_messages(self) -> TypeError:
+        return TypeError(
+            f"supervisor {self.name!r} takes no messages: send them to a child, which child(id) gives the address of"
+        )
+
     async def start_child(self, spec: ChildSpec) -> ActorRef[Any]:
         """Start a child after those that are there, and wait until it is ready.
 

@@ -18,6 +18,7 @@ No word here is about models or agents; `agents/system.py` builds the public `Sy
 
 from __future__ import annotations
 
+import inspect
 import random
 import signal
 from collections.abc import AsyncGenerator, Callable
@@ -29,17 +30,18 @@ from typing import Any, Literal, Self, overload
 import anyio
 from anyio import CancelScope, create_task_group
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
 
 from ..mailbox import DEFAULT_CAPACITY, Budget, Envelope, Overflow, current_budget
 from .actor import Actor
 from .backoff import Backoff
 from .cell import Cell
 from .dead_letters import DeadLetters
-from .errors import SystemClosed
+from .errors import BadChildSpec, SystemClosed
 from .exits import Exit, sole
 from .home import Home
 from .pool import Pool
-from .ref import ActorRef
+from .ref import ActorRef, check_ref, check_seconds
 from .reports import Report, Reports
 from .restart import Restart
 from .roles import Verdict
@@ -78,8 +80,9 @@ class ActorSystem:
         chance: Callable[[], float] | None = None,
     ) -> None:
         for what, function in (("on_report", on_report), ("chance", chance)):
-            if function is not None and not callable(function):
-                raise TypeError(f"{what}= takes a function, not {function!r}")
+            if function is not None and (not callable(function) or inspect.iscoroutinefunction(function)):
+                raise TypeError(f"{what}= takes a plain function, not {function!r}")
+        check_seconds("grace=", grace)
         self.name = name
         self._signals = signals
         self._watch: SignalWatch | None = None
@@ -201,7 +204,7 @@ class ActorSystem:
     @property
     def is_open(self) -> bool:
         """Whether new actors are taken."""
-        return self._group is not None and not self._closing
+        return self._group is not None and not self._closing and self._root is not None and self._root.takes_children
 
     @property
     def interrupted_by(self) -> signal.Signals | None:
@@ -276,9 +279,13 @@ class ActorSystem:
             SystemClosed: the system is not open.
         """
         if self._root is None or self._closing:
+            await checkpoint()  # whoever tries for ever must let the others end
             raise self.not_open()
+        self.home.refuse_elsewhere("spawn()")
         if name is None:
-            name = self.unique_name(getattr(start, "__name__", type(start).__name__).lower())
+            name = self.unique_name(_stem_of(start))
+        elif not isinstance(name, str) or not name or "/" in name:
+            raise BadChildSpec(f"name must be text, not empty and without a slash, not {name!r}")
         spec = ChildSpec(
             name, start, restart=restart, shutdown=shutdown, capacity=capacity, overflow=overflow, backoff=backoff
         )
@@ -295,8 +302,10 @@ class ActorSystem:
             SystemClosed: the system is not open.
         """
         check_delay(delay)
+        check_ref("send_after()", ref)
         if not self.is_open:
             raise self.not_open()
+        self.home.refuse_elsewhere("send_after()")
         return self.timers.after(delay, ref._cell.post, Envelope(message, None, current_budget.get(self.outside).owner))
 
     def actor(self, name: str) -> ActorRef[Any] | None:
@@ -321,3 +330,9 @@ class ActorSystem:
                 *(cell.node(now) for cell in self.pool.cells()),
             ),
         )
+
+
+def _stem_of(start: object) -> str:
+    """What actors made by this are called, before the number."""
+    name = getattr(start, "__name__", type(start).__name__)
+    return name.lower() if name.isidentifier() else "actor"

@@ -94,8 +94,6 @@ class System(ActorSystem):
             raise TypeError(f"journal= takes a Journal object, with claim, append and read, not {journal!r}")
         if sources is not None and not isinstance(sources, Sources):
             raise TypeError(f"sources= takes Sources(…), not {sources!r}")
-        if on_report is not None and not callable(on_report):
-            raise TypeError(f"on_report= takes a function of one Report, not {on_report!r}")
         self._sources = sources if sources is not None else Sources()
         super().__init__(
             name=name,

@@ -96,6 +96,12 @@ class Mailbox:
 
     # -- sending
 
+    def would_wait(self) -> bool:
+        """Whether a sender would have to wait for room now."""
+        lanes = self.lanes
+        is_full = len(lanes.data) + lanes.reserved >= lanes.capacity or lanes.tickets
+        return bool(is_full) and self.overflow == "wait" and not lanes.closed
+
     def send_nowait(self, envelope: Envelope) -> None:
         """Enqueue at once.
 

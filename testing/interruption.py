@@ -43,7 +43,10 @@ class Interruption:
 
         Raises:
             RuntimeError: it is armed already.
+            TypeError: the action is no function.
         """
+        if not callable(action):
+            raise TypeError(f"arm() takes a function without arguments, such as scope.cancel, not {action!r}")
         if self._action is not None:
             raise RuntimeError("the interruption is armed already")
         self._action = action

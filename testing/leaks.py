@@ -35,7 +35,9 @@ HASTE = 0.1
 PATIENCE = 1.0
 
 #: Whose frames say little about where a task or thread is.
-_LIBRARIES = {"anyio", "asyncio", "concurrent", "outcome", "queue", "selectors", "socket", "threading", "trio"}
+_LIBRARIES = {
+    *("anyio", "asyncio", "concurrent", "greenroom", "outcome", "queue", "selectors", "socket", "threading", "trio")
+}
 _DESCRIPTORS = next((folder for folder in ("/proc/self/fd", "/dev/fd") if os.path.isdir(folder)), None)
 _THREADS = "/proc/self/task"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple, cast
 from weakref import WeakSet
 
 import anyio
@@ -62,6 +62,10 @@ def perform(
     observer: Observer,
 ) -> T:
     """As `run`, for somebody who watches."""
+    if seed is not None:
+        check_seed(seed)
+    if not callable(main):
+        raise TypeError(f"a scenario is a coroutine function, given without calling it, not {main!r}")
     before = snapshot()
     left = observer.complaints
     performance = _Performance(main, args, observer)
@@ -162,9 +166,15 @@ def explore(
         virtual_time: as in `run`.
 
     Raises:
+        TypeError, ValueError: seeds or backends that would try nothing, or are none.
         BaseException: as `run` does, at the first failure, with a note that tells how to run that one alone.
     """
-    seeds = range(seeds) if isinstance(seeds, int) else tuple(seeds)
+    seeds = _checked_seeds(seeds)
+    if isinstance(backends, str):
+        raise TypeError(f"backends takes a list of names: backends=[{backends!r}]")
+    backends = tuple(backends)
+    if not backends:
+        raise ValueError("backends must name one at least")
     for backend in backends:
         for seed in seeds:
             try:
@@ -176,3 +186,23 @@ def explore(
                 real = "" if virtual_time else ", virtual_time=False"
                 error.add_note(f"on {backend} with seed {seed}: run({name}, backend={backend!r}, seed={seed}{real})")
                 raise
+
+
+def _checked_seeds(seeds: object) -> tuple[int, ...]:
+    found: list[object] = list(range(seeds)) if isinstance(seeds, int) else []
+    if isinstance(seeds, Iterable) and not isinstance(seeds, str):
+        found = list(cast("Iterable[object]", seeds))
+    if not found:
+        raise ValueError(f"seeds takes how many, 1 or more, or which, not {seeds!r}")
+    return tuple(check_seed(each) for each in found)
+
+
+def check_seed(seed: object) -> int:
+    """Refuse what is no seed.
+
+    Raises:
+        TypeError: it is no whole number.
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise TypeError(f"a seed is a whole number, not {seed!r}")
+    return seed

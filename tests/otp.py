@@ -291,7 +291,7 @@ class Child:
 
     def _begin(self) -> None:
         """A new incarnation: not ready, and nobody has asked anything of it."""
-        self.ready = self.asked = self.killed = self.dismissed = False
+        self.ready = self.asked = self.killed = self.dismissed = self.ending = False
 
     @property
     def is_down(self) -> bool:
@@ -310,7 +310,7 @@ class Child:
             return "ended"
         if self.process is None:
             return "restarting"
-        if self.asked:
+        if self.asked or self.ending:
             return "stopping"
         return "running" if self.ready else "starting"
 
@@ -408,6 +408,7 @@ class Worker(Child):
         self.idle = False
         # OTP's terminate/2. Unlike OTP a child also cleans up when its supervisor has been killed.
         if not self.killed:
+            self.ending = True
             yield from self._clean_up()
         assert self.process is not None
         if crash is not None:
@@ -531,6 +532,7 @@ class Family(Child):
             yield self.world.wait(lambda child=child: child.has_settled or self.takes_no_more)
             if not child.was_ready and not child.is_child and not self.takes_no_more:
                 self.failure = (f"StartFailed {child.path}", *child.last.causes)
+                self.ending = True
 
     def _launch(self, spec: Spec) -> Child:
         child = (Worker if spec.group is None else Family)(spec, self, self.world)
@@ -644,6 +646,7 @@ class Family(Child):
         window = child.window or self.restarts_counted
         if not window.count(self.world.now):
             self.failure = (f"RestartLimit {self.path} {child.path}", *exit.causes)
+            self.ending = True
             return "final"
         delay = self._next_delay(child)
         if self.group.strategy == "one_for_one":

@@ -342,7 +342,7 @@ class TestTelling:
             await (await system.spawn(Player, name="a")).tell(Boom("x"))
             await settle()
         assert words(reports) == ["child_ended the system a"]
-        with pytest.raises(TypeError, match="on_report= takes a function of one Report, not 7"):
+        with pytest.raises(TypeError, match="on_report= takes a plain function, not 7"):
             System(on_report=7)  # type: ignore[arg-type]
 
     async def test_it_may_use_the_system(self) -> None:
