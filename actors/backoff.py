@@ -83,9 +83,9 @@ class Pace:
         self._attempt = 0
         self._resumed = -math.inf
 
-    def next_delay(self, now: float, chance: float) -> float:
-        """Seconds before the restart that follows a crash at `now`."""
-        if now - self._resumed >= self._backoff.reset:
+    def next_delay(self, now: float, chance: float, *, was_ready: bool = True) -> float:
+        """Seconds before the restart that follows a crash at `now`. A failing start is no quiet life."""
+        if was_ready and now - self._resumed >= self._backoff.reset:
             self._attempt = 0
         delay = self._backoff.delay(self._attempt, chance)
         self._attempt += 1

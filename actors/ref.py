@@ -183,7 +183,10 @@ class ActorRef(Generic[M]):
         return Ending(self._cell, grace)
 
     def kill(self) -> Ending:
-        """Cancel the actor's task, for good: every later await in it is cancelled too. From any thread."""
+        """Cancel the actor's task, for good: every later await in it is cancelled too. From any thread.
+
+        An actor that waits for its restart has no task; nothing happens to it. `stop` calls the restart off.
+        """
         self._cell.stage.home.run(self._cell.kill)
         return Ending(self._cell, None)
 

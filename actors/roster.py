@@ -91,7 +91,7 @@ class Roster:
         pace = self._paces.get(spec.id)
         if pace is None:
             pace = self._paces[spec.id] = Pace(spec.backoff)
-        return Ruling(plan, pace.next_delay(now, chance()), window)
+        return Ruling(plan, pace.next_delay(now, chance(), was_ready=child.announced), window)
 
     def _window_of(self, spec: ChildSpec, limit: int) -> Intensity:
         window = self._windows.get(spec.id)

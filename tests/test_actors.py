@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import math
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -821,3 +824,168 @@ class TestStop:
 async def wait(ref: ActorRef[Any]) -> None:
     """Wait for an end beside everybody else."""
     await ref.wait()
+
+
+class TestLateAwait:
+    """What `stop` and `kill` return is about the incarnation that was asked, whenever it is awaited."""
+
+    async def test_of_a_stop_with_a_grace(self) -> None:
+        """The next incarnation of a permanent actor is not killed for it."""
+        async with actor(restart="permanent") as (_, it):
+            ending = it.stop(grace=0.001)
+            await settle()
+            assert it._cell.restarts == 1
+            await ending
+            await settle()
+            assert await it.ask("alive") == ["alive"]
+            assert it._cell.restarts == 1
+
+    async def test_of_a_kill(self) -> None:
+        """It does not wait for the next incarnation's end."""
+        async with actor() as (_, it):
+            ending = it.kill()
+            await settle()
+            with anyio.fail_after(5):
+                await ending
+            assert await it.ask("alive") == ["alive"]
+
+
+class TestItself:
+    """An actor may talk to itself as long as it does not wait for itself."""
+
+    async def test_telling_with_a_full_mailbox(self) -> None:
+        """It would wait for room that only it can make."""
+
+        async def tell(_context: Context) -> None:
+            refs[0].tell_nowait("fills it")
+            await refs[0].tell("more")
+
+        refs: list[ActorRef[Any]] = []
+        async with actor(capacity=1, restart="temporary") as (_, it):
+            refs.append(it)
+            it.tell_nowait(tell)
+            with anyio.fail_after(5):
+                exit = await it.wait()
+            assert isinstance(exit.error, WouldDeadlock)
+            assert "its mailbox is full" in str(exit.error)
+
+    async def test_a_task_of_its_own_in_somebody_elses_group(self) -> None:
+        """The actor does not wait for that one, so it may ask the actor, and wait for its end."""
+        answers: list[Any] = []
+
+        async def talk() -> None:
+            answers.append(await refs[0].ask("from outside"))
+            await refs[0].stop()
+            answers.append("stopped")
+
+        async def begin(_context: Context) -> None:
+            tasks.start_soon(talk)
+
+        refs: list[ActorRef[Any]] = []
+        async with actor() as (_, it), anyio.create_task_group() as tasks:
+            refs.append(it)
+            await it.ask(begin)
+        assert answers == [["from outside"], "stopped"]
+
+    async def test_a_task_in_a_group_of_its_own(self) -> None:
+        """The actor waits for that one."""
+
+        async def wait_for_it() -> None:
+            await refs[0].wait()
+
+        async def begin(_context: Context) -> None:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(wait_for_it)
+
+        refs: list[ActorRef[Any]] = []
+        async with actor(restart="temporary") as (_, it):
+            refs.append(it)
+            await it.tell(begin)
+            with anyio.fail_after(5):
+                error: Any = (await it.wait()).error
+            assert isinstance(error.exceptions[0], WouldDeadlock)
+
+
+class TestOtherThreads:
+    """Only `stop` and `kill` may come from another thread."""
+
+    @pytest.mark.parametrize("how", ["tell_nowait", "send_after"])
+    async def test_the_rest_is_refused(self, how: str) -> None:
+        """In one sentence, which says the way; nothing is queued."""
+        async with actor() as (system, it):
+
+            def call() -> None:
+                if how == "tell_nowait":
+                    it.tell_nowait("hello")
+                else:
+                    system.send_after(0.0, it, "hello")
+
+            with pytest.raises(RuntimeError, match=r"belongs to the system's event loop.*from_thread"):
+                await anyio.to_thread.run_sync(call)
+            assert await it.ask("alive") == ["alive"]
+
+
+class TestWhatIsKept:
+    """A long life leaves nothing behind."""
+
+    async def test_of_a_crashed_incarnation(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Neither the actor nor the message that it crashed over."""
+        caplog.set_level(logging.CRITICAL, logger="greenroom")  # records of the log would keep it
+
+        class Message(Boom):
+            pass
+
+        message = Message("x")
+        gone = weakref.ref(message)
+        async with ActorSystem(on_report=lambda _report: None) as system:
+            it = await system.spawn(Scripted)
+            await it.tell(message)
+            del message
+            await it.ask("alive")
+            system.dead_letters._latest.clear()
+            gc.collect()
+            assert gone() is None
+
+    async def test_of_a_monitor_that_was_forgotten(self) -> None:
+        """Nobody can ask it any more."""
+        async with actor() as (_, it):
+            for _ in range(10):
+                it.monitor()
+            gc.collect()
+            assert not it._cell._watchers
+
+
+class TestOddErrors:
+    """What is no Exception is a crash too."""
+
+    @pytest.mark.parametrize("error", [GeneratorExit, Panic])
+    async def test_it_is_one(self, error: type[BaseException]) -> None:
+        """And the hook hears of it."""
+        seen: list[Any] = []
+
+        class Odd(Actor):
+            async def receive(self, message: Any, _context: Context) -> None:
+                raise message
+
+            async def stopping(self, _context: Context, exit: Any) -> None:
+                seen.append(exit)
+
+        async with ActorSystem() as system:
+            it = await system.spawn(Odd, restart="temporary")
+            await it.tell(error("odd"))
+            assert (await it.wait()).kind == "crashed"
+        assert [exit.kind for exit in seen if exit is not None] == (["crashed"] if error is Panic else [])
+
+    async def test_a_receive_that_is_no_coroutine_function(self) -> None:
+        """The error says what to write."""
+
+        class Plain(Actor):
+            def receive(self, message: Any, context: Context) -> Any:  # pyright: ignore
+                return None
+
+        async with ActorSystem() as system:
+            it = await system.spawn(Plain, restart="temporary")
+            await it.tell("x")
+            error = (await it.wait()).error
+            assert error is not None
+            assert error.__notes__ == ["receive() of Plain must be an async def"]

@@ -723,3 +723,56 @@ def test_the_lives_of_a_group_balance() -> None:
         assert counts["starts"] == counts["ready"] == counts["gone"]
 
     explore(scenario, seeds=50)
+
+
+class TestTalkingToASupervisor:
+    """It takes children, not messages."""
+
+    @pytest.mark.parametrize("how", ["tell", "ask", "tell_nowait"])
+    async def test_is_refused(self, how: str) -> None:
+        """At once, with the way to its children."""
+        async with ActorSystem() as system:
+            top = await system.spawn(Supervisor([]), name="top")
+            with pytest.raises(TypeError, match=r"supervisor 'top' takes no messages.*child\(id\)"):
+                result = getattr(top, how)("hello")
+                await result
+
+    async def test_of_no_description(self) -> None:
+        """A child must be described."""
+        async with ActorSystem() as system:
+            top = await system.spawn(Supervisor([]), name="top")
+            with pytest.raises(BadChildSpec, match="takes a ChildSpec, not 'worker'"):
+                await top.start_child("worker")  # pyright: ignore
+
+
+class TestSpawningWhileBeingStarted:
+    """A child may start others of the same one_for_one supervisor, in each of its incarnations."""
+
+    @pytest.mark.parametrize("backoff", [None, Backoff(1.0, jitter=0)])
+    async def test_in_a_restart(self, backoff: Backoff | None) -> None:
+        """Also while the supervisor waits for it."""
+
+        async def spawn(context: Any) -> None:
+            await system.spawn(Player, name=f"helper-{context.restarts}")
+
+        async with ActorSystem() as system:
+            it = await system.spawn(lambda: Player(beginning=spawn), backoff=backoff)
+            await it.tell(Boom("x"))
+            assert await it.ask("alive") == "alive"
+            assert system.actor("helper-1") is not None
+
+    async def test_in_a_restart_of_a_group(self) -> None:
+        """There the order of the children would be another: it is refused."""
+
+        async def want(context: Any) -> None:
+            if context.restarts:
+                await tops[0].start_child(ChildSpec("more", Player))
+
+        tops: list[SupervisorRef] = []
+        async with ActorSystem() as system:
+            group = Supervisor([ChildSpec("a", lambda: Player(beginning=want))], strategy="one_for_all", intensity=1)
+            tops.append(await system.spawn(group, restart="temporary"))
+            await child(tops[0], "a").tell(Boom("x"))
+            error = (await tops[0].wait()).error
+            assert isinstance(error, RestartLimit)
+            assert isinstance(error.__cause__, WouldDeadlock)

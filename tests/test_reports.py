@@ -470,3 +470,35 @@ class TestLog:
         assert [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR] == [
             str(reports[0])
         ]
+
+
+class TestActingOnTheSpot:
+    """Whoever hears of an end may do something about it at once."""
+
+    @pytest.mark.parametrize("backoff", [None, Backoff(1.0, jitter=0)])
+    async def test_a_stop_of_what_has_just_crashed(self, backoff: Backoff | None) -> None:
+        """It is meant for the next incarnation, which it ends or calls off."""
+        refs: list[ActorRef[Any]] = []
+
+        def stop_it(report: Report) -> None:
+            refs[0].stop(reason="enough")
+
+        async with ActorSystem(on_report=stop_it) as system:
+            refs.append(await system.spawn(Player, backoff=backoff))
+            await refs[0].tell(Boom("x"))
+            exit = await refs[0].wait()
+            assert exit.kind == "shutdown"
+            assert anyio.current_time() == 0.0
+
+    async def test_a_second_crash_in_a_group_says_that_the_child_returns(self) -> None:
+        """Scenario 35: it is an error of the shutdown, but not the end of the child."""
+        reports: list[Report] = []
+
+        def fail(_context: Any) -> None:
+            raise Boom("too")
+
+        async with group([player("a"), player("b", ending=fail)], reports, "one_for_all") as top:
+            await child(top, "a").tell(Boom("x"))
+            await settle()
+            said = [str(report) for report in reports]
+            assert said[1] == "'top/b' did not stop in order (crashed: Boom: too); it is started again with its group"

@@ -551,3 +551,24 @@ class TestDescriptors:
             assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 300
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_loop_of_refused_spawns_lets_the_system_close() -> None:
+    """An actor that tries for ever to spawn into a closing system is killed after its grace like any other."""
+
+    class Stubborn(Actor):
+        async def receive(self, _message: Any, _context: Context) -> None:
+            while True:
+                try:
+                    await system.spawn(Counter)
+                except SystemClosed:
+                    continue
+
+    with anyio.fail_after(10):
+        async with ActorSystem() as system:
+            it = await system.spawn(Stubborn, shutdown=0.01)
+            await it.tell("go")
+            await anyio.sleep(0)
+            system._closing = True
+    assert it.exit is not None
+    assert it.exit.kind == "killed"

@@ -353,3 +353,34 @@ def test_it_works_outside_of_pytest() -> None:
         command = [sys.executable, "-W", option, "-c", textwrap.dedent(PROGRAM)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         assert (done.stdout.split(), done.stderr) == (["clean", "found"] * 2, "")
+
+
+async def nothing() -> None:
+    """Do nothing."""
+    await checkpoint()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"seeds": 0}, ValueError, "seeds takes how many, 1 or more, or which, not 0"),
+        ({"seeds": []}, ValueError, "seeds takes how many"),
+        ({"seeds": "12"}, ValueError, "seeds takes how many"),
+        ({"seeds": [1.5]}, TypeError, "a seed is a whole number, not 1.5"),
+        ({"backends": ()}, ValueError, "backends must name one"),
+        ({"backends": "trio"}, TypeError, r"backends=\['trio'\]"),
+        ({"backends": ["twisted"]}, ValueError, "backend must be 'asyncio' or 'trio', not 'twisted'"),
+    ],
+)
+def test_an_exploration_of_nothing_is_refused(options: dict[str, Any], error: type[Exception], words: str) -> None:
+    """It would pass without having tried anything."""
+    with pytest.raises(error, match=words):
+        explore(nothing, **options)
+
+
+def test_a_scenario_that_was_called_is_refused() -> None:
+    """It is given without parentheses."""
+    coroutine: Any = nothing()
+    with pytest.raises(TypeError, match="given without calling it"):
+        run(coroutine)
+    coroutine.close()

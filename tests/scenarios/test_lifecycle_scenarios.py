@@ -923,8 +923,7 @@ def test_23_a_second_stop_at_every_step(loop: str, seeds: range) -> None:
             interruption.arm(lambda: it.stop(reason="second"))
             for _ in range(3):
                 group.start_soon(it.wait)
-            monitor = it._cell
-            await monitor.wait_down()
+            await it._cell.wait_down(0)
             await rest()
             it.stop(reason="last")
             await rest()
