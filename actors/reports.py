@@ -3,7 +3,8 @@
 Every end that was no orderly one is reported once, also one that is being repaired, and one that could not be acted on
 because its supervisor was stopping the child already. The reports go to the log, and to a function of the system's
 owner if there is one. A child that crashes in a tight loop must not cost more in its log lines than in its crashes:
-within a second ten reports are logged, and the next one says how many were not.
+within a second ten reports are logged, and the next one, or the system's end, says how many were not. That a
+supervisor gives up is always logged.
 
 Source of the kinds: the documentation of Erlang/OTP's ``supervisor`` module and its ``supervisor_report``.
 """
@@ -78,7 +79,7 @@ class Reports:
         if now - self._began >= WINDOW:
             self._began = now
             self._logged = 0
-        if self._logged < LOGGED:
+        if self._logged < LOGGED or report.kind == "gave_up":
             self._logged += 1
             self._write(report)
         else:
@@ -88,6 +89,12 @@ class Reports:
                 self._tell(report)
             except Exception:
                 _log.exception("on_report= raised")
+
+    def close(self) -> None:
+        """Say how many reports were not logged since the last one that was."""
+        if self._unlogged:
+            _log.error("%d more reports of supervisors were not logged", self._unlogged)
+            self._unlogged = 0
 
     def _write(self, report: Report) -> None:
         more = f" ({self._unlogged} reports before it were not logged)" if self._unlogged else ""

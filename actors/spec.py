@@ -5,6 +5,7 @@ Both records may be shared and used again; neither knows a task.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Literal, TypeAlias
@@ -100,6 +101,8 @@ class ChildSpec:
             raise BadChildSpec(f"backoff of child {id!r} must be a Backoff(…), not {backoff!r}")
         if intensity is not None or period is not None:
             _check_window(f" of child {id!r}", intensity, 5.0 if period is None else period)
+        if not isinstance(significant, bool):
+            raise BadChildSpec(f"significant of child {id!r} must be True or False, not {significant!r}")
         if significant and restart == "permanent":
             raise BadChildSpec(f"child {id!r} cannot be significant and permanent: it would always come back")
         self.id = id
@@ -128,7 +131,10 @@ def _grace(start: object, shutdown: float | Literal["kill"] | None) -> float:
 
 
 def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    # Not nan, and no whole number that is too large to be a float.
+    return 0 <= value <= sys.float_info.max or value == float("inf")
 
 
 def _is_count(value: object) -> bool:

@@ -183,6 +183,7 @@ class ActorSystem:
     def child_down(self, _child: Cell, exit: Exit, _in_place: bool, /) -> Verdict:
         """The root supervisor has ended: in order, cancelled, or because it gave up."""
         self.timers.close()
+        self.reports.close()
         if exit.kind == "crashed" and self._group is not None:
             self._escalated = self.escalation(exit.error) if exit.error is not None else None
             self._group.cancel_scope.cancel()

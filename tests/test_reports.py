@@ -502,3 +502,19 @@ class TestActingOnTheSpot:
             await settle()
             said = [str(report) for report in reports]
             assert said[1] == "'top/b' did not stop in order (crashed: Boom: too); it is started again with its group"
+
+
+async def test_nothing_goes_unsaid(caplog: pytest.LogCaptureFixture) -> None:
+    """What was not logged in a storm is counted at the end, and giving up is always logged."""
+    reports: list[Report] = []
+    async with group([player("a")], reports, intensity=20) as top:
+        for _ in range(21):
+            await child(top, "a").tell(Boom("x"))
+        await top.wait()
+    lines = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert [line for line in lines if "the supervisor gives up (10 reports before it were not logged)" in line]
+    async with group([player("a")], reports, intensity=20) as top:
+        for _ in range(15):
+            await child(top, "a").tell(Boom("x"))
+        assert await child(top, "a").ask("alive") == "alive"
+    assert caplog.records[-1].getMessage() == "5 more reports of supervisors were not logged"

@@ -322,17 +322,17 @@ def test_a_scenario_must_arm_it_once() -> None:
 
 
 @each_backend
-def test_it_ends_when_a_run_ends_before_its_step(loop: str) -> None:
-    """A scenario that takes fewer steps than the undisturbed run did has no more to interrupt."""
+def test_a_run_that_ends_before_its_step(loop: str) -> None:
+    """A scenario that takes fewer steps than the undisturbed run did is not counted, and the next ones are tried."""
     runs: list[int] = []
 
     async def scenario(interruption: Interruption) -> None:
         interruption.arm(int)
         runs.append(1)
-        await steps(10 if len(runs) == 1 else 4)
+        await steps(4 if len(runs) in (6, 7) else 10)
 
-    assert interrupt_everywhere(scenario, backend=loop) == 4
-    assert len(runs) == 1 + 4 + 1
+    assert interrupt_everywhere(scenario, backend=loop) == 10 - 2
+    assert len(runs) == 1 + 10
 
 
 @pytest.mark.parametrize(
