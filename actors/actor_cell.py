@@ -160,11 +160,14 @@ class ActorCell(Cell):
         try:
             with CancelScope(shield=True) as scope:
                 self._cleanup = scope
-                bound = self.stage.timers.after(self._cleanup_time, scope.cancel)
-                try:
+                if self._stop is not None and self._stop.watched:
                     await actor.stopping(self._context, crash)
-                finally:
-                    bound.cancel()
+                else:
+                    bound = self.stage.timers.after(self._cleanup_time, scope.cancel)
+                    try:
+                        await actor.stopping(self._context, crash)
+                    finally:
+                        bound.cancel()
             if scope.cancelled_caught:
                 self._killed = True  # cut short, which is no orderly end
         except Exception as error:

@@ -316,11 +316,11 @@ class Cell:
         else:
             self.stand_down(reason)
 
-    def stand_down(self, reason: str | None) -> None:
-        """Ask this incarnation to end; its supervisor may want another one."""
+    def stand_down(self, reason: str | None, *, watched: bool = False) -> None:
+        """Ask this incarnation to end; its supervisor may want another one. See `Stop` for `watched`."""
         if self.state in ("ended", "restarting") or self._stop is not None:
             return
-        self._stop = stop = Stop(reason)
+        self._stop = stop = Stop(reason, watched=watched)
         self.state = "stopping"
         self.mailbox.signal(stop)
 

@@ -9,9 +9,17 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from .cell import Cell
 from .spec import ChildSpec
+
+
+class Unwatched(NamedTuple):
+    """A child that has been asked to stop, and until when it has time."""
+
+    cell: Cell
+    until: float
 
 
 class Descent:
@@ -50,7 +58,7 @@ class Descent:
                 cell.kill()
             else:
                 self._until = self._now() + spec.grace
-                cell.stand_down("shutdown")
+                cell.stand_down("shutdown", watched=True)
             if self._until < self._watched_until:
                 self._wake()
             return
@@ -65,7 +73,8 @@ class Descent:
         self._watched_until = self._until
         return self._until
 
-    def end(self) -> None:
-        """Ask nobody any more."""
+    def end(self) -> Unwatched | None:
+        """Ask nobody any more. Returns the child that is still leaving and has a time, if there is one."""
         self._next.clear()
-        self.leaving = None
+        cell, self.leaving = self.leaving, None
+        return Unwatched(cell, self._until) if cell is not None and self._until < math.inf else None

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 
 class Stop:
-    """The control signal that asks an actor to end."""
+    """The control signal that asks an actor to end. If `watched`, whoever asked kills it when its time is over."""
 
-    __slots__ = ("reason",)
+    __slots__ = ("reason", "watched")
 
-    def __init__(self, reason: str | None) -> None:
+    def __init__(self, reason: str | None, *, watched: bool = False) -> None:
         self.reason = reason
+        self.watched = watched
 
 
 class Verdict(enum.Enum):

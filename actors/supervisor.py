@@ -164,8 +164,8 @@ class SupervisorCell(Cell):
         if isinstance(signal, Restarts | ChildWanted | ChildUnwanted):
             self._deferred.append(signal)
 
-    def stand_down(self, reason: str | None) -> None:
-        super().stand_down(reason)
+    def stand_down(self, reason: str | None, *, watched: bool = False) -> None:
+        super().stand_down(reason, watched=watched)
         self._stopping = self._stopping or self.stop_requested
 
     def link_broke(self, cell: Cell, exit: Exit) -> None:
@@ -328,7 +328,9 @@ class SupervisorCell(Cell):
                 with CancelScope(deadline=descent.watch()):
                     await self._next_change()
         finally:
-            descent.end()
+            left = descent.end()
+            if left is not None:  # cancelled: its cleanup goes on, and somebody must watch its time
+                self.stage.timers.after(max(0.0, left.until - self.stage.home.now()), left.cell.kill)
 
     async def _remove(self, unwanted: ChildUnwanted) -> None:
         cell = self._roster.cells.get(unwanted.id)

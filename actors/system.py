@@ -153,7 +153,7 @@ class ActorSystem:
         self.context = copy_context()
         self.opened_at = anyio.current_time()
         self._group = group
-        self.timers = Timers(lambda run: group.create_task(run(), context=self.context))
+        self.timers = Timers(lambda run: group.create_task(run(), context=self.context), self.home.now)
         self._root = SupervisorCell("", "", self._supervisor, self, self)
         self._root.spawn_in(group, self.context)
 

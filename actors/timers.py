@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
-from anyio import CancelScope, current_time
+from anyio import CancelScope
 
 #: Dead entries that a queue keeps whatever its size.
 _FEW = 64
@@ -40,15 +40,14 @@ def check_delay(value: object) -> None:
 class Timer:
     """One thing that will be done later, unless it is cancelled."""
 
-    __slots__ = ("_action", "_args", "_queue", "_rank", "deadline")
+    __slots__ = ("_action", "_args", "_queue", "deadline")
 
     def __init__(
-        self, queue: TimerQueue, deadline: float, rank: int, action: Callable[..., object], args: tuple[Any, ...]
+        self, queue: TimerQueue, deadline: float, action: Callable[..., object], args: tuple[Any, ...]
     ) -> None:
         #: When, on the event loop's clock (`anyio.current_time`).
         self.deadline = deadline
         self._queue = queue
-        self._rank = rank
         self._action: Callable[..., object] | None = action
         self._args = args
 
@@ -71,9 +70,6 @@ class Timer:
         self._action, self._args = None, ()
         if action is not None:
             action(*args)
-
-    def __lt__(self, other: Timer) -> bool:
-        return (self.deadline, self._rank) < (other.deadline, other._rank)
 
     def __repr__(self) -> str:
         return f"<Timer for {self.deadline:g}{'' if self.active else ', over'}>"
@@ -108,7 +104,8 @@ class TimerQueue:
     __slots__ = ("_dead", "_heap", "_made")
 
     def __init__(self) -> None:
-        self._heap: list[Timer] = []
+        #: Each behind its deadline and its number, which tuples compare faster than objects would.
+        self._heap: list[tuple[float, int, Timer]] = []
         self._dead = 0
         self._made = 0
 
@@ -118,21 +115,21 @@ class TimerQueue:
     def add(self, deadline: float, action: Callable[..., object], args: tuple[Any, ...]) -> Timer:
         """Queue one."""
         self._made += 1
-        timer = Timer(self, deadline, self._made, action, args)
-        heapq.heappush(self._heap, timer)
+        timer = Timer(self, deadline, action, args)
+        heapq.heappush(self._heap, (deadline, self._made, timer))
         return timer
 
     def forget_one(self) -> None:
         """One in the heap was cancelled."""
         self._dead += 1
         if self._dead > _FEW and self._dead * 2 > len(self._heap):
-            self._heap = [timer for timer in self._heap if timer.active]
+            self._heap = [entry for entry in self._heap if entry[2].active]
             heapq.heapify(self._heap)
             self._dead = 0
 
     def clear(self) -> None:
         """Cancel all."""
-        for timer in tuple(self._heap):
+        for _deadline, _number, timer in tuple(self._heap):
             timer.cancel()
         self._heap.clear()
         self._dead = 0
@@ -140,14 +137,14 @@ class TimerQueue:
     def next_deadline(self) -> float:
         """When the next one is due; infinity when there is none."""
         heap = self._heap
-        while heap and not heap[0].active:
+        while heap and not heap[0][2].active:
             heapq.heappop(heap)
             self._dead -= 1
-        return heap[0].deadline if heap else math.inf
+        return heap[0][0] if heap else math.inf
 
     def pop_due(self, now: float) -> Timer | None:
         """Take the next one that is due, or None."""
-        return heapq.heappop(self._heap) if self.next_deadline() <= now else None
+        return heapq.heappop(self._heap)[2] if self.next_deadline() <= now else None
 
 
 class Timers:
@@ -155,12 +152,14 @@ class Timers:
 
     Args:
         start: starts the task that waits, given its coroutine function.
+        now: the event loop's clock, in seconds.
     """
 
-    __slots__ = ("_asleep_until", "_queue", "_scope", "_start", "_started", "_wake")
+    __slots__ = ("_asleep_until", "_now", "_queue", "_scope", "_start", "_started", "_wake")
 
-    def __init__(self, start: Callable[[Callable[[], Any]], object]) -> None:
+    def __init__(self, start: Callable[[Callable[[], Any]], object], now: Callable[[], float]) -> None:
         self._queue = TimerQueue()
+        self._now = now
         self._start = start
         self._started = False
         self._wake: anyio.Event | None = None
@@ -173,7 +172,7 @@ class Timers:
 
     def after(self, delay: float, action: Callable[..., object], *args: Any) -> Timer:
         """Call `action(*args)` in `delay` seconds."""
-        timer = self._queue.add(current_time() + delay, action, args)
+        timer = self._queue.add(self._now() + delay, action, args)
         if not self._started:
             self._started = True
             self._start(self._run)
@@ -190,7 +189,7 @@ class Timers:
         try:
             with self._scope:
                 while True:
-                    while (timer := queue.pop_due(current_time())) is not None:
+                    while (timer := queue.pop_due(self._now())) is not None:
                         timer.fire()
                     self._wake = anyio.Event()
                     self._asleep_until = queue.next_deadline()

@@ -578,7 +578,7 @@ class TestActions:
                     try:
                         await anyio.sleep(10)
                     finally:
-                        with pytest.raises(SystemClosed):
+                        with anyio.CancelScope(shield=True), pytest.raises(SystemClosed):
                             await system.spawn(Player)
                         _ = 1 / 0
             assert kind(player) == "shutdown"

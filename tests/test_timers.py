@@ -241,7 +241,7 @@ class TestCancelling:
             assert len(queue._heap) <= 2 * len(queue) + 65
         order = []
         while (timer := queue.pop_due(100.0)) is not None:
-            order.append((timer.deadline, timer._rank))
+            order.append((timer.deadline, timers.index(timer)))
         assert order == sorted(order)
         assert len(order) == 2500
 
