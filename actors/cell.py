@@ -115,7 +115,7 @@ class Cell:
         #: The message that is being handled.
         self.current: Envelope | None = None
         self._handle: TaskHandle[None] | None = None
-        #: Called at the next change that somebody waits for: started, down or ended.
+        #: Called whenever an incarnation is ready or over, the last one included.
         self._watchers: dict[Callable[[Cell], None], None] | None = None
         self._stop: Stop | None = None
         self._killed = False
@@ -341,7 +341,7 @@ class Cell:
         return self._stop is not None
 
     def watch(self, tell: Callable[[Cell], None]) -> None:
-        """Have `tell` called at every change of state from now on."""
+        """Have `tell` called whenever an incarnation is ready, or over and not restarted in place; until the end."""
         if self._watchers is None:
             self._watchers = {}
         self._watchers[tell] = None

@@ -18,7 +18,7 @@ from greenroom.actors.timers import TimerGroup, TimerQueue
 from greenroom.mailbox import Overflow
 from greenroom.testing import Probe, backend, explore, run
 
-from .cast import Boom, Player, child, settle
+from .cast import Boom, Player, child, hang, kind, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -588,3 +588,13 @@ async def test_backoffs_and_messages_share_the_queue(caplog: pytest.LogCaptureFi
         await child(top, "d").tell(Boom("x"))
         await anyio.sleep(5)
         assert entries == [(2.0, "one", None), (3.0, "three", None)]
+
+
+async def test_a_cleanup_in_an_ordered_stop_that_is_cancelled() -> None:
+    """Scenario 19: the supervisor watched its time; when that is cancelled, the time is still watched."""
+    began = anyio.current_time()
+    with anyio.move_on_after(1):
+        async with ActorSystem() as system:
+            player = await system.spawn(lambda: Player(ending=hang), shutdown=4.0)
+    assert anyio.current_time() - began == 4.0
+    assert kind(player) == "killed"
