@@ -955,6 +955,33 @@ class TestWhatIsKept:
             assert not it._cell._watchers
 
 
+    async def test_of_a_monitor_that_was_cancelled(self) -> None:
+        """Nothing, at once."""
+        async with actor() as (_, it):
+            monitor = it.monitor()
+            monitor.cancel()
+            assert not it._cell._watchers
+
+    async def test_of_a_message_that_was_handled(self) -> None:
+        """An idle actor keeps neither it nor its answer."""
+
+        class Message:
+            pass
+
+        class Forgetful(Actor):
+            async def receive(self, message: Any, _context: Context) -> Any:
+                return None
+
+        message = Message()
+        gone = weakref.ref(message)
+        async with ActorSystem() as system:
+            it = await system.spawn(Forgetful)
+            await it.tell(message)
+            del message
+            await settle()
+            assert gone() is None
+
+
 class TestOddErrors:
     """What is no Exception is a crash too."""
 
