@@ -954,7 +954,6 @@ class TestWhatIsKept:
             gc.collect()
             assert not it._cell._watchers
 
-
     async def test_of_a_monitor_that_was_cancelled(self) -> None:
         """Nothing, at once."""
         async with actor() as (_, it):
