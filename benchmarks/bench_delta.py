@@ -20,9 +20,9 @@ from greenroom import Agent
 from greenroom.events import ModelTextDelta
 from greenroom.load import Latency, Plan, SimulatedServer, simulated_server
 from greenroom.providers import ModelRequest, OpenAIChat, TextDelta, user
+from greenroom.providers.dialects.openai_chat import ChatDialect
+from greenroom.providers.framing.sse import SSEParser
 from greenroom.providers.http import FreeListTransport
-from greenroom.providers.openai_chat import ChatDialect
-from greenroom.providers.sse import SSEParser
 
 #: Reads one whole answer; returns the number of text deltas.
 Reader = Callable[[SimulatedServer, str], Awaitable[int]]

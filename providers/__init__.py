@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .connect import connect
 from .dialect import Dialect, Encoded, StreamDecoder
+from .dialects.openai_chat import Quirks
 from .errors import (
     AuthError,
     BadResponse,
@@ -31,6 +32,7 @@ from .messages import (
     ProviderData,
     Refusal,
     Role,
+    ServerItem,
     Text,
     Thinking,
     ToolCall,
@@ -43,11 +45,11 @@ from .messages import (
     user,
 )
 from .openai import OpenAIChat
-from .openai_chat import Quirks
 from .openai_messages import message_from_openai, message_to_openai
 from .provider import ModelStream, Provider
 from .retry import Retry, delay, should_retry
 from .scripted import Scripted, ScriptExhausted, call
+from .signing import Signer, UnsignedRequest
 from .vocabulary import (
     ModelEvent,
     ModelReply,
@@ -96,6 +98,8 @@ __all__ = [
     "Role",
     "ScriptExhausted",
     "Scripted",
+    "ServerItem",
+    "Signer",
     "Stalled",
     "StopReason",
     "StreamDecoder",
@@ -109,6 +113,7 @@ __all__ = [
     "ToolCallDelta",
     "ToolResult",
     "ToolSpec",
+    "UnsignedRequest",
     "Usage",
     "assistant",
     "call",

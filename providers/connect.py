@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
+from .dialects.openai_chat import Quirks
 from .openai import OPENAI_URL, OpenAIChat
-from .openai_chat import Quirks
 from .provider import Provider
 
 

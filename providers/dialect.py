@@ -16,13 +16,13 @@ from typing import Protocol
 import msgspec
 
 from .errors import ProviderError
+from .framing import Framer, WireEvent
 from .messages import Message
-from .sse import ServerSentEvent
 from .vocabulary import ModelEvent, ModelReply, ModelRequest
 
 
 class Encoded(msgspec.Struct, frozen=True, gc=False):
-    """A request as it goes on the wire: the `path` below the base URL, and the JSON `body`."""
+    """A request as it goes on the wire: the `path` below the base URL (with its query), and the JSON `body`."""
 
     path: str
     body: bytes
@@ -36,7 +36,7 @@ class StreamDecoder(Protocol):
         """Whether the terminal marker has come: nothing of worth follows it."""
         ...
 
-    def feed(self, event: ServerSentEvent) -> list[ModelEvent]:
+    def feed(self, event: WireEvent) -> list[ModelEvent]:
         """Decode one event.
 
         Raises:
@@ -65,6 +65,11 @@ class Dialect(Protocol):
         """Whose `provider_data` this dialect may open."""
         ...
 
+    @property
+    def stream_type(self) -> str:
+        """The content type of a streamed answer, without parameters."""
+        ...
+
     def encode(self, request: ModelRequest, *, stream: bool) -> Encoded: ...
 
     def decode(self, body: bytes) -> ModelReply:
@@ -75,7 +80,13 @@ class Dialect(Protocol):
         """
         ...
 
-    def decoder(self) -> StreamDecoder: ...
+    def framer(self) -> Framer:
+        """What cuts one streamed answer into events."""
+        ...
+
+    def decoder(self) -> StreamDecoder:
+        """A decoder for one streamed answer."""
+        ...
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> ProviderError:
         """Read an answer with a status of failure. `headers` have lower-case names; `now` is wall-clock seconds."""

@@ -18,8 +18,8 @@ from typing import Any, Self, cast
 
 import msgspec
 
-from .chat_errors import excerpt
 from .dialect import Dialect, StreamDecoder
+from .dialects.wire_errors import excerpt
 from .errors import AuthError, BadResponse, InvalidRequest, ProviderError, Stalled, StreamInterrupted
 from .http import (
     MAX_BODY,
@@ -35,7 +35,7 @@ from .http import (
 )
 from .openai_messages import UNDECODABLE
 from .provider import Provider
-from .sse import SSEParser
+from .signing import Signer, UnsignedRequest, check_signer, signature
 from .vocabulary import ModelEvent, ModelReply, ModelRequest, events_of
 
 _REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "cf-ray")
@@ -56,6 +56,9 @@ class Endpoint(Provider):
         timeouts: deadlines; None for the defaults.
         headers: added to every request; they replace ours of the same name.
         wall_clock: seconds since 1970, to read a Retry-After date where the response has no Date.
+        key_header: the header that carries the key; ``authorization`` carries it as a bearer token.
+        own_headers: what this wire format wants in every request.
+        signer: called with each request for more headers; see `signing`.
 
     Raises:
         TypeError: an argument is of a type that has no meaning here.
@@ -75,6 +78,9 @@ class Endpoint(Provider):
         timeouts: Timeouts | None,
         headers: Mapping[str, str] | None,
         wall_clock: Callable[[], float] = time.time,
+        key_header: str = "authorization",
+        own_headers: Mapping[str, str] | None = None,
+        signer: Signer | None = None,
     ) -> None:
         self.name = name
         self.model = model
@@ -86,6 +92,9 @@ class Endpoint(Provider):
         self._key_variable = key_variable
         self._client = client
         self._extra_headers = _checked_headers(headers)
+        self._key_header = key_header
+        self._own_headers = own_headers or {}
+        self._signer = check_signer(signer)
         self._wall_clock = wall_clock
         self._url_path = ""
         self._url = endpoint(base_url, "")
@@ -99,14 +108,14 @@ class Endpoint(Provider):
             ProviderError: the call failed; `retryable` says whether another try may help.
         """
         membership = SharedConnections(None)
-        call = self._call(request, membership, stream=False)
+        call = await self._call(request, membership, stream=False)
         try:
             await call.open()
             if call.status != 200:
                 raise await self._failure(call)
             body = await call.read_all(MAX_BODY)
             try:
-                if "event-stream" in call.headers.get("content-type", ""):
+                if content_type(call.headers) == self._dialect.stream_type:
                     return self._fold(body)
                 return self._dialect.decode(body)
             except ProviderError as error:
@@ -141,7 +150,7 @@ class Endpoint(Provider):
 
     # For the stream below, which is the other half of this class.
 
-    def _call(self, request: ModelRequest, membership: SharedConnections, *, stream: bool) -> Call:
+    async def _call(self, request: ModelRequest, membership: SharedConnections, *, stream: bool) -> Call:
         """A call ready to be opened; joins the connections when everything else is in order."""
         headers = self._headers()
         try:
@@ -150,8 +159,23 @@ class Endpoint(Provider):
             raise InvalidRequest(str(error), provider=self.name) from error
         if encoded.path != self._url_path:
             self._url, self._url_path = endpoint(self.base_url, encoded.path), encoded.path
+        url = self._url
+        if self._signer is not None:
+            headers = await self._sign(self._signer, headers, str(url), encoded.body)
         connections: AsyncClient | Connections = self._client if self._client is not None else membership.join()
-        return Call(connections, self._url, headers, encoded.body, self.timeouts, self._stamp)
+        return Call(connections, url, headers, encoded.body, self.timeouts, self._stamp)
+
+    async def _sign(
+        self, signer: Signer, headers: list[tuple[bytes, bytes]], url: str, body: bytes
+    ) -> list[tuple[bytes, bytes]]:
+        named = {name.decode("ascii"): value.decode("latin-1") for name, value in headers}
+        try:
+            named |= _checked_headers(await signature(signer, UnsignedRequest("POST", url, named, body)), "signer=")
+        except ProviderError:
+            raise
+        except Exception as error:
+            raise AuthError(f"the request could not be signed ({type(error).__name__})", provider=self.name) from error
+        return [(name.encode("ascii"), value.encode("latin-1")) for name, value in named.items()]
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
         key = self._current_key()
@@ -160,9 +184,10 @@ class Endpoint(Provider):
         if self._prepared is None or self._prepared[0] != key:
             named = {
                 "content-type": "application/json",
-                "accept": "application/json, text/event-stream",
+                "accept": f"application/json, {self._dialect.stream_type}",
                 "accept-encoding": "identity",
                 "user-agent": "greenroom",
+                **self._own_headers,
             }
             if key:
                 if not _is_sendable(key):
@@ -172,7 +197,7 @@ class Endpoint(Provider):
                         "break in its middle: set it again",
                         provider=self.name,
                     )
-                named["authorization"] = f"Bearer {key}"
+                named[self._key_header] = f"Bearer {key}" if self._key_header == "authorization" else key
             named |= {name.lower(): value for name, value in self._extra_headers.items()}
             headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in named.items()]
             self._prepared = key, [(b"host", self._url.netloc.rpartition(b"@")[2]), *headers]
@@ -186,9 +211,12 @@ class Endpoint(Provider):
 
     def _fold(self, body: bytes) -> ModelReply:
         """A server that streams without being asked."""
-        decoder, parser = self._dialect.decoder(), SSEParser()
-        for event in parser.feed(body):
+        decoder, framer = self._dialect.decoder(), self._dialect.framer()
+        for event in framer.feed(body):
             decoder.feed(event)
+        left = framer.close()
+        if left is not None and _is_whole(left.data):
+            decoder.feed(left)
         return decoder.finish(clean=True)
 
     async def _failure(self, call: Call) -> ProviderError:
@@ -248,23 +276,28 @@ def _checked_key(key: Any) -> str | None:
     return None if key is None else key.strip()
 
 
-def _checked_headers(headers: Any) -> dict[str, str]:
+def content_type(headers: Mapping[str, str]) -> str:
+    """The content type of a response, in lower case and without parameters."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _checked_headers(headers: Any, origin: str = "headers=") -> dict[str, str]:
     if headers is None:
         return {}
     if not isinstance(headers, Mapping):
-        raise TypeError(f"headers= must be a dictionary of strings, not {type(headers).__name__}")
+        raise TypeError(f"{origin} must be a dictionary of strings, not {type(headers).__name__}")
     checked: dict[str, str] = {}
     for name, value in cast("Mapping[Any, Any]", headers).items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(
-                f"headers= must be a dictionary of strings, but {name!r} is given a value of type "
+                f"{origin} must be a dictionary of strings, but {name!r} is given a value of type "
                 f"{type(value).__name__}"
             )
         if not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"headers=: {name!r} is no name of a header")
+            raise ValueError(f"{origin}: {name!r} is no name of a header")
         checked[name] = value.strip()
         if not _is_sendable(checked[name]):
-            raise ValueError(f"headers=: the value of {name!r} holds a character that HTTP cannot carry")
+            raise ValueError(f"{origin}: the value of {name!r} holds a character that HTTP cannot carry")
     return checked
 
 
@@ -293,7 +326,7 @@ class EndpointStream:
         self._request = request
         self._membership = SharedConnections(None)
         self._call: Call | None = None
-        self._parser = SSEParser()
+        self._framer = owner._dialect.framer()
         self._decoder: StreamDecoder | None = None
         self._ready: list[ModelEvent] = []  # decoded and not yet handed out, last one first
         self._failed: ProviderError | None = None
@@ -310,18 +343,18 @@ class EndpointStream:
 
     async def __aenter__(self) -> Self:
         owner = self._owner
-        self._call = call = owner._call(self._request, self._membership, stream=True)
+        self._call = call = await owner._call(self._request, self._membership, stream=True)
         try:
             await call.open()
             if call.status != 200:
                 raise await owner._failure(call)
-            kind = call.headers.get("content-type", "").partition(";")[0].strip().lower()
+            kind = content_type(call.headers)
             if "html" in kind:
                 body = await call.read_all(MAX_ERROR_BODY)
                 raise owner._stamp(
                     BadResponse(f"expected an event stream and got {kind}: {excerpt(body)}", status=200), call.headers
                 )
-            self._whole = kind.endswith("json")
+            self._whole = kind.endswith("json") and kind != owner._dialect.stream_type
         except BaseException:
             await self._close()
             raise
@@ -382,7 +415,7 @@ class EndpointStream:
                 if chunk is None:
                     self._end(decoder, out)
                     break
-                for event in self._parser.feed(chunk):
+                for event in self._framer.feed(chunk):
                     self._opening = None
                     out += decoder.feed(event)
                     progress = progress or bool(event.data)
@@ -398,12 +431,13 @@ class EndpointStream:
 
     def _end(self, decoder: StreamDecoder, out: list[ModelEvent]) -> None:
         """The body has ended as its framing said."""
-        if self._opening and self._opening.lstrip()[:1] in (b"{", b"[", b"<"):
+        sse = self._owner._dialect.stream_type == "text/event-stream"
+        if sse and self._opening and self._opening.lstrip()[:1] in (b"{", b"[", b"<"):
             # Not an event stream at all, whatever its content type says.
             self._reply = self._owner._dialect.decode(self._opening)
             out += events_of(self._reply)
             return
-        left = self._parser.close()
+        left = self._framer.close()
         if left is not None and _is_whole(left.data):
             out += decoder.feed(left)
         self._reply = decoder.finish(clean=True)

@@ -1,8 +1,9 @@
 """The neutral conversation: what every provider's wire format is read into and written from.
 
-A message is a role and a tuple of typed parts. What a provider needs back unchanged (a signed thought, an item
-id) travels in `provider_data`, stamped with the family that minted it; only a dialect of the same family may
-open that bag.
+A message is a role and a tuple of typed parts. What a provider needs back unchanged travels with the message: the
+signature of a thought and the id of an item as `details` of their part, an item that means nothing to anybody else as a
+`ServerItem`, and what concerns the whole message in `provider_data`. That field is the stamp for all of them: it names
+the family that minted the message, and only a dialect of the same family may open any of these.
 
 Nothing here knows a wire format, a client or an actor. All records are frozen and encode to JSON or MessagePack with
 msgspec, tagged by `type`, so that a journal can keep them.
@@ -20,22 +21,28 @@ Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
 
 class Text(msgspec.Struct, frozen=True, tag="text", omit_defaults=True):
-    """Plain text."""
+    """Plain text. `details` is what the message's family wants back with it."""
 
     text: str
+    details: dict[str, Any] | None = None
 
 
 class Thinking(msgspec.Struct, frozen=True, tag="thinking", omit_defaults=True):
-    """Reasoning that the provider made visible. `signature` is the provider's proof of it, replayed unchanged."""
+    """Reasoning that the provider made visible.
+
+    `signature` is the provider's proof of it, `details` what else the message's family wants back, both unchanged.
+    """
 
     text: str
     signature: str | None = None
+    details: dict[str, Any] | None = None
 
 
 class Refusal(msgspec.Struct, frozen=True, tag="refusal", omit_defaults=True):
     """The model's stated refusal, where the provider has a field for it."""
 
     text: str
+    details: dict[str, Any] | None = None
 
 
 class Image(msgspec.Struct, frozen=True, tag="image", omit_defaults=True):
@@ -61,12 +68,14 @@ class ToolCall(msgspec.Struct, frozen=True, tag="tool_call", omit_defaults=True)
 
     `raw` is the argument text as the provider sent it; `arguments` is that text parsed, or None when it is not a JSON
     object: such a call is answered with an error and never runs a tool. `id` is None where the provider gave none.
+    `details` is what the message's family wants back with it.
     """
 
     id: str | None
     name: str
     arguments: dict[str, Any] | None
     raw: str = ""
+    details: dict[str, Any] | None = None
 
 
 class ToolResult(msgspec.Struct, frozen=True, tag="tool_result", omit_defaults=True):
@@ -84,11 +93,25 @@ class ToolResult(msgspec.Struct, frozen=True, tag="tool_result", omit_defaults=T
     cause: str | None = None
 
 
-Part: TypeAlias = Text | Thinking | Refusal | Image | Document | ToolCall | ToolResult
+class ServerItem(msgspec.Struct, frozen=True, tag="server_item", omit_defaults=True):
+    """Something that the provider said or did and that has no meaning elsewhere, kept as it came.
+
+    For example a search that its own tool made, that tool's result, hidden reasoning. `kind` is the provider's word for
+    it, `data` the item. It goes back in its place, to the family that minted the message and to nobody else.
+    """
+
+    kind: str
+    data: dict[str, Any]
+
+
+Part: TypeAlias = Text | Thinking | Refusal | Image | Document | ToolCall | ToolResult | ServerItem
 
 
 class ProviderData(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An opaque bag that only a dialect of `family` may open, minted by `model`."""
+    """The stamp of a message: `family` and `model` minted it. `items` is what they want back for the whole of it.
+
+    Only a dialect of `family` may open `items`, the `details` of the parts and the `ServerItem`s.
+    """
 
     family: str
     model: str | None = None
@@ -127,6 +150,11 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The tool calls, in the order in which the model made them."""
         return tuple([part for part in self.parts if type(part) is ToolCall])
+
+    @property
+    def server_items(self) -> tuple[ServerItem, ...]:
+        """What the provider's own tools did, and what else means something to the provider only."""
+        return tuple([part for part in self.parts if type(part) is ServerItem])
 
     @property
     def tool_results(self) -> tuple[ToolResult, ...]:

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .dialects.openai_chat import ChatDialect, Quirks
 from .endpoint import Endpoint
 from .http import AsyncClient, Timeouts
-from .openai_chat import ChatDialect, Quirks
 
 OPENAI_URL = "https://api.openai.com/v1"
 

@@ -17,7 +17,11 @@ from .functions import describe
 from .messages import Message, Refusal, Text, Thinking, ToolCall
 from .openai_messages import message_from_openai
 
-StopReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "pause", "error"]
+#: ``pause``: a long turn of the provider's own tools was suspended, and goes on when the message is sent back.
+#: ``compaction``: the provider has summarised the conversation, and goes on likewise.
+StopReason: TypeAlias = Literal[
+    "stop", "length", "tool_calls", "content_filter", "refusal", "pause", "error", "compaction"
+]
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):

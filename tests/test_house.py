@@ -68,12 +68,13 @@ PURE_MODULES = {
     "greenroom.actors.restart",
     "greenroom.agents.machine",
     "greenroom.mailbox.state",
-    "greenroom.providers.chat_stream",
+    "greenroom.providers.dialects.chat_stream",
     "greenroom.providers.dialect",
-    "greenroom.providers.openai_chat",
+    "greenroom.providers.framing.event",
+    "greenroom.providers.dialects.openai_chat",
     "greenroom.providers.openai_messages",
     "greenroom.providers.retry",
-    "greenroom.providers.sse",
+    "greenroom.providers.framing.sse",
 }
 IMPURE_LIBRARIES = HTTP_LIBRARIES | {
     *("anyio", "asyncio", "io", "os", "random", "secrets", "select", "socket", "sqlite3", "ssl", "structlog"),

@@ -31,8 +31,8 @@ from greenroom.providers import (
     tool_result,
     user,
 )
-from greenroom.providers.openai_chat import ChatDialect
-from greenroom.providers.sse import SSEParser
+from greenroom.providers.dialects.openai_chat import ChatDialect
+from greenroom.providers.framing.sse import SSEParser
 
 from .wire import completion, delta, events
 

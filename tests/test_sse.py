@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom.providers.errors import BadResponse
-from greenroom.providers.sse import ServerSentEvent, SSEParser
+from greenroom.providers.framing.sse import SSEParser, WireEvent
 
 
-def parse(*chunks: bytes, **options: int) -> list[ServerSentEvent]:
+def parse(*chunks: bytes, **options: int) -> list[WireEvent]:
     parser = SSEParser(**options)
     return [event for chunk in chunks for event in parser.feed(chunk)]
 
@@ -77,8 +77,8 @@ def test_bytes_that_are_not_utf8_become_replacements() -> None:
 
 def test_an_unfinished_event_is_told_apart() -> None:
     parser = SSEParser()
-    assert parser.feed(b"data: a\n\ndata: b\ndata: c") == [ServerSentEvent(b"a")]
-    assert parser.close() == ServerSentEvent(b"b\nc")
+    assert parser.feed(b"data: a\n\ndata: b\ndata: c") == [WireEvent(b"a")]
+    assert parser.close() == WireEvent(b"b\nc")
     assert parser.close() is None
     assert SSEParser().close() is None
 

@@ -14,25 +14,10 @@ long line is gathered as a list of pieces, so that one-byte chunks cost no copy 
 
 from __future__ import annotations
 
-import msgspec
+from ..errors import BadResponse
+from .event import DEFAULT_MAX_EVENT, WireEvent
 
-from .errors import BadResponse
-
-DEFAULT_MAX_EVENT = 16 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
-
-
-class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
-    """One event: its `data` as bytes (lines joined by LF), its `event` type and the last seen `id`."""
-
-    data: bytes
-    event: str = "message"
-    id: str = ""
-
-    @property
-    def text(self) -> str:
-        """The data as text; bytes that are not UTF-8 become U+FFFD, as the standard asks."""
-        return self.data.decode("utf-8", "replace")
 
 
 class SSEParser:
@@ -57,7 +42,7 @@ class SSEParser:
         self._skip_lf = False
         self.retry: int | None = None
 
-    def feed(self, chunk: bytes) -> list[ServerSentEvent]:
+    def feed(self, chunk: bytes) -> list[WireEvent]:
         """Take the next bytes and return the events that they completed.
 
         Raises:
@@ -90,7 +75,7 @@ class SSEParser:
             self._pieces.append(rest)
         return events
 
-    def close(self) -> ServerSentEvent | None:
+    def close(self) -> WireEvent | None:
         """Tell that the bytes have ended. Returns the event that was begun and not ended, or None.
 
         The standard drops that event. It is worth reading only when the body ended as its framing said.
@@ -118,8 +103,8 @@ class SSEParser:
         if self._size > self._max:
             raise BadResponse(f"a server-sent event is larger than {self._max} bytes")
 
-    def _read(self, lines: list[bytes]) -> list[ServerSentEvent]:
-        events: list[ServerSentEvent] = []
+    def _read(self, lines: list[bytes]) -> list[WireEvent]:
+        events: list[WireEvent] = []
         for line in lines:
             if not line:
                 if self._data:
@@ -151,7 +136,7 @@ class SSEParser:
             case _:
                 pass
 
-    def _dispatch(self) -> ServerSentEvent:
+    def _dispatch(self) -> WireEvent:
         data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
         self._data = []
-        return ServerSentEvent(data, self._event or "message", self._id)
+        return WireEvent(data, self._event or "message", self._id)

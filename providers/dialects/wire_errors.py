@@ -17,7 +17,7 @@ from typing import Any, TypeGuard
 
 import msgspec
 
-from .errors import (
+from ..errors import (
     AuthError,
     ContentFiltered,
     ContextOverflow,
@@ -26,7 +26,7 @@ from .errors import (
     ProviderError,
     RateLimited,
 )
-from .openai_messages import UNDECODABLE
+from ..openai_messages import UNDECODABLE
 
 MAX_EXCERPT = 300
 _REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid", "x-goog-request-id", "cf-ray")

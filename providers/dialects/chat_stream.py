@@ -26,12 +26,11 @@ from typing import Any, cast
 
 import msgspec
 
-from .chat_errors import error_object, excerpt, make_error
-from .errors import BadResponse, StreamInterrupted
-from .messages import Message, Part, ProviderData, Refusal, Text, Thinking, ToolCall
-from .openai_messages import UNDECODABLE, content_parts, parse_arguments
-from .sse import ServerSentEvent
-from .vocabulary import (
+from ..errors import BadResponse, StreamInterrupted
+from ..framing import WireEvent
+from ..messages import Message, Part, ProviderData, Refusal, Text, Thinking, ToolCall
+from ..openai_messages import UNDECODABLE, content_parts, parse_arguments
+from ..vocabulary import (
     ModelEvent,
     ModelReply,
     RefusalDelta,
@@ -41,6 +40,7 @@ from .vocabulary import (
     ToolCallDelta,
     Usage,
 )
+from .wire_errors import error_object, excerpt, make_error
 
 _STOP_REASONS: dict[str, StopReason] = {
     "stop": "stop",
@@ -137,7 +137,7 @@ class ChatStreamDecoder:
         self._model: str | None = None
         self._id: str | None = None
 
-    def feed(self, event: ServerSentEvent) -> list[ModelEvent]:
+    def feed(self, event: WireEvent) -> list[ModelEvent]:
         """Decode one event.
 
         Raises:

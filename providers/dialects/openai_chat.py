@@ -15,7 +15,12 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from .chat_errors import error_object, excerpt, make_error, read_error
+from ..dialect import Encoded
+from ..errors import BadResponse, ProviderError
+from ..framing import SSEParser
+from ..messages import Message, Part, Refusal, Text, Thinking
+from ..openai_messages import UNDECODABLE, message_to_openai
+from ..vocabulary import ModelReply, ModelRequest, ToolSpec
 from .chat_stream import (
     ChatStreamDecoder,
     Choice,
@@ -28,11 +33,7 @@ from .chat_stream import (
     read_parts,
     stop_reason,
 )
-from .dialect import Encoded
-from .errors import BadResponse, ProviderError
-from .messages import Message, Part, Refusal, Text, Thinking
-from .openai_messages import UNDECODABLE, message_to_openai
-from .vocabulary import ModelReply, ModelRequest, ToolSpec
+from .wire_errors import error_object, excerpt, make_error, read_error
 
 _encode = msgspec.json.Encoder().encode
 _NO_HEADERS: Mapping[str, str] = {}
@@ -63,6 +64,7 @@ class ChatDialect:
 
     #: Where it lies below the base URL.
     path = "/chat/completions"
+    stream_type = "text/event-stream"
 
     def __init__(self, model: str, *, vendor: str = "openai", quirks: Quirks | None = None) -> None:
         self.model = model
@@ -183,6 +185,10 @@ class ChatDialect:
             return make_error(error, status=200, headers=_NO_HEADERS, now=0.0)
         shown = excerpt(body) or "an empty body"
         return BadResponse(f"the answer is not a chat completion ({why}): {shown}", status=200)
+
+    def framer(self) -> SSEParser:
+        """What cuts one streamed answer into events."""
+        return SSEParser()
 
     def decoder(self) -> ChatStreamDecoder:
         """A decoder for one streamed answer."""

@@ -1,0 +1,1 @@
+"""Strict fake providers: servers on loopback that refuse what the real ones refuse."""
