@@ -19,7 +19,8 @@ from greenroom import Agent, Limits, Tool
 from greenroom.providers import Message, ToolCall, ToolSpec, connect, message_from_openai
 from greenroom.providers.connect import VENDORS
 
-from .test_recordings_chat import FAMILY, answer_of
+from .recorded import CHAT as FAMILY
+from .recorded import answer_of
 from .wire import serve
 
 pytestmark = pytest.mark.anyio
