@@ -30,12 +30,14 @@ from .whereabouts import is_below
 
 #: Seconds that `stopping` may take by default. It is shielded, so this bounds how long a cancelled parent waits for it.
 CLEANUP_TIME = 5.0
+#: The signal of an actor that ends itself.
+DONE = Stop(None)
 
 
 class ActorCell(Cell):
     """Runs the incarnations of the actor that `make` makes."""
 
-    __slots__ = ("_cleanup", "_cleanup_time", "_context", "_make", "monitored", "timers")
+    __slots__ = ("_cleanup", "_cleanup_time", "_make", "monitored", "timers")
 
     stage: ActorStage
 
@@ -55,7 +57,6 @@ class ActorCell(Cell):
         self._make = make
         self._cleanup: CancelScope | None = None
         self._cleanup_time = cleanup_time
-        self._context = ActorContext(self)
         #: Watched refs, each with the callback that was registered for it; made at the first `monitor`.
         self.monitored: dict[ActorRef[Any], Callable[[Cell], None]] | None = None
         #: What the actor will send itself; made at the first `send_after`.
@@ -66,14 +67,16 @@ class ActorCell(Cell):
         if not isinstance(actor, Actor):
             raise TypeError(f"what starts {self.name!r} made a {type(actor).__name__}, which is no Actor")
         crash: Exit | None = None
-        context = self._context
+        # The cell must not hold it: that would be a cycle, and work for the collector at each end.
+        context = ActorContext(self)
         starts = type(actor).started is not Actor.started
         if starts and self.restarts:
             await checkpoint_if_cancelled()  # a restart in place has not looked
         try:
             if starts:
                 await actor.started(context)
-            self.announce_started()
+            if not self.announced:
+                self.announce_started()
             # The loop stands here, not in a coroutine of its own: it is what an idle actor is made of.
             mailbox = self.mailbox
             lanes = mailbox.lanes
@@ -84,7 +87,7 @@ class ActorCell(Cell):
                     signal = lanes.control.popleft()
                     if type(signal) is Stop:
                         return
-                    if await self._is_broken(signal, actor):
+                    if await self._is_broken(signal, actor, context):
                         return
                 elif lanes.data:
                     envelope = self.current = lanes.data.popleft()
@@ -111,21 +114,21 @@ class ActorCell(Cell):
         finally:
             try:
                 if type(actor).stopping is not Actor.stopping and not self._killed:
-                    await self._clean_up(actor, crash)
+                    await self._clean_up(actor, context, crash)
             finally:
                 if self.monitored is not None:
                     self._unmonitor_all()
                 if self.timers is not None:
                     self.timers.cancel()
 
-    async def _is_broken(self, signal: Down | LinkDown, actor: Actor) -> bool:
+    async def _is_broken(self, signal: Down | LinkDown, actor: Actor, context: ActorContext) -> bool:
         """Have the actor hear of the end of another one. True if it shares its fate."""
         if type(signal) is Down:
             if self.monitored is not None and self.monitored.pop(signal.ref, None) is not None:
-                await actor.receive(signal, self._context)
+                await actor.receive(signal, context)
             return False
         if actor.trap_exits:
-            await actor.receive(signal, self._context)
+            await actor.receive(signal, context)
             return False
         return self._shares_the_fate(signal)
 
@@ -151,7 +154,7 @@ class ActorCell(Cell):
         if self.mailbox.lanes.control:
             self.mailbox.lanes.control.clear()
 
-    async def _clean_up(self, actor: Actor, crash: Exit | None) -> None:
+    async def _clean_up(self, actor: Actor, context: ActorContext, crash: Exit | None) -> None:
         """Run `stopping`, shielded for a bounded time. Its own failure never hides the first one.
 
         The bound is a timer of the system's, not a deadline of each shield: ten thousand actors may clean up at once.
@@ -161,11 +164,11 @@ class ActorCell(Cell):
             with CancelScope(shield=True) as scope:
                 self._cleanup = scope
                 if self._stop is not None and self._stop.watched:
-                    await actor.stopping(self._context, crash)
+                    await actor.stopping(context, crash)
                 else:
                     bound = self.stage.timers.after(self._cleanup_time, scope.cancel)
                     try:
-                        await actor.stopping(self._context, crash)
+                        await actor.stopping(context, crash)
                     finally:
                         bound.cancel()
             if scope.cancelled_caught:
@@ -188,9 +191,15 @@ class ActorCell(Cell):
     def _late(self, envelope: Envelope, value: Any) -> None:
         self.stage.dead_letters.add(late(value, self.name, envelope))
 
+    def unmonitor(self, ref: ActorRef[Any]) -> None:
+        """Watch an actor no more."""
+        tell = (self.monitored or {}).pop(ref, None)
+        if tell is not None:
+            ref._cell.unwatch(tell)
+
     def _unmonitor_all(self) -> None:
         for ref in list(self.monitored or ()):
-            self._context.unmonitor(ref)
+            self.unmonitor(ref)
 
 
 class ActorContext:
@@ -215,7 +224,7 @@ class ActorContext:
         return self._cell.restarts
 
     def stop(self) -> None:
-        self._cell.mailbox.signal(Stop(None))
+        self._cell.mailbox.signal(DONE)
 
     def monitor(self, ref: ActorRef[Any]) -> None:
         check_ref("monitor()", ref)
@@ -236,9 +245,7 @@ class ActorContext:
             tell(ref._cell)
 
     def unmonitor(self, ref: ActorRef[Any]) -> None:
-        tell = (self._cell.monitored or {}).pop(ref, None)
-        if tell is not None:
-            ref._cell.unwatch(tell)
+        self._cell.unmonitor(ref)
 
     def link(self, ref: ActorRef[Any]) -> None:
         check_ref("link()", ref)

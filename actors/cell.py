@@ -37,7 +37,7 @@ from anyio import TaskHandle
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from ..mailbox import DEFAULT_CAPACITY, Budget, Envelope, Mailbox, MailboxFull, Overflow, current_budget
+from ..mailbox import DEFAULT_CAPACITY, Budget, Envelope, Mailbox, MailboxFull, Overflow, Wake, current_budget
 from .crashes import is_cancelled, is_crash, is_ordinary_group, stray
 from .dead_letters import DeadLetter, late
 from .errors import WouldDeadlock, ended
@@ -139,8 +139,21 @@ class Cell:
 
     # -- life
 
+    def lie_dormant(self, wake: Wake) -> None:
+        """Be ready without a task. What comes first into the mailbox sets `wake`, and whoever made that spawns one."""
+        self.mailbox.await_first(wake)
+        self.announce_started()
+
+    @property
+    def is_dormant(self) -> bool:
+        """Whether it is ready and has had no task yet."""
+        return self.announced and self._handle is None and not self.is_down
+
     def spawn_in(self, group: TaskGroup, context: Context | None = None) -> None:
         """Start a task for the next incarnation. `context` is the context it copies, by default the caller's."""
+        if self.is_dormant:
+            self._handle = group.create_task(self.main(), name=self.name or self.kind, context=context)
+            return
         if self.state == "restarting":
             self.restarts += 1
             self._stop = None
@@ -199,7 +212,7 @@ class Cell:
         if self._stop is None:
             if self._killed:
                 return KILLED
-            self.cancelled = is_cancelled()
+            self.cancelled = self.stage.home.is_cancelled()
             return KILLED if self.cancelled else NORMAL
         return Exit("killed" if self._killed else "shutdown", reason=self._stop.reason)
 
@@ -326,6 +339,8 @@ class Cell:
 
     def kill(self) -> None:
         """Cancel the task for good: every later await in it is cancelled too."""
+        if self.is_dormant:
+            self.mailbox.wake()
         if self._handle is not None:
             self._killed = True
             self._handle.cancel()

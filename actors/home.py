@@ -12,10 +12,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from math import inf
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from anyio import current_time
 from anyio.lowlevel import current_token
 
 #: What holds the clocks of loops that are in a test, by native loop or token.
@@ -30,20 +30,27 @@ class Home:
         outside: a block, to be entered any number of times, that waits for something outside of the loop.
     """
 
-    __slots__ = ("_post", "_thread", "now", "outside")
+    __slots__ = ("_deadline", "_post", "_thread", "now", "outside")
 
     def __init__(self) -> None:
-        loop: Any = current_token().native_token
+        token = current_token()
+        loop: Any = token.native_token
         # asyncio's loop and trio's token have the same method under different names.
         self._post: Callable[..., Any] = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
         self._thread = threading.get_ident()
-        self.now: Callable[[], float] = getattr(loop, "time", current_time)
+        # `anyio.current_time` finds out at each call which backend is running; here that is settled.
+        self.now: Callable[[], float] = getattr(loop, "time", token.backend_class.current_time)
+        self._deadline: Callable[[], float] = token.backend_class.current_effective_deadline
         self.outside: AbstractContextManager[None] = clocks.get(loop) or nullcontext()
 
     @property
     def here(self) -> bool:
         """Whether the caller is in the loop's own thread."""
         return threading.get_ident() == self._thread
+
+    def is_cancelled(self) -> bool:
+        """Whether a scope around the running task is cancelled, without asking first which backend is running."""
+        return self._deadline() == -inf
 
     def refuse_elsewhere(self, what: str) -> None:
         """Refuse a call from another thread.

@@ -27,7 +27,7 @@ from anyio import CancelScope, create_task_group
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from ..mailbox import Budget, current_budget
+from ..mailbox import MESSAGES_PER_CHECKPOINT, Budget, current_budget
 from .actor import Actor
 from .actor_cell import ActorCell
 from .cell import Cell
@@ -122,6 +122,10 @@ class SupervisorCell(Cell):
                     await self._supervise()
                 except BaseException:
                     self._stopping = True  # cancelled: what the children do from here on is the end
+                    self._group = None
+                    for cell in self.children():
+                        if cell.is_dormant:  # there is no task that could be told
+                            cell.close(KILLED)
                     raise
             left = SHUTDOWN
         finally:
@@ -152,6 +156,7 @@ class SupervisorCell(Cell):
                 self._answer(signal)
             elif isinstance(signal, ChildUnwanted):
                 await self._remove(signal)
+            del signal  # an idle supervisor keeps no child alive that it has answered for
         await self._stop_all(reversed(self.children()))
 
     def _look_again(self) -> None:
@@ -218,8 +223,16 @@ class SupervisorCell(Cell):
                 cleanup_time=spec.grace,
             )
         self._roster.add(spec, cell)
-        cell.spawn_in(self._group, self.stage.context)
+        if _may_lie_dormant(start):
+            cell.lie_dormant(Dormant(cell, self))
+        else:
+            cell.spawn_in(self._group, self.stage.context)
         return cell
+
+    def wake_dormant(self, cell: Cell) -> None:
+        """Give a dormant child its task, because something has come for it."""
+        if self._group is not None:
+            cell.spawn_in(self._group, self.stage.context)
 
     async def _until_up(self, cell: Cell, left: Sequence[Cell] = ()) -> None:
         """Wait until a child is ready or over, or until that does not matter any more.
@@ -400,8 +413,10 @@ class SupervisorCell(Cell):
         return verdict
 
     def _judge(self, child: Cell, exit: Exit, in_place: bool) -> Verdict:
-        if exit.error is None and self._roster.specs[child.id].restart == "temporary" and not child.was_killed:
-            return Verdict.FINAL  # nothing to decide or to report; most ends are like this
+        if exit.error is None and not child.was_killed:
+            restart = self._roster.specs[child.id].restart
+            if restart == "temporary" or (restart == "transient" and exit.kind == "normal"):
+                return Verdict.FINAL  # nothing to decide or to report; most ends are like this
         ruling = self._roster.rule(child, exit, self.stage.home.now(), self.stage.chance)
         plan, delay = ruling.plan, ruling.delay
         if isinstance(plan, RestartGroup):
@@ -468,17 +483,25 @@ class SupervisorCell(Cell):
             raise BadChildSpec(f"start_child() takes a ChildSpec, not {spec!r}")
         self.supervisor.check(spec)
         self.stage.home.refuse_elsewhere("start_child()")
+        return await self.start_checked(spec)
+
+    async def start_checked(self, spec: ChildSpec) -> ActorRef[Any]:
+        """`start_child` with a spec that is known to be one, in the loop's own thread."""
         at_once = not self._busy
         if self._busy and self._waits_for_caller():
             # Where a restart concerns one child alone, there is no order that the new child could disturb.
             if not self.announced or self.supervisor.strategy != "one_for_one":
                 raise self._would_deadlock()
             at_once = True
-        await current_budget.get(self.stage.outside).spend()
+        budget = current_budget.get(self.stage.outside)
+        budget.left -= 1  # Budget.spend, without the call
+        if budget.left <= 0:
+            budget.left = MESSAGES_PER_CHECKPOINT
+            await checkpoint()
         if self._stopping or not self.stage.is_open:
             raise SystemClosed(f"{self._title} takes no new children: it is not running, or the system is closing")
         cell = self._launch(spec) if at_once else await self._launched_later(spec)
-        if not _starts_at_once(spec):
+        if cell.is_coming_up:
             try:
                 await cell.wait_up()
             except BaseException:
@@ -577,13 +600,31 @@ class SupervisorCell(Cell):
         )
 
 
-def _starts_at_once(spec: ChildSpec) -> bool:
-    """Whether starting the child cannot fail or take time: an Actor class without code of its own for that."""
-    start = spec.start
+class Dormant:
+    """Stands in the mailbox of a dormant child where a parked receiver's event would: whoever sets it starts the task.
+
+    An actor without a start and a cleanup of its own does nothing before its first message. So it has no task before:
+    it costs a quarter of one that has, and one that is told something at once never parks.
+    """
+
+    __slots__ = ("_cell", "_supervisor")
+
+    def __init__(self, cell: Cell, supervisor: SupervisorCell) -> None:
+        self._cell = cell
+        self._supervisor = supervisor
+
+    def set(self) -> None:
+        """A message has come, or a signal."""
+        self._supervisor.wake_dormant(self._cell)
+
+
+def _may_lie_dormant(start: object) -> bool:
+    """Whether nobody can tell that the child has no task yet: an Actor class without code for its start and its end."""
     return (
         isinstance(start, type)
         and issubclass(start, Actor)
         and start.started is Actor.started
+        and start.stopping is Actor.stopping
         and start.__init__ is Actor.__init__
         and start.__new__ is Actor.__new__
     )

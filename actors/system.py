@@ -290,7 +290,7 @@ class ActorSystem:
         spec = ChildSpec(
             name, start, restart=restart, shutdown=shutdown, capacity=capacity, overflow=overflow, backoff=backoff
         )
-        return await self._root.start_child(spec)
+        return await self._root.start_checked(spec)
 
     def send_after(self, delay: float, ref: ActorRef[Any], message: Any) -> Timer:
         """Send `message` to an actor in `delay` seconds, unless the returned timer is cancelled before.

@@ -55,10 +55,27 @@ async def actor(options: Mapping[str, int]) -> dict[str, float]:
     async with ActorSystem() as system:
         before, began = resident(), process_time()
         refs = [await system.spawn(Idle, name=f"idle-{number}") for number in range(count)]
+        for ref in refs:
+            await ref.tell(None)  # one that was never told anything has no task yet
         await anyio.wait_all_tasks_blocked()
         figures = _each(before, began, count)
         for ref in refs:
             ref.kill()  # the quick way: what an orderly stop costs is another question
+    return figures
+
+
+async def dormant(options: Mapping[str, int]) -> dict[str, float]:
+    count = options["count"]
+    async with ActorSystem() as system:
+        before, began = resident(), process_time()
+        for number in range(count):
+            await system.spawn(Idle, name=f"idle-{number}")
+        await anyio.wait_all_tasks_blocked()
+        figures = _each(before, began, count)
+        for node in system.tree().children:
+            ref = system.actor(node.name)
+            assert ref is not None
+            ref.kill()
     return figures
 
 

@@ -3,7 +3,7 @@
 from .budget import MESSAGES_PER_CHECKPOINT, Budget, current_budget
 from .envelope import Envelope
 from .errors import MailboxClosed, MailboxError, MailboxFull
-from .mailbox import DEFAULT_CAPACITY, Mailbox, MailboxStatistics
+from .mailbox import DEFAULT_CAPACITY, Mailbox, MailboxStatistics, Wake
 from .reply import Reply
 from .state import OVERFLOWS, Lanes, Overflow
 
@@ -21,5 +21,6 @@ __all__ = [
     "MailboxStatistics",
     "Overflow",
     "Reply",
+    "Wake",
     "current_budget",
 ]

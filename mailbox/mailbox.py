@@ -13,7 +13,7 @@ Nothing here may be called from another thread.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import msgspec
@@ -41,6 +41,12 @@ class MailboxStatistics(msgspec.Struct, frozen=True):
 
 def _discard(envelope: Envelope, reason: str) -> None:  # noqa: ARG001 - the default of `undelivered`
     return None
+
+
+class Wake(Protocol):
+    """What a mailbox sets when something has come for who waits: an `anyio.Event`, or what stands for one."""
+
+    def set(self) -> None: ...
 
 
 class _Posted:
@@ -92,7 +98,7 @@ class Mailbox:
         self.dropped = 0
         self._undelivered = undelivered
         self._outside = outside if outside is not None else Budget()
-        self._wake: anyio.Event | None = None
+        self._wake: Wake | None = None
 
     # -- sending
 
@@ -254,8 +260,16 @@ class Mailbox:
         One that was cancelled leaves its event behind; whoever sets it wakes nobody, and the next wait has a new one.
         """
         self.lanes.rest()
-        wake = self._wake = anyio.Event()
+        self._wake = wake = anyio.Event()
         return wake
+
+    def await_first(self, wake: Wake) -> None:
+        """Have `wake` set by the first thing that comes, for a receiver that does not exist yet."""
+        self._wake = wake
+
+    def wake(self) -> None:
+        """Wake the receiver, if it waits, though nothing has come."""
+        self._wake_receiver()
 
     def close(self) -> list[Envelope]:
         """Take nothing more: wake the waiting senders with `MailboxClosed`, and return what was never handled."""
@@ -267,6 +281,7 @@ class Mailbox:
     def release(self) -> None:
         """Let go of the owner. For a closed mailbox, which drops nothing any more."""
         self._undelivered = _discard
+        self._wake = None
 
     def statistics(self) -> MailboxStatistics:
         """What the mailbox holds now."""

@@ -379,6 +379,9 @@ class Child:
         if self.process is not None:
             self.process.cancelled = True
 
+    def cut(self, at: float) -> None:
+        """Have no more time than until then. A supervisor has those of its children to itself."""
+
     def snapshot(self) -> Snapshot:
         """How it stands."""
         return Snapshot(self.path, self.state, self.restarts)
@@ -392,6 +395,8 @@ class Worker(Child):
         self.messages: deque[str] = deque()
         #: Whether it is waiting for a message, with nothing else to do.
         self.idle = False
+        #: When its cleanup is cut off: its supervisor was killed while it waited for this child's end.
+        self.cut_at = math.inf
 
     def _note(self, what: str) -> None:
         self.world.lines.append(Line(self.world.now, self.path, what))
@@ -421,6 +426,12 @@ class Worker(Child):
             kind = "killed"  # unlike OTP: nobody can tell it from one that swallowed its cancellation
         return Exit(kind), kind == "normal"
 
+    def cut(self, at: float) -> None:
+        self.cut_at = at
+        wait = self.process.wait if self.process is not None else None
+        if wait is not None and wait.shielded:
+            wait.deadline = min(wait.deadline, at)
+
     def _work(self) -> Steps:
         self._note("starts")
         yield from self.world.pause(self.spec.start)
@@ -439,7 +450,8 @@ class Worker(Child):
         self._note("stops")
         if self.spec.stop > 0:
             done = self.world.now + self.spec.stop
-            yield self.world.wait(lambda: self.killed, min(self.spec.stop, self.spec.grace), shielded=True)
+            left = max(0.0, self.cut_at - self.world.now)
+            yield self.world.wait(lambda: self.killed, min(self.spec.stop, self.spec.grace, left), shielded=True)
             if self.killed or self.world.now < done:
                 self.killed = True  # cut short, by a kill or because it took longer than it may
                 return
@@ -577,7 +589,12 @@ class Family(Child):
                 child.kill()
             else:
                 child.stand_down()
-                yield self.world.wait(lambda child=child: child.is_down, child.spec.grace)
+                wait = self.world.wait(lambda child=child: child.is_down, child.spec.grace)
+                try:
+                    yield wait
+                except Cancelled:
+                    child.cut(wait.deadline)  # its cleanup goes on, but has no more time than it was given
+                    raise
                 if not child.is_down:
                     child.kill()
             yield self.world.wait(lambda child=child: child.is_down)

@@ -12,8 +12,10 @@ from typing import Any, Literal
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from greenroom.actors import (
+    Actor,
     ActorRef,
     ActorStopped,
     ActorSystem,
@@ -345,6 +347,97 @@ class TestStopChild:
 
             for name in ("asyncio", "trio"):
                 assert interrupt_everywhere(armed, backend=name, seed=1) > 5
+
+
+class TestStartChild:
+    """`SupervisorRef.start_child`."""
+
+    async def test_starting_without_end_lets_others_run(self) -> None:
+        """A start that waits for nothing yields at every 64th time all the same."""
+        rounds = 0
+
+        class Idle(Actor):
+            async def receive(self, message: object, context: Context) -> None:
+                return None
+
+        async def others() -> None:
+            nonlocal rounds
+            while True:
+                await checkpoint()
+                rounds += 1
+
+        async with group([]) as top, anyio.create_task_group() as tasks:
+            tasks.start_soon(others)
+            await checkpoint()
+            before = rounds
+            for number in range(640):
+                await top.start_child(ChildSpec(f"idle-{number}", Idle))
+            assert rounds - before >= 8
+            tasks.cancel_scope.cancel()
+
+    def test_a_child_that_nobody_came_to_know_may_clean_up(self) -> None:
+        """It was ready when the one that wanted it was cancelled: it is stopped, not killed."""
+        abandoned: list[str] = []
+
+        async def scenario(interruption: Interruption) -> None:
+            lines: list[str] = []
+            known = False
+            async with (
+                group([player("a", ending=lambda _context: settle())]) as top,
+                anyio.create_task_group() as tasks,
+            ):
+                tasks.start_soon(top.stop_child, "a")  # keeps the supervisor busy, so that it starts the child later
+                await checkpoint()
+                with anyio.CancelScope() as scope:
+                    interruption.arm(scope.cancel)
+                    await top.start_child(player("b", lines))
+                    known = True
+                await settle()
+                if not known and "b ready" in lines:
+                    assert lines == ["b starts", "b ready", "b stops", "b gone"]
+                    assert top.child("b") is None
+                    abandoned.append("b")
+
+        for name in ("asyncio", "trio"):
+            assert interrupt_everywhere(scenario, backend=name, seed=1) > 5
+        assert abandoned
+
+    async def test_the_successor_of_a_child_that_left_its_group_during_a_restart_is_restarted(self) -> None:
+        """A plan still had the old one to stop when it ended for good; the new one is no part of that plan."""
+        for _ in range(10):  # trio may run the two in either order
+            async with group([player("a", restart="permanent"), player("b")], "one_for_all") as top:
+                child(top, "a").tell_nowait(Boom())
+                child(top, "b").stop()
+                await settle()
+                assert top.child("b") is None
+                await top.start_child(player("b", restart="permanent"))
+                await crash(top, "b")
+                assert await child(top, "b").ask("alive") == "alive"
+
+    def test_a_supervisor_is_not_restarted_in_a_cancelled_system(self) -> None:
+        """Wherever the cancellation comes: children are not started once more, only to be killed."""
+        between: list[int] = []
+
+        async def scenario(interruption: Interruption) -> None:
+            lines: list[str] = []
+            with anyio.CancelScope() as scope:
+                async with group([player("a", lines)], intensity=0, restart="permanent") as top:
+
+                    def cancel() -> None:
+                        if top.count().specs == 0:  # the last incarnation is over, the next has started nobody
+                            between.append(lines.count("a starts"))
+                            lines.append("cancelled")
+                        scope.cancel()
+
+                    child(top, "a").tell_nowait(Boom())
+                    interruption.arm(cancel)
+                    await settle()
+            if "cancelled" in lines:
+                assert "a starts" not in lines[lines.index("cancelled") :]
+
+        for name in ("asyncio", "trio"):
+            assert interrupt_everywhere(scenario, backend=name, seed=1) > 5
+        assert between
 
 
 class TestCount:
