@@ -36,6 +36,10 @@ STOP_MODES: tuple[StopMode, ...] = ("now", "after_tools", "after_turn")
 Status: TypeAlias = Literal["completed", "stopped", "limited", "waiting", "failed"]
 
 
+#: Stop reasons of a message that the provider wants back before it goes on with the same answer.
+UNFINISHED = ("pause", "compaction")
+
+
 class State(enum.Enum):
     """Where a run stands."""
 
@@ -227,6 +231,8 @@ class Machine:
         self._messages.append(message)
         calls = message.tool_calls
         if not calls:
+            if reply.stop_reason in UNFINISHED:
+                return self._next_turn()
             return self._answered(message)
         self.state = State.ACTING
         self._calls = calls

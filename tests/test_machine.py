@@ -27,7 +27,7 @@ from greenroom.agents.machine import (
     ToolDone,
     with_distinct_ids,
 )
-from greenroom.providers import Message, ModelReply, Text, ToolCall, ToolResult, assistant, user
+from greenroom.providers import Message, ModelReply, StopReason, Text, ToolCall, ToolResult, assistant, user
 
 
 def text_of(message: Message) -> str:
@@ -61,6 +61,16 @@ def test_an_answer_ends_the_run() -> None:
     assert run.handle(Begin()) == [CallModel()]
     assert run.handle(says("hi")) == [Finish("completed", "answered", "hi")]
     assert [message.role for message in run.messages] == ["user", "assistant"]
+
+
+@pytest.mark.parametrize("reason", ["pause", "compaction"])
+def test_an_answer_that_the_provider_suspended_goes_on(reason: StopReason) -> None:
+    """What it had said goes back to it; it is no answer yet, and costs a turn like any other call."""
+    run = machine(turns=2)
+    run.handle(Begin())
+    assert run.handle(Replied(ModelReply(assistant("so far"), reason))) == [CallModel()]
+    assert [text_of(message) for message in run.messages] == ["hello", "so far"]
+    assert run.handle(Replied(ModelReply(assistant("still"), reason))) == [Finish("limited", "turns")]
 
 
 def test_results_go_back_in_the_order_of_the_calls() -> None:
