@@ -6,6 +6,10 @@ Read `vocabulary` and `messages` for the words, `provider` for the seam, `errors
 
 from __future__ import annotations
 
+from .anthropic import Anthropic, BedrockAnthropic
+from .azure import AzureOpenAIChat
+from .bedrock import Bedrock
+from .cohere import Cohere
 from .connect import connect
 from .dialect import Dialect, Encoded, StreamDecoder
 from .dialects.openai_chat import Quirks
@@ -22,7 +26,10 @@ from .errors import (
     Stalled,
     StreamInterrupted,
 )
+from .fallback import Fallback
 from .functions import FunctionSchema, describe, validate
+from .gate_state import GateLimits
+from .gemini import Gemini, Vertex
 from .http import Connections, Timeouts, shared_connections
 from .messages import (
     Document,
@@ -44,12 +51,16 @@ from .messages import (
     tool_result,
     user,
 )
+from .ollama import Ollama
 from .openai import OpenAIChat
 from .openai_messages import message_from_openai, message_to_openai
+from .openai_responses import OpenAIResponses
+from .prices import Price, Prices
 from .provider import ModelStream, Provider
 from .retry import Retry, delay, should_retry
 from .scripted import Scripted, ScriptExhausted, call
 from .signing import Signer, UnsignedRequest
+from .threaded import ThreadProvider
 from .vocabulary import (
     ModelEvent,
     ModelReply,
@@ -66,8 +77,13 @@ from .vocabulary import (
 )
 
 __all__ = [
+    "Anthropic",
     "AuthError",
+    "AzureOpenAIChat",
     "BadResponse",
+    "Bedrock",
+    "BedrockAnthropic",
+    "Cohere",
     "ConnectionFailed",
     "Connections",
     "ContentFiltered",
@@ -75,7 +91,10 @@ __all__ = [
     "Dialect",
     "Document",
     "Encoded",
+    "Fallback",
     "FunctionSchema",
+    "GateLimits",
+    "Gemini",
     "Image",
     "InvalidRequest",
     "Message",
@@ -84,9 +103,13 @@ __all__ = [
     "ModelRequest",
     "ModelSettings",
     "ModelStream",
+    "Ollama",
     "OpenAIChat",
+    "OpenAIResponses",
     "Overloaded",
     "Part",
+    "Price",
+    "Prices",
     "Provider",
     "ProviderData",
     "ProviderError",
@@ -108,6 +131,7 @@ __all__ = [
     "TextDelta",
     "Thinking",
     "ThinkingDelta",
+    "ThreadProvider",
     "Timeouts",
     "ToolCall",
     "ToolCallDelta",
@@ -115,6 +139,7 @@ __all__ = [
     "ToolSpec",
     "UnsignedRequest",
     "Usage",
+    "Vertex",
     "assistant",
     "call",
     "connect",

@@ -1,141 +1,156 @@
-"""From ``"vendor:model"`` to a provider: the table of vendors that speak Chat Completions, and how they differ.
+"""From ``"vendor:model"`` to a provider.
 
-A vendor is data: where it lives, which environment variable holds its key, and its `Quirks`. A bare model name
-is looked up by its beginning. What is unknown is one clear line with the nearest known name.
+A vendor that speaks Chat Completions is data (`vendors`); one with a wire format of its own has a class. Plain
+``openai:`` means Chat Completions, the format that every gateway can stand in for; ``openai-responses:`` is OpenAI's
+newer one, which its reasoning models need for tools and effort together.
+
+What is unknown (a vendor, a bare name, an option) is one clear line with the nearest known name.
 """
 
 from __future__ import annotations
 
 import difflib
+import inspect
+import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
-from .dialects.openai_chat import Quirks
-from .openai import OPENAI_URL, OpenAIChat
+from .anthropic import Anthropic, BedrockAnthropic
+from .azure import AzureOpenAIChat
+from .bedrock import Bedrock
+from .catalogue import canonical, vendor_of
+from .cohere import Cohere
+from .gemini import Gemini, Vertex
+from .ollama import Ollama, host_url
+from .openai import OpenAIChat
+from .openai_responses import OpenAIResponses
 from .provider import Provider
+from .vendors import VENDORS
 
-
-class Vendor(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a vendor's Chat Completions endpoint is. `key_variable` is None where no key is needed."""
-
-    base_url: str
-    key_variable: str | None
-    quirks: Quirks = Quirks()
-
-
-VENDORS: dict[str, Vendor] = {
-    "openai": Vendor(
-        base_url=OPENAI_URL,
-        key_variable="OPENAI_API_KEY",
-        quirks=Quirks(max_tokens_key="max_completion_tokens"),
-    ),
-    "groq": Vendor(
-        base_url="https://api.groq.com/openai/v1",
-        key_variable="GROQ_API_KEY",
-        quirks=Quirks(max_tokens_key="max_completion_tokens"),
-    ),
-    "mistral": Vendor(
-        base_url="https://api.mistral.ai/v1",
-        key_variable="MISTRAL_API_KEY",
-        # Mistral refuses fields that it does not know, and always sends usage.
-        quirks=Quirks(stream_usage=False, seed_key="random_seed", required_word="any"),
-    ),
-    "deepseek": Vendor(
-        base_url="https://api.deepseek.com",
-        key_variable="DEEPSEEK_API_KEY",
-        quirks=Quirks(thinking_key="reasoning_content", parallel_tool_calls=False),
-    ),
-    "openrouter": Vendor(base_url="https://openrouter.ai/api/v1", key_variable="OPENROUTER_API_KEY"),
-    "together": Vendor(base_url="https://api.together.xyz/v1", key_variable="TOGETHER_API_KEY"),
-    "cerebras": Vendor(
-        base_url="https://api.cerebras.ai/v1",
-        key_variable="CEREBRAS_API_KEY",
-        quirks=Quirks(max_tokens_key="max_completion_tokens"),
-    ),
-    "huggingface": Vendor(base_url="https://router.huggingface.co/v1", key_variable="HF_TOKEN"),
-    "perplexity": Vendor(
-        base_url="https://api.perplexity.ai", key_variable="PERPLEXITY_API_KEY", quirks=Quirks(stream_usage=False)
-    ),
-    "zai": Vendor(
-        base_url="https://api.z.ai/api/paas/v4",
-        key_variable="ZAI_API_KEY",
-        quirks=Quirks(thinking_key="reasoning_content", parallel_tool_calls=False),
-    ),
-    "ollama": Vendor(base_url="http://localhost:11434/v1", key_variable=None),
-    "vllm": Vendor(base_url="http://localhost:8000/v1", key_variable=None),
-    "lmstudio": Vendor(base_url="http://localhost:1234/v1", key_variable=None),
+#: The classes of the vendors that are not in `VENDORS`.
+NATIVE: Mapping[str, Callable[..., Provider]] = {
+    "openai-responses": OpenAIResponses,
+    "anthropic": Anthropic,
+    "gemini": Gemini,
+    "vertex": Vertex,
+    "ollama": Ollama,
+    "bedrock": Bedrock,
+    "bedrock-anthropic": BedrockAnthropic,
+    "cohere": Cohere,
+    "azure": AzureOpenAIChat,
 }
-
-#: Vendors whose own wire format is not spoken here yet.
-UNSPOKEN = {"anthropic": "Messages", "gemini": "generateContent", "google": "generateContent"}
-
-_BARE = (
-    ("gpt-", "openai"),
-    ("chatgpt-", "openai"),
-    ("o1", "openai"),
-    ("o3", "openai"),
-    ("o4", "openai"),
-    ("claude-", "anthropic"),
-    ("gemini-", "gemini"),
-    ("deepseek-", "deepseek"),
-    ("mistral-", "mistral"),
-    ("ministral-", "mistral"),
-    ("codestral-", "mistral"),
-    ("sonar", "perplexity"),
-    ("glm-", "zai"),
-)
+_NATIVE_KEYS = {
+    "openai-responses": ("OPENAI_API_KEY",),
+    "anthropic": ("ANTHROPIC_API_KEY",),
+    "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+    "cohere": ("COHERE_API_KEY", "CO_API_KEY"),
+    "azure": ("AZURE_OPENAI_API_KEY",),
+    "ollama": ("OLLAMA_API_KEY",),
+}
+_EXAMPLE = "'openai:gpt-5-mini'"
+_PROJECT, _LOCATION = ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT"), ("GOOGLE_CLOUD_LOCATION", "GOOGLE_CLOUD_REGION")
 
 
 def connect(model: str, **options: Any) -> Provider:
     """The provider for ``"vendor:model"``, or for a well-known bare name like ``"gpt-5-mini"``.
 
+    The key is read from the vendor's usual environment variable at the first call. With ``base_url=`` it is not: a key
+    goes elsewhere only as ``api_key=`` or ``key_variable=``, and without either none is sent.
+
     Args:
-        model: for example ``"openai:gpt-5-mini"``, ``"groq:openai/gpt-oss-120b"``, ``"ollama:llama3.2"``.
-        options: as for `OpenAIChat`: ``base_url``, ``api_key``, ``client``, ``timeouts``, ``headers``.
+        model: for example ``"openai:gpt-5-mini"``, ``"anthropic:claude-sonnet-5"``, ``"ollama:llama3.2"``.
+        options: those of the vendor's class, for most `OpenAIChat`: ``base_url``, ``api_key``, ``client``,
+            ``timeouts``, ``headers``, ``signer`` …
 
     Raises:
-        TypeError: it is not a string.
-        ValueError: the vendor or the bare name is not known, or its wire format is not spoken yet.
+        TypeError: it is not a string, or the vendor has no such option.
+        ValueError: the vendor or the bare name is not known, or an option cannot be used.
     """
-    if not isinstance(model, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"connect() takes a name like 'openai:gpt-5-mini', not {type(model).__name__}")
+    vendor, name = _read(model)
+    options = dict(options)
+    chat = VENDORS.get(vendor)
+    made = NATIVE[vendor] if chat is None else OpenAIChat
+    _check_options(vendor, made, options)
+    if chat is not None:
+        options = {"name": vendor, "quirks": chat.quirks} | options
+        if options.get("base_url") is None:
+            options["base_url"] = _address(vendor, chat.base_url)
+            if options.get("signer") is None:
+                options.setdefault("key_variable", chat.key_variables)
+    elif vendor == "vertex":
+        _place(options)
+    return made(name, **options)
+
+
+def names_vendor(model: str) -> bool:
+    """Whether `model` is written with the name of a known vendor before a colon."""
+    vendor, colon, _ = model.partition(":")
+    return bool(colon) and (canonical(vendor) in VENDORS or canonical(vendor) in NATIVE)
+
+
+def key_of(model: str) -> str | None:
+    """The key of the vendor that `model` names, from its usual environment variable, or None.
+
+    For a caller who sends it to another address than the vendor's, and knows why.
+    """
+    vendor = canonical(model.partition(":")[0])
+    chat = VENDORS.get(vendor)
+    variables = chat.key_variables if chat is not None else _NATIVE_KEYS.get(vendor, ())
+    return next((key for name in variables if (key := os.environ.get(name, "").strip())), None)
+
+
+def _read(model: Any) -> tuple[str, str]:
+    """Vendor and model."""
+    if not isinstance(model, str):
+        raise TypeError(f"connect() takes a name like {_EXAMPLE}, not {type(model).__name__}")
     model = model.strip()
-    vendor, colon, name = (word.strip() for word in model.partition(":"))
-    if not colon and model in VENDORS:
-        raise ValueError(f"{model!r} is a vendor and names no model: write '{model}:model', like 'openai:gpt-5-mini'")
-    if model not in UNSPOKEN and (
-        not colon or (vendor not in VENDORS and vendor not in UNSPOKEN and _vendor_of(model) is not None)
-    ):
-        # A colon may also stand inside a bare name, as in "deepseek-r1:7b".
-        vendor, name = _vendor_of(model) or "", model
-    if vendor in UNSPOKEN:
-        raise ValueError(
-            f"model {model!r}: {vendor}'s own wire format ({UNSPOKEN[vendor]}) is not spoken yet; its models are "
-            "reachable as 'openrouter:…'"
-        )
-    if vendor not in VENDORS:
-        raise ValueError(_unknown(model, model.partition(":")[0], colon))
-    if not name:
-        raise ValueError(f"model {model!r} names no model: write it like 'openai:gpt-5-mini'")
-    known = VENDORS[vendor]
-    chosen: dict[str, Any] = {
-        "name": vendor,
-        "base_url": known.base_url,
-        "key_variable": known.key_variable,
-        "quirks": known.quirks,
-        **options,
-    }
-    return OpenAIChat(name, **chosen)
+    head, colon, name = model.partition(":")
+    vendor, name = canonical(head), name.strip()
+    known = vendor in VENDORS or vendor in NATIVE
+    if known and not colon:
+        raise ValueError(f"{model!r} is a vendor and names no model: write '{vendor}:model', like {_EXAMPLE}")
+    if known and not name:
+        raise ValueError(f"model {model!r} names no model: write it like {_EXAMPLE}")
+    if not known:
+        # A colon may also stand inside a bare name, as in that of a tuned model.
+        vendor, name = vendor_of(model) or "", model
+    if not vendor:
+        raise ValueError(_unknown(model, head.strip(), colon))
+    return vendor, name
 
 
-def _vendor_of(model: str) -> str | None:
-    return next((vendor for prefix, vendor in _BARE if model.startswith(prefix)), None)
+def _check_options(vendor: str, made: Callable[..., Provider], options: Mapping[str, Any]) -> None:
+    known = [name for name, item in inspect.signature(made).parameters.items() if item.kind is item.KEYWORD_ONLY]
+    for option in options:
+        if option not in known:
+            near = difflib.get_close_matches(option, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known)}"
+            raise TypeError(f"{vendor} has no option {option!r}: {hint}")
+
+
+def _address(vendor: str, usual: str) -> str:
+    """The base URL of a vendor of which none was given."""
+    return f"{host_url(os.environ.get('OLLAMA_HOST', ''))}/v1" if vendor == "ollama-openai" else usual
+
+
+def _place(options: dict[str, Any]) -> None:
+    """Add what Google Cloud's own tools read from the environment."""
+    for option, variables in (("project", _PROJECT), ("location", _LOCATION)):
+        found = next((value for name in variables if (value := os.environ.get(name, "").strip())), None)
+        if options.get(option) is None:
+            options.pop(option, None)
+            if found is not None:
+                options[option] = found
+    if "project" not in options:
+        raise ValueError(f"vertex needs the id of a Google Cloud project: set {_PROJECT[0]} or pass project=")
 
 
 def _unknown(model: str, vendor: str, colon: str) -> str:
-    known = sorted({*VENDORS, *UNSPOKEN})
-    near = difflib.get_close_matches(vendor, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    known = sorted({*VENDORS, *NATIVE})
     what = f"unknown vendor {vendor!r} in {model!r}" if colon else f"unknown model {model!r}"
+    head, slash, name = model.partition("/")
+    if slash and name and not colon and canonical(head) in known:
+        return f"{what}: did you mean '{canonical(head)}:{name}'?"
+    near = difflib.get_close_matches(vendor.lower(), known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near and vendor else ""
     return f"{what}: write 'vendor:model' with a vendor of {', '.join(known)}{hint}"

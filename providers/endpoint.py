@@ -2,7 +2,8 @@
 
 This is the thin skin between the pure dialect and `http`: it decides nothing about bytes or sockets. It adds
 the key to the headers at the first call, joins the event loop's connections for the length of a call, reads an
-answer's content type, and stamps every error with the provider's name and request id, and with no key in it.
+answer's content type, and stamps every error with the provider's name and request id, and with no key in it. Before a
+call takes anything it passes the gate of its account.
 
 A provider object holds no state of a loop or a run; any number of runs on any number of loops may share it.
 """
@@ -21,6 +22,8 @@ import msgspec
 from .dialect import Dialect, StreamDecoder
 from .dialects.wire_errors import excerpt
 from .errors import AuthError, BadResponse, InvalidRequest, ProviderError, Stalled, StreamInterrupted
+from .gate import Account, Gate, shared_gates
+from .gate_state import Ticket
 from .http import (
     MAX_BODY,
     MAX_ERROR_BODY,
@@ -40,6 +43,13 @@ from .vocabulary import ModelEvent, ModelReply, ModelRequest, events_of
 
 _REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "cf-ray")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+SSE = "text/event-stream"
+#: Bytes of a streamed answer: far more than any model says, and less than a memory.
+MAX_STREAM = 256 * 1024 * 1024
+_MARK = b"\xef\xbb\xbf"
+#: How a stream of server-sent events can begin, and how it cannot.
+_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+_NO_EVENTS = (b"{", b"[", b"<")
 
 
 class Endpoint(Provider):
@@ -99,6 +109,7 @@ class Endpoint(Provider):
         self._url_path = ""
         self._url = endpoint(base_url, "")
         self._prepared: tuple[str | None, list[tuple[bytes, bytes]]] | None = None
+        self._account: tuple[str | None, Account] | None = None
         self._entered: list[SharedConnections] = []
 
     async def complete(self, request: ModelRequest) -> ModelReply:
@@ -107,17 +118,29 @@ class Endpoint(Provider):
         Raises:
             ProviderError: the call failed; `retryable` says whether another try may help.
         """
+        gate, ticket = await self._enter(request)
+        reply: ModelReply | None = None
+        try:
+            reply = await self._complete(request, gate, ticket)
+            return reply
+        except ProviderError as error:
+            gate.failed(ticket, error)
+            raise
+        finally:
+            gate.leave(ticket, reply.usage if reply is not None else None)
+
+    async def _complete(self, request: ModelRequest, gate: Gate, ticket: Ticket) -> ModelReply:
         membership = SharedConnections(None)
         call = await self._call(request, membership, stream=False)
         try:
             await call.open()
             if call.status != 200:
+                gate.observe(ticket, call.headers, self._wall_clock)
                 raise await self._failure(call)
+            gate.answered(ticket, call.headers, self._wall_clock)
             body = await call.read_all(MAX_BODY)
             try:
-                if content_type(call.headers) == self._dialect.stream_type:
-                    return self._fold(body)
-                return self._dialect.decode(body)
+                return self._read_body(body, content_type(call.headers))
             except ProviderError as error:
                 raise self._stamp(error, call.headers) from None
         finally:
@@ -129,6 +152,24 @@ class Endpoint(Provider):
     def stream(self, request: ModelRequest) -> EndpointStream:
         """Answer `request` piece by piece: ``async with provider.stream(request) as events``."""
         return EndpointStream(self, request)
+
+    @property
+    def family(self) -> str:
+        """The family of its wire format; see `Dialect`."""
+        return self._dialect.family
+
+    @property
+    def account(self) -> Account:
+        """Who is asked, and as whom: whoever has the same account shares its gate and its health."""
+        key = self._current_key()
+        if self._account is None or self._account[0] != key:
+            self._account = key, Account(self.name, self.model, self.base_url, tuple(self._secrets()))
+        return self._account[1]
+
+    @property
+    def frozen_for(self) -> float:
+        """Seconds for which the gate lets nobody in, because the provider has refused; 0 for none."""
+        return shared_gates().of(self.account).frozen_for
 
     async def aclose(self) -> None:
         """Leave the connections that ``async with`` joined. A user's own client stays open."""
@@ -149,6 +190,11 @@ class Endpoint(Provider):
             await self._entered.pop().leave()
 
     # For the stream below, which is the other half of this class.
+
+    async def _enter(self, request: ModelRequest) -> tuple[Gate, Ticket]:
+        """Pass the gate; the caller leaves it."""
+        gate = shared_gates().of(self.account)
+        return gate, gate.try_enter(request) or await gate.wait(request, self.timeouts.total)
 
     async def _call(self, request: ModelRequest, membership: SharedConnections, *, stream: bool) -> Call:
         """A call ready to be opened; joins the connections when everything else is in order."""
@@ -200,7 +246,7 @@ class Endpoint(Provider):
                 named[self._key_header] = f"Bearer {key}" if self._key_header == "authorization" else key
             named |= {name.lower(): value for name, value in self._extra_headers.items()}
             headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in named.items()]
-            self._prepared = key, [(b"host", self._url.netloc.rpartition(b"@")[2]), *headers]
+            self._prepared = key, [(b"host", self._url.host), *headers]
         return self._prepared[1]
 
     def _current_key(self) -> str | None:
@@ -209,8 +255,18 @@ class Endpoint(Provider):
             return self._key
         return os.environ.get(self._key_variable, "").strip() or None
 
+    def _read_body(self, body: bytes, kind: str) -> ModelReply:
+        """The reply in a whole body: some servers stream without being asked, and gateways name either form wrongly."""
+        streamed = kind == self._dialect.stream_type
+        opening = body[:64].removeprefix(_MARK).lstrip()
+        if self._dialect.stream_type == SSE:
+            streamed = opening.startswith(_FIELDS) or (streamed and not opening.startswith(_NO_EVENTS))
+        elif opening.startswith(b"\0"):
+            streamed = True  # a length: no text begins so
+        return self._fold(body) if streamed else self._dialect.decode(body)
+
     def _fold(self, body: bytes) -> ModelReply:
-        """A server that streams without being asked."""
+        """The reply in the whole body of a stream."""
         decoder, framer = self._dialect.decoder(), self._dialect.framer()
         for event in framer.feed(body):
             decoder.feed(event)
@@ -326,13 +382,16 @@ class EndpointStream:
         self._request = request
         self._membership = SharedConnections(None)
         self._call: Call | None = None
+        self._gate: Gate | None = None
+        self._ticket: Ticket | None = None
         self._framer = owner._dialect.framer()
         self._decoder: StreamDecoder | None = None
         self._ready: list[ModelEvent] = []  # decoded and not yet handed out, last one first
         self._failed: ProviderError | None = None
         self._reply: ModelReply | None = None
         self._whole = False
-        self._opening: bytes | None = b""  # the body so far, until the first event
+        self._opening: bytearray | None = bytearray()  # the body so far, until the first event
+        self._size = 0  # bytes of the body so far
 
     @property
     def reply(self) -> ModelReply:
@@ -343,11 +402,14 @@ class EndpointStream:
 
     async def __aenter__(self) -> Self:
         owner = self._owner
-        self._call = call = await owner._call(self._request, self._membership, stream=True)
+        self._gate, self._ticket = gate, ticket = await owner._enter(self._request)
         try:
+            self._call = call = await owner._call(self._request, self._membership, stream=True)
             await call.open()
             if call.status != 200:
+                gate.observe(ticket, call.headers, owner._wall_clock)
                 raise await owner._failure(call)
+            gate.answered(ticket, call.headers, owner._wall_clock)
             kind = content_type(call.headers)
             if "html" in kind:
                 body = await call.read_all(MAX_ERROR_BODY)
@@ -355,7 +417,9 @@ class EndpointStream:
                     BadResponse(f"expected an event stream and got {kind}: {excerpt(body)}", status=200), call.headers
                 )
             self._whole = kind.endswith("json") and kind != owner._dialect.stream_type
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, ProviderError):
+                gate.failed(ticket, error)
             await self._close()
             raise
         self._decoder = owner._dialect.decoder()
@@ -370,6 +434,8 @@ class EndpointStream:
             if call is not None:
                 await call.close()
         finally:
+            if self._gate is not None and self._ticket is not None:
+                self._gate.leave(self._ticket, self._reply.usage if self._reply is not None else None)
             await self._membership.leave()
 
     def __aiter__(self) -> Self:
@@ -404,6 +470,8 @@ class EndpointStream:
             error.partial = decoder.partial()
         self._decoder = None
         self._failed = self._owner._stamp(error, call.headers)
+        if self._gate is not None and self._ticket is not None:
+            self._gate.failed(self._ticket, error)
 
     async def _read(self, call: Call, decoder: StreamDecoder) -> None:
         """Read until there is something to hand out, an error, or the end."""
@@ -415,6 +483,9 @@ class EndpointStream:
                 if chunk is None:
                     self._end(decoder, out)
                     break
+                self._size += len(chunk)
+                if self._size > MAX_STREAM:
+                    raise BadResponse(f"the stream is longer than {MAX_STREAM} bytes", status=200)
                 for event in self._framer.feed(chunk):
                     self._opening = None
                     out += decoder.feed(event)
@@ -431,10 +502,10 @@ class EndpointStream:
 
     def _end(self, decoder: StreamDecoder, out: list[ModelEvent]) -> None:
         """The body has ended as its framing said."""
-        sse = self._owner._dialect.stream_type == "text/event-stream"
-        if sse and self._opening and self._opening.lstrip()[:1] in (b"{", b"[", b"<"):
+        sse = self._owner._dialect.stream_type == SSE
+        if sse and self._opening and self._opening[:64].lstrip().startswith(_NO_EVENTS):
             # Not an event stream at all, whatever its content type says.
-            self._reply = self._owner._dialect.decode(self._opening)
+            self._reply = self._owner._dialect.decode(bytes(self._opening))
             out += events_of(self._reply)
             return
         left = self._framer.close()
@@ -445,8 +516,7 @@ class EndpointStream:
     async def _read_whole(self, call: Call) -> None:
         """A server that ignores ``stream`` answers with one JSON body; another calls its stream JSON."""
         body = await call.read_all(MAX_BODY)
-        owner = self._owner
-        self._reply = owner._fold(body) if body.startswith((b"data:", b":")) else owner._dialect.decode(body)
+        self._reply = self._owner._read_body(body, content_type(call.headers))
         self._ready = events_of(self._reply)[::-1]
 
 

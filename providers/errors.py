@@ -40,12 +40,14 @@ class ProviderError(Exception):
         hint: what the caller may do about it, in our words, or None.
         partial: the assistant message received before the failure, or None. Its tool calls have no `arguments`,
             whatever their `raw` text holds: they are there to be seen and must never run.
+        causes: the failures of all providers that were asked, where several were (`Fallback`).
         result: the result, so far, of the agent run that this failure ended; None outside a run.
     """
 
     kind = "provider"
     retryable_by_default = False
     result: Any = None
+    causes: tuple[ProviderError, ...] = ()
 
     def __init__(
         self,

@@ -256,6 +256,8 @@ def call_text(call: ToolCall) -> str:
 def _content(parts: tuple[Part, ...]) -> str | list[dict[str, Any]]:
     if len(parts) == 1 and isinstance(parts[0], Text):
         return parts[0].text
+    if not parts:
+        return ""  # an empty list is refused
     written: list[dict[str, Any]] = []
     for part in parts:
         match part:

@@ -1,22 +1,28 @@
 """What the project tests itself with, for its users' tests too.
 
-Virtual time, every order of tasks that a seed gives, an interruption at every step, what was left behind, and an actor
-to talk to. The fixtures for pytest are in `greenroom.testing.plugin`.
+Virtual time, every order of tasks that a seed gives, an interruption at every step, what was left behind, an actor to
+talk to, and providers that refuse what the real ones refuse. The fixtures for pytest are in `greenroom.testing.plugin`.
 """
 
 from .backends import backend
 from .clock import hold_clock
 from .deadlock import Deadlock
+from .fakes import FORMATS, Refused, Said, StrictServer, Unfinished
 from .interruption import Interruption, interrupt_everywhere
 from .leaks import Leak
 from .probe import Probe
 from .run import explore, run
 
 __all__ = [
+    "FORMATS",
     "Deadlock",
     "Interruption",
     "Leak",
     "Probe",
+    "Refused",
+    "Said",
+    "StrictServer",
+    "Unfinished",
     "backend",
     "explore",
     "hold_clock",

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from anyio.lowlevel import current_token
 
 from ..actors import home
+from ..providers import threads
 
 
 class Hold:
@@ -53,7 +54,7 @@ _holds: WeakKeyDictionary[Any, Holds] = WeakKeyDictionary()
 def register(native_loop: object, holds: Holds) -> None:
     """Let `hold_clock` and greenroom's own waits find the holds of this loop (of trio: its token)."""
     _holds[native_loop] = holds
-    home.clocks[native_loop] = holds.outside
+    home.clocks[native_loop] = threads.clocks[native_loop] = holds.outside
 
 
 def hold_clock() -> AbstractContextManager[None]:

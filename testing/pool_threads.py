@@ -35,7 +35,7 @@ _POOLS = {
     ("trio._core._thread_cache", "_work"): Pool("", next_job="_job"),
     ("anyio._backends._asyncio", "run"): Pool("func"),
     ("concurrent.futures.thread", "_worker"): Pool("work_item", prefix="asyncio_"),
-    ("greenroom.agents.threads", "_work"): Pool("job"),
+    ("greenroom.providers.threads", "_work"): Pool("job"),
 }
 
 
@@ -57,8 +57,8 @@ def _doing(thread: threading.Thread, frame: FrameType) -> Doing:
             return "idle" if frame.f_code.co_name == "get_events" and library(frame) == "trio" else "busy"
         if pool.next_job and getattr(names.get("self"), pool.next_job, None) is not None:
             return "busy"
-        loop = _loop_of(thread, names)
-        return "ending" if loop is not None and loop.is_closed() else "idle"
+        is_closed = getattr(_loop_of(thread, names), "is_closed", None)  # trio's tokens cannot tell
+        return "ending" if is_closed is not None and is_closed() else "idle"
     return "busy"
 
 
@@ -75,7 +75,7 @@ def library(frame: FrameType) -> str:
 
 
 def _loop_of(thread: threading.Thread, names: dict[str, Any]) -> Any:
-    """The asyncio loop that an idle thread belongs to, if it belongs to one."""
+    """The asyncio loop, or trio's token, that an idle thread belongs to, if it belongs to one."""
     worker = names.get("self")
     if worker is thread:  # anyio's workers are threads themselves
         return getattr(thread, "loop", None)

@@ -30,7 +30,6 @@ from greenroom.providers import (
     Usage,
     assistant,
     call,
-    connect,
     document,
     image,
     message_from_openai,
@@ -247,48 +246,6 @@ async def test_complete_is_enough_for_a_provider() -> None:
     assert stream.reply.message.text == "whole"
 
 
-# Names of models.
-
-
-@pytest.mark.parametrize(
-    ("name", "vendor", "model"),
-    [
-        ("openai:gpt-5-mini", "openai", "gpt-5-mini"),
-        ("gpt-5-mini", "openai", "gpt-5-mini"),
-        ("groq:openai/gpt-oss-120b", "groq", "openai/gpt-oss-120b"),
-        ("ollama:llama3.2:3b", "ollama", "llama3.2:3b"),
-        ("mistral-small-latest", "mistral", "mistral-small-latest"),
-    ],
-)
-def test_connect(name: str, vendor: str, model: str) -> None:
-    provider = connect(name)
-    assert (provider.name, provider.model) == (vendor, model)
-    assert repr(provider) == f"OpenAIChat({model!r})"
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("opnai:gpt-5", "did you mean 'openai'"),
-        ("my-model", "write 'vendor:model'"),
-        ("", "write 'vendor:model'"),
-        ("openai:", "names no model"),
-        ("anthropic:claude-sonnet-4", "not spoken yet"),
-        ("claude-sonnet-4", "not spoken yet"),
-        ("gemini-2.5-pro", "not spoken yet"),
-    ],
-)
-def test_an_unknown_name_is_one_clear_line(name: str, words: str) -> None:
-    with pytest.raises(ValueError, match=words) as caught:
-        connect(name)
-    assert "\n" not in str(caught.value)
-
-
-def test_options_reach_the_provider() -> None:
-    with pytest.raises(ValueError, match="base_url"):
-        connect("vllm:m", base_url="localhost:8000")
-
-
 class Markup(str):
     """As a template library makes."""
 
@@ -375,24 +332,6 @@ def test_settings_are_checked_when_they_are_made(settings: dict[str, Any], words
 def test_stop_words_in_any_form() -> None:
     assert ModelSettings(stop="END").stop == ModelSettings(stop=["END"]).stop == ("END",)
     assert ModelRequest([], settings={"stop": "END"}).settings.stop == ("END",)
-
-
-@pytest.mark.parametrize(
-    ("name", "error", "words"),
-    [
-        (3, TypeError, "a name like 'openai:gpt-5-mini', not int"),
-        ("ollama", ValueError, "write 'ollama:model'"),
-        ("anthropic", ValueError, "not spoken yet"),
-        ("openai: ", ValueError, "names no model"),
-    ],
-)
-def test_a_name_without_its_model(name: Any, error: type[Exception], words: str) -> None:
-    with pytest.raises(error, match=words):
-        connect(name)
-
-
-def test_white_space_in_a_name_is_no_part_of_it() -> None:
-    assert connect(" openai: gpt-5 ").model == "gpt-5"
 
 
 @pytest.mark.parametrize("line", [3, None, {"a": 1}, ValueError, [3], ["a", {"b": 1}]])

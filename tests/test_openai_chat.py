@@ -20,17 +20,21 @@ from greenroom.providers import (
     ModelReply,
     ModelRequest,
     Overloaded,
+    ProviderData,
     ProviderError,
     Quirks,
     RateLimited,
     StreamInterrupted,
     Text,
+    Thinking,
+    ToolCall,
     ToolCallDelta,
     ToolSpec,
     assistant,
     tool_result,
     user,
 )
+from greenroom.providers.dialects.call_ids import fitted
 from greenroom.providers.dialects.openai_chat import ChatDialect
 from greenroom.providers.framing.sse import SSEParser
 
@@ -424,6 +428,141 @@ def test_calls_without_an_id_get_one_on_the_way_back() -> None:
     assert encode(ModelRequest([message]))["messages"][0]["tool_calls"][0]["id"] == "call_0"
 
 
+# Conversations that not every server takes.
+
+
+def messages_of(messages: list[Any], vendor: str = "x", **quirks: Any) -> list[dict[str, Any]]:
+    dialect = ChatDialect("m", vendor=vendor, quirks=Quirks(**quirks))
+    return json.loads(dialect.encode(ModelRequest(messages), stream=False).body)["messages"]
+
+
+def ids_of(messages: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """Of the calls and of the results."""
+    calls = [call["id"] for message in messages for call in message.get("tool_calls", ())]
+    return calls, [message["tool_call_id"] for message in messages if message["role"] == "tool"]
+
+
+def called(*ids: str | None, name: str = "f") -> Message:
+    return assistant(tool_calls=[ToolCall(id, name, {}, "{}") for id in ids])
+
+
+@pytest.mark.parametrize(
+    ("history", "calls", "results"),
+    [
+        ([called("a", "b"), tool_result("b", ""), tool_result("a", "")], ["a", "b"], ["b", "a"]),
+        ([called(None, None), tool_result("", ""), tool_result("", "")], ["call_0", "call_1"], ["call_0", "call_1"]),
+        ([called(None, "a"), tool_result("a", ""), tool_result("made-up", "")], ["call_0", "a"], ["a", "call_0"]),
+        ([called("a"), tool_result("a", ""), called("a"), tool_result("a", "")], ["a", "call_1"], ["a", "call_1"]),
+        ([called("a", "a"), tool_result("a", ""), tool_result("a", "")], ["a", "call_1"], ["a", "call_1"]),
+        ([called(None), tool_result("", ""), called("call_0"), tool_result("call_0", "")], ["call_1", "call_0"], None),
+        ([called("x" * 41), tool_result("x" * 41, "")], ["call_0"], ["call_0"]),
+        ([called("a b", "\n", ""), *[tool_result(id, "") for id in ("", "\n", "a b")]], None, None),
+        ([Message("assistant", (*called("a").parts, Text("half")), True), user("x")], [], []),
+        ([Message("assistant", called("a").parts, True), tool_result("a", "")], ["a"], ["a"]),
+    ],
+)
+def test_ids_fit_and_pair(history: list[Any], calls: list[str] | None, results: list[str] | None) -> None:
+    """Whatever made them; and a longer conversation begins as the shorter one did."""
+    written = messages_of(history)
+    got = ids_of(written)
+    assert calls in (None, got[0])
+    assert (results or got[1]) == got[1]
+    assert sorted(got[0]) == sorted(got[1])
+    assert len(set(got[0])) == len(got[0])
+    assert messages_of([*history, user("more"), called(None), tool_result("", "")])[: len(written)] == written
+    nine = ids_of(messages_of(history, nine_letter_ids=True))
+    assert all(len(id) == 9 and id.isalnum() for id in nine[0])
+    assert sorted(nine[0]) == sorted(nine[1])
+
+
+@pytest.mark.parametrize(("name", "sent"), [("functions.f", "functions_f"), ("", "unnamed"), ("é" * 90, "_" * 64)])
+def test_a_name_that_a_model_made_up_is_sent_in_plain_letters(name: str, sent: str) -> None:
+    """Or the whole conversation would be refused from then on."""
+    (message, _) = messages_of([called("a", name=name), tool_result("a", "no such tool")])
+    assert message["tool_calls"][0]["function"]["name"] == sent
+
+
+def test_what_fits_is_sent_as_it_is() -> None:
+    """No copy is made of an ordinary conversation."""
+    history = [user("x"), called("a"), tool_result("a", "", name="f"), assistant("y")]
+    assert fitted(history, fits=bool, make=str) is history
+
+
+THOUGHT = (Thinking("hm"), Text("x"))
+
+
+@pytest.mark.parametrize(
+    ("message", "sent"),
+    [
+        (Message("assistant", THOUGHT, False, ProviderData("chat-completions/x", "m")), "hm"),
+        (Message("assistant", THOUGHT, False, ProviderData("anthropic", "m")), None),
+        (Message("assistant", THOUGHT), "hm"),
+        (Message("assistant", THOUGHT, True), None),
+        (Message("assistant", (*THOUGHT, *called("a").parts), False, ProviderData("anthropic", "m")), ""),
+        (called("a"), ""),
+    ],
+)
+def test_reasoning_goes_back_to_who_wants_it(message: Message, sent: str | None) -> None:
+    """To the family that made it; what others thought stays away, but the key must be there with tool calls."""
+    assert messages_of([message], thinking_key="reasoning_content")[0].get("reasoning_content") == sent
+    assert "reasoning_content" not in messages_of([message])[0]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_signature_of_a_call_goes_back(streamed: bool) -> None:
+    """Gemini's endpoint of this format signs calls, and refuses the conversation without the signature."""
+    extra = {"google": {"thought_signature": "c2ln"}}
+    dialect = ChatDialect("gemini-3-pro", vendor="google")
+    if streamed:
+        chunk = fragment(0, "a", "w", OSLO)
+        chunk["choices"][0]["delta"]["tool_calls"][0]["extra_content"] = extra
+        decoder = dialect.decoder()
+        for raw in SSEParser().feed(events(chunk, delta("tool_calls"))):
+            decoder.feed(raw)
+        message = decoder.finish(clean=True).message
+    else:
+        call = {"id": "a", "type": "function", "function": {"name": "w", "arguments": OSLO}, "extra_content": extra}
+        message = dialect.decode(json.dumps(completion(None, tool_calls=[call])).encode()).message  # type: ignore[arg-type]
+    history = [message, tool_result("a", "ok")]
+    assert messages_of(history, "google")[0]["tool_calls"][0]["extra_content"] == extra
+    assert "extra_content" not in messages_of(history, "x")[0]["tool_calls"][0]
+
+
+def test_a_refusal_is_an_answer_elsewhere() -> None:
+    """Only OpenAI knows the key."""
+    message = {"role": "assistant", "content": None, "refusal": "no"}
+    assert messages_of([message], "openai") == [message]
+    assert messages_of([message]) == [{"role": "assistant", "content": "no"}]
+
+
+IMAGE = {"type": "image_url", "image_url": {"url": "https://x.example/a.png"}}
+
+
+@pytest.mark.parametrize(
+    ("history", "roles", "last"),
+    [
+        ([user("a"), user("b")], "user", "a\n\nb"),
+        ([user("a"), {"role": "user", "content": [IMAGE]}], "user", [{"type": "text", "text": "a"}, IMAGE]),
+        ([user("a"), assistant("b"), assistant(""), assistant("c"), user("d")], "user assistant user", "d"),
+        ([assistant("a"), user("b")], "user assistant user", "b"),
+        ([user("a"), {"role": "system", "content": "s"}, user("b")], "system user", "a\n\nb"),
+        ([user("a"), called("c"), tool_result("c", "x"), user("b")], "user assistant tool assistant user", "b"),
+    ],
+)
+def test_turns_where_a_server_insists_on_them(history: list[Any], roles: str, last: Any) -> None:
+    """Nothing is lost: neighbours become one message, and what has to stand between stands there."""
+    written = messages_of(history, alternate=True, empty_answers=False)
+    assert " ".join(message["role"] for message in written) == roles
+    assert written[-1]["content"] == last
+
+
+@pytest.mark.parametrize("error", ["", {}, False, [], None])
+def test_an_empty_error_is_none(error: Any) -> None:
+    """Some servers put the key into every chunk."""
+    assert play({**delta(content="x"), "error": error}, delta("stop"))[1].message.text == "x"
+    assert DIALECT.decode(json.dumps({**completion("x"), "error": error}).encode()).message.text == "x"
+
+
 # Errors.
 
 
@@ -478,6 +617,11 @@ SENT = "Fri, 20 Nov 2026 12:00:00 GMT"
         ({}, {"message": "Please try again in 20ms."}, 0.02),
         ({}, {"message": "Please try again in 2m30s."}, 150.0),
         ({}, {"message": "Try again later."}, None),
+        ({}, {"message": f"Please try again in {'9' * 400}s."}, None),
+        ({"retry-after": "Fri, 20 Nov 2026 12:00:30 -0000", "date": SENT}, {}, 30.0),
+        ({"retry-after": "Fri, 20 Nov 2026 13:00:30 +0100", "date": SENT}, {}, 30.0),
+        ({"retry-after": "Mon, 01 Jan 0001 00:00:00 GMT"}, {}, 0.0),
+        ({"retry-after": "9" * 400}, {}, None),
         ({}, {"details": [{"@type": "x"}, {"retryDelay": "12s"}]}, 12.0),
         ({}, {"metadata": {"retry_after_seconds": 3}}, 3.0),
         ({}, {}, None),

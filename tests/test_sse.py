@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import random
+import re
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterable
 from itertools import pairwise
+from struct import pack
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom.providers.errors import BadResponse
+from greenroom.providers.framing import EventStreamFramer, Framer, NDJSONFramer, event_stream, ndjson, sse
 from greenroom.providers.framing.sse import SSEParser, WireEvent
+
+from .fuzzing import fuzz
 
 
 def parse(*chunks: bytes, **options: int) -> list[WireEvent]:
@@ -123,3 +133,158 @@ def test_any_bytes_parse(stream: bytes) -> None:
     again = SSEParser()
     assert [event for byte in stream for event in again.feed(bytes([byte]))] == whole
     assert parser.close() == again.close()
+
+
+@pytest.mark.parametrize("line", [b": " + b"x" * 200, b"other: " + b"x" * 200, b"data: 1\n: " + b"x" * 95])
+def test_the_bound_does_not_depend_on_the_chunks(line: bytes) -> None:
+    """A comment is bounded too, and what came before the fault is handed out, in one chunk or in many."""
+    stream = b"data: a\n\n" + line + b"\n\ndata: b\n\n"
+    for size in (1, 7, 1000):
+        parser, events = SSEParser(max_event=100), list[WireEvent]()
+        with pytest.raises(BadResponse, match="larger than 100 bytes"):
+            for start in range(0, len(stream), size):
+                events += parser.feed(stream[start : start + size])
+            parser.close()
+        assert events == [WireEvent(b"a")]
+        for again in (lambda: parser.feed(b"data: c\n\n"), parser.close):  # noqa: B023 - called at once
+            with pytest.raises(BadResponse, match="larger than 100 bytes"):
+                again()
+
+
+@pytest.mark.parametrize("size", [1, 2, 4096])
+def test_an_endless_event_costs_no_more_than_its_bound(size: int) -> None:
+    """Scenario 90: whatever the chunks, the memory is that of the bytes."""
+    bound = 100_000
+    parser, chunk = SSEParser(max_event=bound), b"x" * size
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadResponse):
+            for _ in range(2 * bound // size):
+                parser.feed(chunk)
+        assert tracemalloc.get_traced_memory()[1] < 3 * bound
+    finally:
+        tracemalloc.stop()
+
+
+# Against the standard's own words, and against chance.
+
+
+def by_the_standard(stream: bytes) -> list[tuple[str, str, str]]:
+    """Event, data and id of each event, as the standard's section on parsing an event stream spells it out."""
+    text = stream.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
+    lines = re.split("\r\n|\n|\r", text)[:-1]
+    found: list[tuple[str, str, str]] = []
+    data = event = last_id = ""
+    for line in lines:
+        if not line:
+            if data:
+                found.append((event or "message", data.removesuffix("\n"), last_id))
+            data = event = ""
+            continue
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "data":
+            data += value + "\n"
+        elif name == "event":
+            event = value
+        elif name == "id" and "\0" not in value:
+            last_id = value
+    return found
+
+
+Outcome = tuple[list[WireEvent], WireEvent | None, bool]
+
+
+def outcome(framer: Framer, chunks: Iterable[bytes]) -> Outcome:
+    """All events, what was left at the end, and whether it was fault. No other error may come out."""
+    events: list[WireEvent] = []
+    try:
+        for chunk in chunks:
+            events += framer.feed(chunk)
+        return events, framer.close(), False
+    except BadResponse:
+        return events, None, True
+
+
+def cut(stream: bytes, dice: random.Random) -> list[bytes]:
+    """The stream in chunks of any size, empty ones too."""
+    places = sorted(dice.randint(0, len(stream)) for _ in range(dice.randint(0, 12)))
+    return [stream[start:end] for start, end in pairwise([0, *places, len(stream)])]
+
+
+def check_framing(make: Callable[[], Framer], stream: bytes, dice: random.Random) -> None:
+    """However the bytes are cut, the outcome is the same."""
+    whole = outcome(make(), [stream])
+    assert outcome(make(), [stream[at : at + 1] for at in range(len(stream))]) == whole
+    assert outcome(make(), cut(stream, dice)) == whole
+
+
+def check_sse(stream: bytes, dice: random.Random) -> None:
+    check_framing(SSEParser, stream, dice)
+    check_framing(lambda: SSEParser(max_event=24), stream, dice)
+    assert [(each.event, each.text, each.id) for each in parse(stream)] == by_the_standard(stream)
+
+
+def check_ndjson(stream: bytes, dice: random.Random) -> None:
+    check_framing(NDJSONFramer, stream, dice)
+    check_framing(lambda: NDJSONFramer(max_event=24), stream, dice)
+
+
+def check_event_stream(stream: bytes, dice: random.Random) -> None:
+    """As it is, and with its checksums put right, so that more than the first check is reached."""
+    for each in (stream, resealed(stream)):
+        check_framing(EventStreamFramer, each, dice)
+        check_framing(lambda: EventStreamFramer(max_event=90), each, dice)
+
+
+def sealed(headers: bytes, payload: bytes) -> bytes:
+    """A message of an AWS event stream."""
+    prelude = pack(">II", 16 + len(headers) + len(payload), len(headers))
+    message = prelude + pack(">I", zlib.crc32(prelude)) + headers + payload
+    return message + pack(">I", zlib.crc32(message))
+
+
+def resealed(stream: bytes) -> bytes:
+    """The messages of a broken stream, with the lengths that it says and checksums that fit."""
+    made = b""
+    while len(stream) >= 16:
+        total = min(max(int.from_bytes(stream[:4]), 16), len(stream))
+        size = min(int.from_bytes(stream[4:8]), total - 16)
+        made += sealed(stream[12 : 12 + size], stream[12 + size : total - 4])
+        stream = stream[total:]
+    return made + stream
+
+
+SSE_WORDS = b"data:|data: |event:|id: |retry: 1|:|\n|\r|\r\n|\n\n|\0|\xef\xbb\xbf|\xe2\x80\xa8|\xf0\x9f\x8e\xad".split(
+    b"|"
+)
+HEADER = b"\x0d:message-type\x07\x00\x05event\x0b:event-type\x07\x00\x01a"
+FUZZED = {
+    "sse": (
+        check_sse,
+        sse.__file__,
+        [b"data: a\n\n", b"\xef\xbb\xbfevent: x\r\nid: 1\r\ndata: b\r\ndata\r\n\r\n", b": c\n\nretry: 5\ndata:d\r\r"],
+        SSE_WORDS,
+    ),
+    "ndjson": (
+        check_ndjson,
+        ndjson.__file__,
+        [b"{}\n[]\r\n", b"\xef\xbb\xbf\n \n1", json.dumps("ł").encode() + b"\n"],
+        [b"\n", b"\r\n", b"\r", b" ", b"\xef\xbb\xbf", b"{}", b"x" * 20],
+    ),
+    "event stream": (
+        check_event_stream,
+        event_stream.__file__,
+        [sealed(HEADER, b"{}"), sealed(b"", b"") * 2, sealed(b"\x01a\x00\x01b\x04\0\0\0\1", b"x")],
+        [sealed(HEADER, b"{}"), HEADER, b"\x07\x00\x01", b"\x0d:message-type", b"exception", b"error", b"\0\0\0\x10"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FUZZED)
+def test_fuzzed_framings(name: str) -> None:
+    """Inputs grown by the lines that they reach; GREENROOM_FUZZ=60 looks for a minute each."""
+    check, file, examples, words = FUZZED[name]
+    fuzzed = fuzz(check, examples=examples, words=words, files=[file])
+    print(f"{name}: {fuzzed}")
+    assert fuzzed.kept > len(examples)

@@ -21,100 +21,48 @@ The hot path is a chunk with a little text: one typed decode, one list append, o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, cast
 
 import msgspec
 
 from ..errors import BadResponse, StreamInterrupted
 from ..framing import WireEvent
-from ..messages import Message, Part, ProviderData, Refusal, Text, Thinking, ToolCall
-from ..openai_messages import UNDECODABLE, content_parts, parse_arguments
+from ..messages import Message, Part, Refusal, Text, Thinking, ToolCall
+from ..openai_messages import UNDECODABLE, parse_arguments
 from ..vocabulary import (
     ModelEvent,
     ModelReply,
     RefusalDelta,
-    StopReason,
     TextDelta,
     ThinkingDelta,
     ToolCallDelta,
-    Usage,
+)
+from .chat_wire import (
+    Call,
+    Function,
+    Said,
+    argument_text,
+    decode_chunk,
+    make_call,
+    make_usage,
+    provider_data,
+    read_parts,
+    stop_reason,
 )
 from .wire_errors import error_object, excerpt, make_error
-
-_STOP_REASONS: dict[str, StopReason] = {
-    "stop": "stop",
-    "length": "length",
-    "model_length": "length",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-    "sensitive": "content_filter",
-    "error": "error",
-    "network_error": "error",
-    "insufficient_system_resource": "error",
-}
-
-
-class Function(msgspec.Struct, gc=False):
-    name: str | None = None
-    arguments: Any = None
-
-
-class Call(msgspec.Struct):
-    index: Any = None
-    id: Any = None
-    function: Function | None = None
-
-
-class Said(msgspec.Struct):
-    """A ``delta`` of a stream or the ``message`` of a whole answer."""
-
-    content: Any = None
-    reasoning_content: Any = None
-    reasoning: Any = None
-    reasoning_details: Any = None
-    refusal: str | None = None
-    tool_calls: list[Call] | None = None
-    function_call: Function | None = None
-
-
-class Choice(msgspec.Struct):
-    index: Any = 0
-    delta: Said | None = None
-    message: Said | None = None
-    finish_reason: str | None = None
-    error: Any = None
-
-
-class Vendor(msgspec.Struct):
-    usage: dict[str, Any] | None = None
-
-
-class Chunk(msgspec.Struct):
-    """A chunk of a stream, or a whole answer."""
-
-    id: Any = None
-    model: str | None = None
-    choices: list[Choice] | None = None
-    usage: dict[str, Any] | None = None
-    x_groq: Vendor | None = None
-    error: Any = None
-
-
-decode_chunk = msgspec.json.Decoder(Chunk).decode
 
 
 class _OpenCall:
     """A tool call that is being gathered."""
 
-    __slots__ = ("id", "index", "name", "pieces")
+    __slots__ = ("extra", "id", "index", "name", "pieces")
 
     def __init__(self, index: Any, identity: str | None, name: str | None) -> None:
         self.index = index
         self.id = identity
         self.name = name
         self.pieces: list[str] = []
+        self.extra: Any = None
 
     @property
     def raw(self) -> str:
@@ -160,7 +108,7 @@ class ChatStreamDecoder:
                 f"an event of the stream is not a chat completion chunk ({error}): {excerpt(data)}",
                 partial=self.partial(),
             ) from None
-        if chunk.error is not None:
+        if chunk.error:
             self._raise(data)
         if chunk.choices is None and chunk.usage is None and chunk.id is None:
             self._raise(data, unless_unknown=True)
@@ -179,7 +127,7 @@ class ChatStreamDecoder:
             said = choice.delta or (choice.message if not self._gathered and not self._calls else None)
             if said is not None:
                 self._take(said, events)
-            if choice.error is not None:
+            if choice.error:
                 self._raise(msgspec.json.encode({"error": choice.error}))
             if choice.finish_reason:
                 self._finish = choice.finish_reason
@@ -247,8 +195,7 @@ class ChatStreamDecoder:
     def _take_call(self, delta: Call, position: int, count: int, events: list[ModelEvent]) -> None:
         function = delta.function or Function()
         identity = str(delta.id) if delta.id else None
-        raw = function.arguments
-        text = raw if isinstance(raw, str) else "" if raw is None else msgspec.json.encode(raw).decode()
+        text = argument_text(delta)
         call = self._owner(delta.index, identity, function.name, position, count)
         if call is None:
             call = _OpenCall(delta.index, identity, function.name)
@@ -260,6 +207,8 @@ class ChatStreamDecoder:
             call.id = call.id or identity
             call.name = call.name or function.name
             shown = ToolCallDelta(self._calls.index(call), text, late_id, late_name)
+        if delta.extra_content:
+            call.extra = delta.extra_content
         if text:
             call.pieces.append(text)
         if text or shown.id is not None or shown.name is not None:
@@ -314,8 +263,9 @@ class ChatStreamDecoder:
                 partial=self.partial(),
             )
         parts = self._parts()
-        parts += [make_call(call.id, call.name or "", call.raw) for call in self._calls]
-        message = Message("assistant", tuple(parts), False, self._provider_data())
+        parts += [make_call(call.id, call.name or "", call.raw, call.extra) for call in self._calls]
+        stamp = provider_data(self._family, self._model, self._details, parts)
+        message = Message("assistant", tuple(parts), False, stamp)
         return ModelReply(
             message,
             stop_reason(self._finish, message),
@@ -338,59 +288,6 @@ class ChatStreamDecoder:
     def _parts(self) -> list[Part]:
         return [kind("".join(pieces)) for kind, pieces in self._gathered]
 
-    def _provider_data(self) -> ProviderData | None:
-        return provider_data(self._family, self._model, self._details)
-
 
 def _whole(raw: str) -> bool:
     return bool(raw) and not raw.isspace() and parse_arguments(raw) is not None
-
-
-def make_call(identity: str | None, name: str, raw: str) -> ToolCall:
-    """A finished tool call; arguments that are not a JSON object are kept as text only."""
-    return ToolCall(identity, name, parse_arguments(raw), raw)
-
-
-def read_parts(content: Any) -> list[Part]:
-    """Read list-valued content, leniently: a part of an unknown type is passed over."""
-    parts: list[Part] = []
-    for item in cast("list[Any]", content) if isinstance(content, list) else [content]:
-        try:
-            parts += content_parts([item])
-        except (TypeError, ValueError):
-            continue
-    return parts
-
-
-def stop_reason(raw: str | None, message: Message) -> StopReason | None:
-    """Our word for a finish reason; None for a word that we do not know."""
-    reason = _STOP_REASONS.get(raw) if raw is not None else None
-    return "refusal" if reason == "stop" and message.refusal else reason
-
-
-def provider_data(family: str, model: str | None, details: list[dict[str, Any]]) -> ProviderData | None:
-    return ProviderData(family, model, {"reasoning_details": details}) if details else None
-
-
-def make_usage(raw: Mapping[str, Any] | None) -> Usage | None:
-    """Read a usage object; None for none."""
-    if raw is None:
-        return None
-    prompt, completion = raw.get("prompt_tokens_details"), raw.get("completion_tokens_details")
-    cached = _count(prompt, "cached_tokens")
-    return Usage(
-        _count(raw, "prompt_tokens"),
-        _count(raw, "completion_tokens"),
-        _count(raw, "total_tokens"),
-        cached if cached is not None else _count(raw, "prompt_cache_hit_tokens"),
-        _count(prompt, "cache_write_tokens"),
-        _count(completion, "reasoning_tokens"),
-        dict(raw),
-    )
-
-
-def _count(holder: Any, key: str) -> int | None:
-    if not isinstance(holder, Mapping):
-        return None
-    value = cast("Mapping[str, Any]", holder).get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

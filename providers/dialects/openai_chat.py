@@ -1,8 +1,8 @@
 """The Chat Completions wire format: requests to bytes, bytes to replies. Pure: no I/O, no key, no clock.
 
-OpenAI's format is spoken by most gateways and local servers, each with its own habits. A habit that changes
-what we send is a `Quirks` field, set by the vendor's preset; what we accept is the union of everything seen,
-whoever sent it (`chat_stream` and `chat_errors` name it).
+OpenAI's format is spoken by most gateways and local servers, each with its own habits. A habit that changes what we
+send is a `Quirks` field, set by the vendor's preset (`chat_messages`). What we accept is the union of everything seen,
+whoever sent it (`chat_stream` and `wire_errors` name it).
 
 Visible reasoning is shown to the caller. It goes back to a server only where that server asks for it: in the
 key that its preset names, or as the opaque `provider_data` of a message that the same family made.
@@ -11,7 +11,7 @@ key that its preset names, or as the opaque `provider_data` of a message that th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import msgspec
 
@@ -19,13 +19,16 @@ from ..dialect import Encoded
 from ..errors import BadResponse, ProviderError
 from ..framing import SSEParser
 from ..messages import Message, Part, Refusal, Text, Thinking
-from ..openai_messages import UNDECODABLE, message_to_openai
+from ..openai_messages import UNDECODABLE
 from ..vocabulary import ModelReply, ModelRequest, ToolSpec
-from .chat_stream import (
-    ChatStreamDecoder,
+from .chat_messages import Quirks, write_messages
+from .chat_stream import ChatStreamDecoder
+from .chat_wire import (
+    Call,
     Choice,
     Chunk,
     Said,
+    argument_text,
     decode_chunk,
     make_call,
     make_usage,
@@ -37,26 +40,6 @@ from .wire_errors import error_object, excerpt, make_error, read_error
 
 _encode = msgspec.json.Encoder().encode
 _NO_HEADERS: Mapping[str, str] = {}
-
-
-class Quirks(msgspec.Struct, frozen=True, kw_only=True):
-    """What differs between servers of this format in the request.
-
-    Args:
-        max_tokens_key: OpenAI's newer models refuse ``max_tokens``; most other servers know only that.
-        stream_usage: whether usage in a stream must be asked for. Some servers refuse the option.
-        thinking_key: the key in which this server wants its reasoning back, or None.
-        seed_key: the key of the sampling seed.
-        parallel_tool_calls: whether the server knows that option.
-        required_word: the server's word for "some tool must be called".
-    """
-
-    max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    stream_usage: bool = True
-    thinking_key: str | None = None
-    seed_key: str = "seed"
-    parallel_tool_calls: bool = True
-    required_word: str = "required"
 
 
 class ChatDialect:
@@ -78,7 +61,8 @@ class ChatDialect:
             ValueError: the conversation holds something that this format cannot carry.
         """
         settings, quirks = request.settings, self.quirks
-        body: dict[str, Any] = {"model": self.model, "messages": self._messages(request)}
+        messages = write_messages(request.messages, request.instructions, quirks, self.family)
+        body: dict[str, Any] = {"model": self.model, "messages": messages}
         if request.tools:
             body["tools"] = [_tool(tool) for tool in request.tools]
             if settings.tool_choice is not None:
@@ -105,18 +89,6 @@ class ChatDialect:
             body.update(settings.extra)
         return Encoded(self.path, _encode(body))
 
-    def _messages(self, request: ModelRequest) -> list[dict[str, Any]]:
-        written: list[dict[str, Any]] = []
-        if request.instructions:
-            written.append({"role": "system", "content": request.instructions})
-        for message in request.messages:
-            dicts = message_to_openai(message, thinking_key=self.quirks.thinking_key)
-            bag = message.provider_data
-            if bag is not None and bag.family == self.family:
-                dicts[0].update(cast("dict[str, Any]", bag.items or {}))
-            written += dicts
-        return written
-
     def _tool_choice(self, choice: str) -> Any:
         if choice == "required":
             return self.quirks.required_word
@@ -134,10 +106,10 @@ class ChatDialect:
             answer = decode_chunk(body)
         except UNDECODABLE as error:
             raise self._not_an_answer(body, str(error)) from None
-        if answer.error is not None or not answer.choices:
+        if answer.error or not answer.choices:
             raise self._not_an_answer(body, "it has no choices")
         choice: Choice = next((choice for choice in answer.choices if not choice.index), answer.choices[0])
-        if choice.error is not None:
+        if choice.error:
             raise self._not_an_answer(_encode({"error": choice.error}), "its choice is an error")
         said = choice.message or choice.delta
         if said is None:
@@ -166,15 +138,14 @@ class ChatDialect:
             parts += read_parts(said.content)
         if said.refusal:
             parts.append(Refusal(said.refusal))
-        functions = [(call.id, call.function) for call in said.tool_calls or ()]
-        if not functions and said.function_call is not None:
-            functions = [(None, said.function_call)]
-        for identity, function in functions:
-            if function is not None:
-                raw = function.arguments
-                text = raw if isinstance(raw, str) else "" if raw is None else _encode(raw).decode()
-                parts.append(make_call(str(identity) if identity else None, function.name or "", text))
-        return Message("assistant", tuple(parts), False, provider_data(self.family, answer.model, details))
+        calls = said.tool_calls or ()
+        if not calls and said.function_call is not None:
+            calls = (Call(function=said.function_call),)
+        for call in calls:
+            if call.function is not None:
+                identity = str(call.id) if call.id else None
+                parts.append(make_call(identity, call.function.name or "", argument_text(call), call.extra_content))
+        return Message("assistant", tuple(parts), False, provider_data(self.family, answer.model, details, parts))
 
     def _not_an_answer(self, body: bytes, why: str) -> ProviderError:
         try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from math import isfinite
 from typing import Any, TypeGuard
@@ -204,7 +205,9 @@ def _number(value: Any) -> float | None:
 
 def _moment(value: str) -> float | None:
     try:
-        return parsedate_to_datetime(value).timestamp()
+        moment = parsedate_to_datetime(value)
+        # A date without a zone, or with "-0000", is in universal time.
+        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
 
@@ -229,7 +232,7 @@ def _in_body(error: Mapping[str, Any]) -> float | None:
     if found is None or (found[1] is None and found[2] is None):
         return None
     unit = (found[3] or "s").lower()
-    return float(found[1] or 0) * 60 + float(found[2] or 0) * (0.001 if unit.startswith("m") else 1)
+    return _number(float(found[1] or 0) * 60 + float(found[2] or 0) * (0.001 if unit.startswith("m") else 1))
 
 
 def excerpt(body: bytes) -> str:

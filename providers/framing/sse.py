@@ -8,8 +8,10 @@ read. One byte order mark at the very beginning is skipped.
 An event is dispatched by an empty line. What follows the last empty line is an unfinished event: the standard
 drops it, and `close` hands it out, for a caller who knows that the body ended cleanly.
 
-Events are bounded (16 MiB unless told otherwise): a server that never ends a line cannot fill the memory. A
-long line is gathered as a list of pieces, so that one-byte chunks cost no copy of what came before.
+Events are bounded (16 MiB unless told otherwise), and so is each line, comments too: a server that never ends a line
+cannot fill the memory. The line begun is gathered in one growing buffer, so that one-byte chunks cost neither a copy
+of what came before nor an object each. A stream that breaks the bound is `BadResponse`, now and at every later call;
+the events before the fault are handed out first, however the bytes were chunked.
 """
 
 from __future__ import annotations
@@ -29,17 +31,18 @@ class SSEParser:
     `retry` is the reconnection time in milliseconds that the server asked for, or None.
     """
 
-    __slots__ = ("_data", "_event", "_id", "_max", "_opening", "_pieces", "_size", "_skip_lf", "retry")
+    __slots__ = ("_data", "_event", "_fault", "_id", "_line", "_max", "_opening", "_size", "_skip_lf", "retry")
 
     def __init__(self, *, max_event: int = DEFAULT_MAX_EVENT) -> None:
         self._max = max_event
         self._opening: bytes | None = b""  # what may yet be a byte order mark; None once that is settled
-        self._pieces: list[bytes] = []  # the line begun and not ended
-        self._size = 0  # bytes of the event and the line begun
+        self._line = bytearray()  # the line begun and not ended
+        self._size = 0  # bytes of the lines of the event begun
         self._data: list[bytes] = []
         self._event = ""
         self._id = ""
         self._skip_lf = False
+        self._fault: BadResponse | None = None
         self.retry: int | None = None
 
     def feed(self, chunk: bytes) -> list[WireEvent]:
@@ -48,6 +51,8 @@ class SSEParser:
         Raises:
             BadResponse: an event is larger than the bound.
         """
+        if self._fault is not None:
+            raise self._fault
         if self._opening is not None:
             chunk = self._open(self._opening, chunk)
         if not chunk:
@@ -61,29 +66,37 @@ class SSEParser:
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         lines = chunk.split(b"\n")
         rest = lines.pop()
-        if not lines:
-            self._grow(len(rest))
-            self._pieces.append(rest)
-            return []
-        if self._pieces:
-            self._size -= sum(map(len, self._pieces))
-            lines[0] = b"".join([*self._pieces, lines[0]])
-            self._pieces = []
-        events = self._read(lines)
-        if rest:
-            self._grow(len(rest))
-            self._pieces.append(rest)
+        events: list[WireEvent] = []
+        try:
+            if lines:
+                if self._line:
+                    lines[0] = bytes(self._line) + lines[0]
+                    self._line.clear()
+                self._read(lines, events)
+            if rest:
+                self._line += rest
+                self._check(len(self._line))
+        except BadResponse as fault:
+            self._fault = fault
+            self._data, self._line = [], bytearray()
+            if not events:
+                raise
         return events
 
     def close(self) -> WireEvent | None:
         """Tell that the bytes have ended. Returns the event that was begun and not ended, or None.
 
         The standard drops that event. It is worth reading only when the body ended as its framing said.
+
+        Raises:
+            BadResponse: an event is larger than the bound.
         """
-        if self._pieces:
-            line = b"".join(self._pieces)
-            self._pieces = []
-            self._read([line])
+        if self._fault is not None:
+            raise self._fault
+        if self._line:
+            line = bytes(self._line)
+            self._line.clear()
+            self._read([line], [])
         left = self._dispatch() if self._data else None
         self._event = ""
         self._size = 0
@@ -98,26 +111,27 @@ class SSEParser:
         self._opening = None
         return opening.removeprefix(_BOM)
 
-    def _grow(self, size: int) -> None:
-        self._size += size
-        if self._size > self._max:
+    def _check(self, size: int) -> None:
+        """Refuse a line of this size, if with it the event is too large."""
+        if self._size + size > self._max:
             raise BadResponse(f"a server-sent event is larger than {self._max} bytes")
 
-    def _read(self, lines: list[bytes]) -> list[WireEvent]:
-        events: list[WireEvent] = []
+    def _read(self, lines: list[bytes], events: list[WireEvent]) -> None:
         for line in lines:
             if not line:
                 if self._data:
                     events.append(self._dispatch())
                 self._event = ""
                 self._size = 0
-            elif line.startswith(b"data:"):
-                self._grow(len(line))
+                continue
+            size = len(line)
+            self._check(size)
+            if line.startswith(b"data:"):
+                self._size += size
                 self._data.append(line[6:] if line[5:6] == b" " else line[5:])
             elif line[0] != 58:  # a line that begins with a colon is a comment
-                self._grow(len(line))
+                self._size += size
                 self._field(line)
-        return events
 
     def _field(self, line: bytes) -> None:
         name, _, value = line.partition(b":")

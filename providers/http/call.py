@@ -1,9 +1,9 @@
 """One POST to a model's endpoint, with its deadlines, a bounded body and typed errors.
 
-**Deadlines** are on by default. `connect` and `first_byte` are enforced by the transport, per wait. `idle` bounds the
-wait for the next piece that the caller counts as progress, so comments that only keep a connection alive do not extend
-it. `total` bounds everything. No cancel scope outlives a call into this module: the caller's own code runs between
-reads, outside all.
+**Deadlines** are on by default, and each wait has one: a wait, not a call, because what is there already needs no
+cancel scope, and those are dear. `idle` bounds the wait for the next piece that the caller counts as progress, so
+comments that only keep a connection alive do not extend it. `total` bounds everything. No cancel scope outlives a call
+into this module: the caller's own code runs between reads, outside all.
 
 **No generator, no task.** A call is an object with `open`, `read`, `drain` and `close`; each can be cancelled at any
 await, and `close` gives the connection's slot back in every case.
@@ -12,7 +12,7 @@ await, and `close` gives the connection's slot back in every case.
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,8 +22,10 @@ import msgspec
 
 from ..errors import BadResponse, ConnectionFailed, InvalidRequest, ProviderError, Stalled, StreamInterrupted
 from .connections import Connections
+from .failures import HTTPX_ERRORS, to_httpx
+from .foreign import ForeignBody
 from .inflate import Inflate
-from .transport import Body
+from .transport import NEVER, Body, FreeListTransport, Target
 
 MAX_BODY = 64 * 1024 * 1024
 MAX_ERROR_BODY = 256 * 1024
@@ -53,17 +55,47 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(f"Timeouts({name}=) must be greater than zero or None, not {value!r}")
 
 
-class Call:
-    """One POST and its response.
+class Address(msgspec.Struct, frozen=True):
+    """A URL, also in the form that our transport takes."""
 
-    `open` sends and returns at the head of the response; `status` and `headers` are there then. `read` gives the next
+    url: httpx.URL
+    target: Target
+
+    @property
+    def host(self) -> bytes:
+        """Host and port, as the ``Host`` header says them."""
+        return self.url.netloc.rpartition(b"@")[2]
+
+    def __str__(self) -> str:
+        return str(self.url)
+
+
+class Call:
+    """One POST and its answer.
+
+    `open` sends and returns at the head of the answer; `status` and `headers` are there then. `read` gives the next
     bytes and None at the end. Always `close` it: a body that was not read to its end costs the connection.
     """
+
+    __slots__ = (
+        "_answer",
+        "_body",
+        "_client",
+        "_ended",
+        "_headers",
+        "_inflate",
+        "_stamp",
+        "_timeouts",
+        "_total_at",
+        "_url",
+        "headers",
+        "status",
+    )
 
     def __init__(
         self,
         client: httpx.AsyncClient | Connections,
-        url: httpx.URL,
+        url: Address,
         headers: list[tuple[bytes, bytes]],
         body: bytes,
         timeouts: Timeouts,
@@ -75,53 +107,67 @@ class Call:
         self._body = body
         self._timeouts = timeouts
         self._stamp = stamp
-        self._response: httpx.Response | None = None
-        self._chunks: AsyncIterator[bytes] | None = None
+        self._answer: Body | ForeignBody | None = None
         self._inflate: Inflate | None = None
         self._ended = False
         self._total_at = 0.0
         self.status = 0
+        #: Of the answer, with names in lower case.
         self.headers: Mapping[str, str] = {}
 
     async def open(self) -> None:
-        """Send the request and wait for the head of the response.
+        """Send the request and wait for the head of the answer.
 
         Raises:
             ConnectionFailed: no connection.
             Stalled: no answer in time.
             StreamInterrupted: the connection was lost before an answer.
         """
-        timeouts = self._timeouts
-        now = anyio.current_time()
-        self._total_at = now + timeouts.total if timeouts.total is not None else float("inf")
-        # httpcore looks this dictionary up again when the body is read: see below.
-        waits = {"connect": timeouts.connect, "read": timeouts.first_byte, "write": timeouts.first_byte, "pool": None}
-        response: httpx.Response | None = None
+        total = self._timeouts.total
+        self._total_at = anyio.current_time() + total if total is not None else NEVER
         try:
-            with anyio.CancelScope(deadline=self._total_at):
-                response = await self._send({"timeout": waits})
+            self._answer = answer = await self._send()
         except Exception as error:
             translated = self._fail(self._translate(_known(error)))
             # What the library says of a request that it refuses may quote a header.
             raise translated from (None if isinstance(translated, InvalidRequest) else error)
-        if response is None:
-            raise self._fail(Stalled(f"no answer within total={timeouts.total:g} s"))
-        waits["read"] = None
-        self._response = response
-        self.status = response.status_code
-        self.headers = response.headers
-        encoding = response.headers.get("content-encoding")
+        self.status = answer.status
+        self.headers = headers = _named(answer.headers)
+        encoding = headers.get("content-encoding")
         if encoding and encoding != "identity":
             try:
                 self._inflate = Inflate(encoding)
             except BadResponse as error:
                 raise self._fail(error) from None
 
-    async def _send(self, extensions: dict[str, Any]) -> httpx.Response:
-        client, url, headers, body = self._client, self._url, self._headers, self._body
-        if isinstance(client, Connections):
+    async def _send(self) -> Body | ForeignBody:
+        client, url, timeouts = self._client, self._url, self._timeouts
+        transport = client.transport(url.url) if isinstance(client, Connections) else None
+        if isinstance(transport, FreeListTransport):
+            return await transport.exchange(
+                url.target,
+                [*self._headers, (b"content-length", b"%d" % len(self._body))],
+                self._body,
+                connect=timeouts.connect,
+                first_byte=timeouts.first_byte,
+                deadline=self._total_at,
+            )
+        # httpcore looks this dictionary up again when the body is read, whose waits are bounded here.
+        waits = {"connect": timeouts.connect, "read": timeouts.first_byte, "write": timeouts.first_byte, "pool": None}
+        with anyio.CancelScope(deadline=self._total_at):
+            response = await self._send_foreign(transport, {"timeout": waits})
+            waits["read"] = None
+            return ForeignBody(response)
+        raise httpx.ReadTimeout("no answer in time")
+
+    async def _send_foreign(
+        self, transport: httpx.AsyncBaseTransport | None, extensions: dict[str, Any]
+    ) -> httpx.Response:
+        client, url, headers, body = self._client, self._url.url, self._headers, self._body
+        if transport is not None:
             request = httpx.Request("POST", url, headers=headers, content=body, extensions=extensions)
-            return await client.transport(url).handle_async_request(request)
+            return await transport.handle_async_request(request)
+        assert not isinstance(client, Connections)
         request = client.build_request("POST", url, headers=headers, content=body, extensions=extensions)
         return await client.send(request, stream=True, follow_redirects=False)
 
@@ -138,31 +184,28 @@ class Call:
             StreamInterrupted: the connection was lost.
             BadResponse: the body is not encoded as it says.
         """
-        if self._ended or self._response is None:
+        answer = self._answer
+        if self._ended or answer is None:
             return None
-        if self._chunks is None:
-            self._chunks = aiter(self._response.stream)  # type: ignore[arg-type]
         try:
-            with anyio.CancelScope(deadline=deadline) as scope:
-                try:
-                    chunk = await anext(self._chunks)
-                except StopAsyncIteration:
-                    self._ended = True
-                    if self._inflate is not None:
-                        self._inflate.end()
-                    return None
-                return chunk if self._inflate is None else self._inflate.feed(chunk)
+            chunk = await answer.read(deadline)
+            if chunk is None:
+                self._ended = True
+                if self._inflate is not None:
+                    self._inflate.end()
+            elif self._inflate is not None:
+                chunk = self._inflate.feed(chunk)
+            return chunk
         except zlib.error as error:
             raise self._fail(BadResponse(f"the body is not encoded as it says: {error}")) from error
         except Exception as error:
-            translated = self._translate(_known(error))
+            known = _known(error)
             self._ended = True
-            raise self._fail(translated) from error
-        assert scope.cancelled_caught
-        self._ended = True
-        by_total = deadline >= self._total_at
-        name, limit = ("total", self._timeouts.total) if by_total else ("idle", self._timeouts.idle)
-        raise self._fail(Stalled(f"nothing more within {name}={limit:g} s"))
+            if isinstance(known, httpx.TimeoutException):
+                by_total = deadline >= self._total_at
+                name, limit = ("total", self._timeouts.total) if by_total else ("idle", self._timeouts.idle)
+                raise self._fail(Stalled(f"nothing more within {name}={limit:g} s")) from error
+            raise self._fail(self._translate(known)) from error
 
     async def read_all(self, limit: int) -> bytes:
         """The whole body.
@@ -198,14 +241,12 @@ class Call:
 
     async def close(self) -> None:
         """Give the connection back, or close it when the body was not read to its end. Never raises for the network."""
-        response, self._response = self._response, None
-        if response is None:
-            return
+        answer, self._answer = self._answer, None
+        if answer is None or (self._ended and isinstance(answer, Body)):
+            return  # an answer of ours that has ended, well or not, has given its connection back
         with anyio.move_on_after(5.0, shield=True):
-            if not self._ended and self._chunks is not None and not isinstance(response.stream, Body):
-                await _run_out(response, self._chunks)
             try:
-                await response.aclose()
+                await answer.aclose()
             except Exception:
                 pass  # the answer has been used or given up; how its connection ends is nobody's business
 
@@ -213,7 +254,10 @@ class Call:
         return self._stamp(error, self.headers)
 
     def _translate(self, error: Exception) -> ProviderError:
+        total = self._timeouts.total
         match error:
+            case httpx.TimeoutException() if total is not None and anyio.current_time() >= self._total_at:
+                return Stalled(f"no answer within total={total:g} s")
             case httpx.ConnectTimeout():
                 return ConnectionFailed(f"no connection to {self._where()} within connect={self._timeouts.connect:g} s")
             case httpx.PoolTimeout():
@@ -232,30 +276,27 @@ class Call:
                 return StreamInterrupted(f"the connection to {self._where()} was lost: {error}")
 
     def _where(self) -> str:
-        return self._url.netloc.decode("ascii", "replace").rpartition("@")[2]
+        return self._url.url.netloc.decode("ascii", "replace").rpartition("@")[2]
 
 
 def _known(error: Exception) -> httpx.HTTPError | httpx.InvalidURL:
     """The error itself, or the namesake of one that a compatible fork of httpx raised; others are raised again."""
     if isinstance(error, (httpx.HTTPError, httpx.InvalidURL)):
         return error
+    if isinstance(error, tuple(HTTPX_ERRORS)):
+        return to_httpx(error)
     namesake = getattr(httpx, type(error).__name__, None) if type(error).__module__.startswith("httpx") else None
     if isinstance(namesake, type) and issubclass(namesake, httpx.TransportError):
         return namesake(str(error))
     raise error
 
 
-async def _run_out(response: httpx.Response, chunks: AsyncIterator[bytes]) -> None:
-    """Leave a body of httpx's own transports: close the socket, then run its generators out, or trio warns of them."""
-    network = response.extensions.get("network_stream")
-    if network is None:
-        return
-    try:
-        await network.aclose()
-        while True:
-            await anext(chunks)
-    except Exception:
-        pass  # whatever the closed socket makes of it: nobody wants this body any more
+def _named(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    named: dict[str, str] = {}
+    for name, value in headers:
+        key, text = name.decode("latin-1"), value.decode("latin-1")
+        named[key] = f"{named[key]}, {text}" if key in named else text
+    return named
 
 
 def check_client(client: Any) -> None:
@@ -273,7 +314,7 @@ def check_client(client: Any) -> None:
         raise TypeError(f"client= must be an httpx.AsyncClient, not {what}")
 
 
-def endpoint(base_url: str, path: str) -> httpx.URL:
+def endpoint(base_url: str, path: str) -> Address:
     """The URL of `path` below `base_url`; a query in the base URL stays behind the path.
 
     Raises:
@@ -297,6 +338,7 @@ def endpoint(base_url: str, path: str) -> httpx.URL:
         raise ValueError(f"base_url must be like https://host/v1 or http://localhost:8000/v1, not {shown}")
     query = f"?{parts.query}" if parts.query else ""
     try:
-        return httpx.URL(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}{path}{query}")
+        url = httpx.URL(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}{path}{query}")
     except httpx.InvalidURL as error:
         raise ValueError(f"base_url must be like https://host/v1, not {base_url!r}: {error}") from None
+    return Address(url, Target.of(url))

@@ -15,21 +15,21 @@ requests. Here a request takes the connection that was used last, or opens one, 
 - **One retry.** Servers close idle connections when they like. A *reused* connection that fails before any byte of a
   response is replaced once by a fresh one; nothing else is sent twice.
 
-The response body is an iterator object. httpcore's own is an async generator inside another; left in the
-middle, on trio they warn when collected. So an unread body is left by closing the socket under it and then
-running the generators out.
+`exchange` is for our own calls: bytes in, a `Body` out, and every wait in it has an end. `handle_async_request` is the
+same for an httpx client. A body is an object, not a generator, and may be left in the middle.
 """
 
 from __future__ import annotations
 
 import ssl
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
-from typing import Any, Self, cast
+from collections.abc import Callable
+from typing import Self
 
 import anyio
 import anyio.abc
 import anyio.streams.tls
+import h11
 import httpcore
 import httpx
 import msgspec
@@ -38,6 +38,8 @@ from .failures import HTTPX_ERRORS, to_httpx
 from .wire import Wire
 
 CLOSE_TIMEOUT = 2.0
+NEVER = float("inf")
+Headers = list[tuple[bytes, bytes]]
 _Origin = tuple[bytes, bytes, int]
 
 
@@ -53,30 +55,15 @@ class TransportStatistics(msgspec.Struct, frozen=True):
     retried: int
 
 
-class _Connection:
-    """An open connection and when it became idle."""
-
-    __slots__ = ("http", "idle_since", "wire")
-
-    def __init__(self, http: httpcore.AsyncHTTP11Connection, wire: Wire) -> None:
-        self.http = http
-        self.wire = wire
-        self.idle_since = 0.0
-
-    async def close(self) -> None:
-        with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
-            await self.http.aclose()
-
-
 class _Lease:
     """A slot, with the idle connection that came with it if there was one, and what must be closed first."""
 
     __slots__ = ("connection", "origin", "stale")
 
-    def __init__(self, origin: _Origin, connection: _Connection | None) -> None:
+    def __init__(self, origin: _Origin, connection: Wire | None) -> None:
         self.origin = origin
         self.connection = connection
-        self.stale: list[_Connection] = []
+        self.stale: list[Wire] = []
 
 
 class _Waiter:
@@ -86,6 +73,19 @@ class _Waiter:
         self.origin = origin
         self.event = anyio.Event()
         self.lease: _Lease | None = None
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Where a request goes: `path` is what its first line says, with the query."""
+
+    origin: _Origin
+    path: bytes
+    method: str = "POST"
+
+    @classmethod
+    def of(cls, url: httpx.URL, method: str = "POST") -> Target:
+        scheme = url.raw_scheme
+        return cls((scheme, url.raw_host, url.port or (443 if scheme == b"https" else 80)), url.raw_path, method)
 
 
 class FreeListTransport(httpx.AsyncBaseTransport):
@@ -110,7 +110,7 @@ class FreeListTransport(httpx.AsyncBaseTransport):
         self._ssl_context = ssl_context
         self._idle_expiry = idle_expiry
         self._slots = 0
-        self._idle: dict[_Origin, deque[_Connection]] = {}
+        self._idle: dict[_Origin, deque[Wire]] = {}
         self._idle_count = 0
         self._waiters: OrderedDict[_Waiter, None] = OrderedDict()
         self._closed = False
@@ -138,70 +138,92 @@ class FreeListTransport(httpx.AsyncBaseTransport):
             self._hand_over(None)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        url = request.url
-        scheme = url.raw_scheme
-        origin = (scheme, url.raw_host, url.port or (443 if scheme == b"https" else 80))
-        lease = self._take(origin) or await self._wait(origin)
+        target, waits = Target.of(request.url, request.method), request.extensions.get("timeout", {})
+        body = b"".join([chunk async for chunk in request.stream])  # type: ignore[union-attr]
+        headers = request.headers.raw
+        if "transfer-encoding" in request.headers:
+            headers = [field for field in headers if field[0].lower() != b"transfer-encoding"]
+            headers.append((b"content-length", str(len(body)).encode()))
+        try:
+            answer = await self.exchange(
+                target, headers, body, connect=waits.get("connect"), first_byte=waits.get("read")
+            )
+        except tuple(HTTPX_ERRORS) as error:
+            raise to_httpx(error) from error
+        extensions = {"http_version": b"HTTP/" + answer.head.http_version, "reason_phrase": answer.head.reason}
+        return httpx.Response(
+            answer.status, headers=answer.head.headers.raw_items(), stream=answer, extensions=extensions
+        )
+
+    async def exchange(
+        self,
+        target: Target,
+        headers: Headers,
+        body: bytes,
+        *,
+        connect: float | None = None,
+        first_byte: float | None = None,
+        deadline: float = NEVER,
+    ) -> Body:
+        """Send one request and wait for the head of its answer. Its body must be read to its end, or closed.
+
+        Args:
+            target: where to.
+            headers: all of them, with the host and the length of the body.
+            body: what to send.
+            connect: seconds for name, TCP and TLS.
+            first_byte: seconds from the request sent to the head of the answer.
+            deadline: the moment at which everything is given up.
+
+        Raises:
+            httpcore.PoolTimeout, httpcore.ConnectTimeout, httpcore.ReadTimeout: a wait was too long.
+            httpcore.NetworkError, httpcore.ProtocolError: the connection failed.
+            httpx.TransportError: the transport is closed.
+        """
+        origin = target.origin
+        lease = self._take(origin) or await self._wait(origin, deadline)
         try:
             for stale in lease.stale:
-                await stale.close()
-            wire_request = httpcore.Request(
-                request.method,
-                httpcore.URL(scheme=scheme, host=origin[1], port=url.port, target=url.raw_path),
-                headers=request.headers.raw,
-                content=request.stream,
-                extensions=request.extensions,
-            )
+                await _close(stale)
+            try:
+                head = h11.Request(method=target.method, target=target.path, headers=headers)
+            except h11.LocalProtocolError as error:
+                raise httpcore.LocalProtocolError(str(error)) from error
             connection = lease.connection
             if connection is not None:
                 self._reused += 1
-                connection.wire.received = 0
+                connection.deadline = _until(first_byte, deadline)
                 try:
-                    response = await connection.http.handle_async_request(wire_request)
+                    return Body(self, lease, connection, await connection.request(head, body))
                 except (httpcore.NetworkError, httpcore.RemoteProtocolError):
-                    if connection.wire.received:
+                    if connection.received:
                         raise
                     self._retried += 1
-                    connection = lease.connection = None
-                else:
-                    return self._respond(lease, connection, response)
-            connection = lease.connection = await self._connect(origin, request)
-            response = await connection.http.handle_async_request(wire_request)
-            return self._respond(lease, connection, response)
-        except BaseException as error:
+                    lease.connection = None
+                    await _close(connection)
+            connection = lease.connection = await self._connect(origin, connect, deadline)
+            connection.deadline = _until(first_byte, deadline)
+            return Body(self, lease, connection, await connection.request(head, body))
+        except BaseException:
             try:
                 if lease.connection is not None:
-                    await lease.connection.close()
+                    await _close(lease.connection)
             finally:
                 self._free()
-            if isinstance(error, tuple(HTTPX_ERRORS)):
-                raise to_httpx(error) from error
             raise
 
-    def _respond(self, lease: _Lease, connection: _Connection, response: httpcore.Response) -> httpx.Response:
-        return httpx.Response(
-            response.status,
-            headers=response.headers,
-            stream=Body(self, lease, connection, response),
-            extensions=cast("dict[str, Any]", response.extensions),  # pyright: ignore[reportUnknownMemberType]
-        )
-
-    async def _connect(self, origin: _Origin, request: httpx.Request) -> _Connection:
+    async def _connect(self, origin: _Origin, timeout: float | None, deadline: float) -> Wire:
         scheme, host, port = origin
-        timeout = request.extensions.get("timeout", {}).get("connect")
         try:
-            with anyio.fail_after(timeout):
+            with anyio.CancelScope(deadline=_until(timeout, deadline)):
                 stream: anyio.abc.ByteStream = await anyio.connect_tcp(host.decode("ascii"), port)
                 if scheme == b"https":
                     stream = await self._start_tls(stream, host.decode("ascii"))
-        except TimeoutError as error:
-            raise httpcore.ConnectTimeout(f"no connection within {timeout} s") from error
+                self._opened += 1
+                return Wire(stream)
         except (OSError, anyio.BrokenResourceError, anyio.EndOfStream, ssl.SSLError, ValueError) as error:
             raise httpcore.ConnectError(str(error) or type(error).__name__) from error
-        self._opened += 1
-        wire = Wire(stream)
-        http_origin = httpcore.Origin(scheme=scheme, host=host, port=port)
-        return _Connection(httpcore.AsyncHTTP11Connection(origin=http_origin, stream=wire), wire)
+        raise httpcore.ConnectTimeout("no connection in time")
 
     async def _start_tls(self, stream: anyio.abc.ByteStream, host: str) -> anyio.abc.ByteStream:
         try:
@@ -222,15 +244,15 @@ class FreeListTransport(httpx.AsyncBaseTransport):
         """A lease, or None when every slot is taken."""
         if self._closed:
             raise httpx.TransportError("the transport is closed")
-        stale: list[_Connection] = []
+        stale: list[Wire] = []
         idle = self._idle.get(origin)
-        found: _Connection | None = None
+        found: Wire | None = None
         if idle:
             now = anyio.current_time()
             while idle and found is None:
                 candidate = idle.pop()
                 self._idle_count -= 1
-                if now - candidate.idle_since > self._idle_expiry or candidate.wire.has_ended():
+                if now - candidate.idle_since > self._idle_expiry or candidate.has_ended():
                     stale.append(candidate)
                     self._slots -= 1
                 else:
@@ -246,7 +268,7 @@ class FreeListTransport(httpx.AsyncBaseTransport):
         lease.stale = stale
         return lease
 
-    def _evict(self) -> _Connection | None:
+    def _evict(self) -> Wire | None:
         """The longest unused idle connection, taken off its list."""
         lists = [idle for idle in self._idle.values() if idle]
         if not lists:
@@ -255,9 +277,14 @@ class FreeListTransport(httpx.AsyncBaseTransport):
         self._slots -= 1
         return min(lists, key=lambda idle: idle[0].idle_since).popleft()
 
-    async def _wait(self, origin: _Origin) -> _Lease:
+    async def _wait(self, origin: _Origin, deadline: float) -> _Lease:
         waiter = _Waiter(origin)
         self._waiters[waiter] = None
+        with anyio.CancelScope(deadline=deadline):
+            return await self._wait_for(waiter)
+        raise httpcore.PoolTimeout("no free connection in time")
+
+    async def _wait_for(self, waiter: _Waiter) -> _Lease:
         try:
             await waiter.event.wait()
         except BaseException:
@@ -270,13 +297,13 @@ class FreeListTransport(httpx.AsyncBaseTransport):
             else:
                 self._give_back(lease.origin, lease.connection)
             for stale in lease.stale:
-                await stale.close()
+                await _close(stale)
             raise
         if waiter.lease is None:
             raise httpx.TransportError("the transport was closed")
         return waiter.lease
 
-    def _give_back(self, origin: _Origin, connection: _Connection) -> None:
+    def _give_back(self, origin: _Origin, connection: Wire) -> None:
         """Take a connection back that is ready for another request."""
         connection.idle_since = anyio.current_time()
         if self._waiters:
@@ -292,7 +319,7 @@ class FreeListTransport(httpx.AsyncBaseTransport):
         else:
             self._slots -= 1
 
-    def _hand_over(self, offer: tuple[_Origin, _Connection] | None) -> None:
+    def _hand_over(self, offer: tuple[_Origin, Wire] | None) -> None:
         waiter, _ = self._waiters.popitem(last=False)
         waiter.lease = _Lease(waiter.origin, None)
         if offer is not None:
@@ -303,13 +330,17 @@ class FreeListTransport(httpx.AsyncBaseTransport):
                 waiter.lease.stale.append(connection)
         waiter.event.set()
 
-    async def finish(self, lease: _Lease, connection: _Connection, *, reusable: bool) -> None:
-        """End a lease: back to the list when the response was read to its end, else closed."""
-        if reusable and connection.http.is_idle() and not self._closed:
-            self._give_back(lease.origin, connection)
-            return
+    def take_back(self, lease: _Lease, connection: Wire) -> bool:
+        """End a lease whose answer was read to its end. False: its connection cannot be used again."""
+        if self._closed or not connection.renew():
+            return False
+        self._give_back(lease.origin, connection)
+        return True
+
+    async def discard(self, connection: Wire) -> None:
+        """End a lease and its connection."""
         try:
-            await connection.close()
+            await _close(connection)
         finally:
             self._free()
 
@@ -323,66 +354,77 @@ class FreeListTransport(httpx.AsyncBaseTransport):
         while self._waiters:
             self._waiters.popitem(last=False)[0].event.set()
         for connection in idle:
-            await connection.close()
+            await _close(connection)
 
     async def __aenter__(self) -> Self:
         return self
 
 
 class Body(httpx.AsyncByteStream):
-    """The bytes of one response, and the way its connection goes back."""
+    """The answer of one exchange: its `status`, its `headers` (names in lower case), and the bytes of its body."""
 
-    def __init__(
-        self, transport: FreeListTransport, lease: _Lease, connection: _Connection, response: httpcore.Response
-    ) -> None:
+    __slots__ = ("_connection", "_lease", "_transport", "head")
+
+    def __init__(self, transport: FreeListTransport, lease: _Lease, connection: Wire, head: h11.Response) -> None:
         self._transport = transport
         self._lease = lease
-        self._connection = connection
-        self._response = response
-        self._chunks: AsyncIterator[bytes] | None = None
-        self._ended = False
-        self._intact = True  # whether the socket was left open
+        self._connection: Wire | None = connection
+        self.head = head
+
+    @property
+    def status(self) -> int:
+        return self.head.status_code
+
+    @property
+    def headers(self) -> Headers:
+        return list(self.head.headers)
+
+    async def read(self, deadline: float) -> bytes | None:
+        """The next bytes, or None at the end.
+
+        Raises:
+            httpcore.ReadTimeout: nothing came until `deadline`.
+            httpcore.NetworkError, httpcore.ProtocolError: the connection failed.
+        """
+        connection = self._connection
+        if connection is None:
+            return None
+        connection.deadline = deadline
+        try:
+            chunk = await connection.read()
+        except BaseException:
+            await self.aclose()
+            raise
+        if chunk is None:
+            self._connection = None
+            if not self._transport.take_back(self._lease, connection):
+                await self._transport.discard(connection)
+        return chunk
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
-        if self._ended:
-            raise StopAsyncIteration
-        if self._chunks is None:
-            self._chunks = aiter(self._response.stream)  # type: ignore[arg-type]
         try:
-            return await anext(self._chunks)
-        except BaseException as error:
-            # The generators have run out, so the response may be closed without leaving one suspended.
-            await self._end()
-            if isinstance(error, tuple(HTTPX_ERRORS)):
-                raise to_httpx(error) from error
-            raise
+            chunk = await self.read(NEVER)
+        except tuple(HTTPX_ERRORS) as error:
+            raise to_httpx(error) from error
+        if chunk is None:
+            raise StopAsyncIteration
+        return chunk
 
     async def aclose(self) -> None:
-        if self._ended:
-            return
-        if self._chunks is None:
-            await self._end()
-            return
-        with anyio.CancelScope(shield=True):
-            self._intact = False
-            try:
-                await self._connection.close()
-                while True:
-                    await anext(self._chunks)
-            except (StopAsyncIteration, *HTTPX_ERRORS):
-                pass
-            finally:
-                await self._end()
+        """Close the connection, unless the body was read to its end."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await self._transport.discard(connection)
 
-    async def _end(self) -> None:
-        if self._ended:
-            return
-        self._ended = True
-        try:
-            with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
-                await self._response.aclose()
-        finally:
-            await self._transport.finish(self._lease, self._connection, reusable=self._intact)
+
+def _until(seconds: float | None, deadline: float) -> float:
+    """The earlier of `deadline` and so many seconds from now."""
+    return deadline if seconds is None else min(deadline, anyio.current_time() + seconds)
+
+
+async def _close(connection: Wire) -> None:
+    with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
+        await connection.aclose()

@@ -1,6 +1,10 @@
-"""A socket as httpcore wants it: one write for a request's head and body, and a count of the bytes of its response.
+"""One HTTP/1.1 connection: h11 over a socket.
 
-The count tells whether a response had begun, which decides whether a request may be sent again.
+h11 knows the protocol and does no I/O; here its events are moved over a socket. A request goes out in one write. What a
+read brings is handed out until it is used up, without a pause in between: an answer that came in one packet with its
+head costs one wait. Only a wait for the socket has a deadline, so what is there already needs none.
+
+`received` counts the bytes of the present answer, which decides whether a request may be sent again.
 """
 
 from __future__ import annotations
@@ -11,62 +15,74 @@ from typing import Any
 
 import anyio
 import anyio.abc
-import anyio.streams.tls
+import h11
 import httpcore
 
-_FLUSH_AT = 256 * 1024
+_MAX_HEAD = 100 * 1024
+_LOST = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError, ssl.SSLError)
 
 
-class Wire(httpcore.AsyncNetworkStream):
-    """A socket for httpcore: gathers a request's head and body into one write, and counts the bytes of a response."""
+class Wire:
+    """A socket that speaks HTTP/1.1, one request at a time.
+
+    `deadline` is the moment (of the event loop's clock) at which a wait for the socket is given up. `idle_since` is
+    the books' own.
+    """
+
+    __slots__ = ("_connection", "_descriptor", "_stream", "deadline", "idle_since", "received")
 
     def __init__(self, stream: anyio.abc.ByteStream) -> None:
         self._stream = stream
-        self._unsent: list[bytes] = []
-        self._unsent_size = 0
-        self.received = 0
+        self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
         raw: Any = stream.extra(anyio.abc.SocketAttribute.raw_socket, None)
         self._descriptor: int = -1 if raw is None else raw.fileno()
+        self.received = 0
+        self.deadline = float("inf")
+        self.idle_since = 0.0
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._unsent.append(buffer)
-        self._unsent_size += len(buffer)
-        if self._unsent_size >= _FLUSH_AT:
-            await self._flush()
-
-    async def _flush(self) -> None:
-        data, self._unsent, self._unsent_size = b"".join(self._unsent), [], 0
+    async def request(self, head: h11.Request, body: bytes) -> h11.Response:
+        """Send a request, and wait for the head of its answer."""
+        send = self._connection.send
+        self.received = 0
         try:
-            await self._stream.send(data)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError, ssl.SSLError) as error:
-            raise httpcore.WriteError("the connection was lost while sending") from error
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        if timeout is None:
-            return await self._read(max_bytes)
-        try:
-            with anyio.fail_after(timeout):
-                return await self._read(max_bytes)
-        except TimeoutError as error:
-            raise httpcore.ReadTimeout("no byte in time") from error
-
-    async def _read(self, max_bytes: int) -> bytes:
-        if self._unsent:
+            data = b"%b%b%b" % (send(head) or b"", send(h11.Data(data=body)) or b"", send(h11.EndOfMessage()) or b"")
+        except h11.LocalProtocolError as error:
+            raise httpcore.LocalProtocolError(str(error)) from error
+        with anyio.CancelScope(deadline=self.deadline):
             try:
-                await self._flush()
-            except httpcore.WriteError:
+                await self._stream.send(data)
+            except _LOST:
                 pass  # a server may answer and close before it has read everything: its answer says more
-        try:
-            data = await self._stream.receive(max_bytes)
-        except anyio.EndOfStream:
-            return b""
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError, ssl.SSLError) as error:
-            raise httpcore.ReadError("the connection was lost") from error
-        self.received += len(data)
-        return data
+            while True:
+                event = self._event()
+                if type(event) is h11.Response:
+                    return event
+                if event is h11.NEED_DATA:
+                    await self._receive()
+                elif type(event) is not h11.InformationalResponse:
+                    raise httpcore.RemoteProtocolError("what came is not an answer")
+        raise httpcore.ReadTimeout("no answer in time")
 
-    async def aclose(self) -> None:
-        await self._stream.aclose()
+    async def read(self) -> bytes | None:
+        """More of the answer's body, or None at its end."""
+        event = self._event()
+        if event is h11.NEED_DATA:
+            with anyio.CancelScope(deadline=self.deadline) as scope:
+                while event is h11.NEED_DATA:
+                    await self._receive()
+                    event = self._event()
+            if scope.cancelled_caught:
+                raise httpcore.ReadTimeout("no byte in time")
+        return bytes(event.data) if isinstance(event, h11.Data) else None
+
+    def renew(self) -> bool:
+        """Get ready for another request. False: the answer is not read to its end, or something follows it."""
+        connection = self._connection
+        ended = connection.our_state is h11.DONE and connection.their_state is h11.DONE
+        if not ended or connection.trailing_data[0]:
+            return False
+        connection.start_next_cycle()
+        return True
 
     def has_ended(self) -> bool:
         """Whether an idle connection has something to read, which can only be its end."""
@@ -76,9 +92,24 @@ class Wire(httpcore.AsyncNetworkStream):
         poll.register(self._descriptor, select.POLLIN)
         return bool(poll.poll(0))
 
-    def get_extra_info(self, info: str) -> Any:
-        if info == "is_readable":
-            return self.has_ended()
-        if info == "ssl_object":
-            return self._stream.extra(anyio.streams.tls.TLSAttribute.ssl_object, None)
-        return None
+    async def aclose(self) -> None:
+        """Close the socket."""
+        await self._stream.aclose()
+
+    def _event(self) -> Any:
+        try:
+            return self._connection.next_event()
+        except h11.RemoteProtocolError as error:
+            raise httpcore.RemoteProtocolError(str(error)) from error
+
+    async def _receive(self) -> None:
+        try:
+            data = await self._stream.receive()
+        except anyio.EndOfStream:
+            if self._connection.their_state is h11.SEND_RESPONSE:
+                raise httpcore.RemoteProtocolError("the server closed the connection without an answer") from None
+            data = b""
+        except _LOST as error:
+            raise httpcore.ReadError("the connection was lost") from error
+        self.received += len(data)
+        self._connection.receive_data(data)

@@ -30,6 +30,8 @@ class Refused(msgspec.Struct, frozen=True):
 
     status: int
     body: Any
+    #: Sent besides the usual ones, for example ``{"retry-after": "2"}``.
+    headers: dict[str, str] = {}
 
 
 class Format(Protocol):
