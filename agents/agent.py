@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from types import NoneType
 from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
 
-from ..providers import Message, ModelSettings, Provider, Retry
+from ..providers import Message, ModelSettings, Price, Prices, Provider, Retry
+from ..providers.prices import read_prices
 from .arguments import (
     check_instructions,
     check_on_limit,
@@ -66,13 +67,15 @@ class Agent(Generic[DepsT, OutputT]):
         supervision: how often a crashed run goes on from its journal (default 2 restarts within 60 s).
         parallel_tools: True runs the tool calls of one reply side by side (default), False one by one, a number at most
             so many at once.
+        prices: what its model calls cost, for `result.cost`: `Prices`, or a dictionary of them (default: what providers
+            say themselves, and list prices where ``greenroom[prices]`` is installed).
 
     Raises:
         TypeError, ValueError: an argument that cannot work; the message names it and the remedy.
         UnknownOption: a keyword that is not ours; the message names ours.
     """
 
-    __slots__ = ("__weakref__", "_config", "_frozen", "_output", "audience", "provider", "toolbox")
+    __slots__ = ("__weakref__", "_config", "_frozen", "_output", "audience", "prices", "provider", "toolbox")
 
     @overload
     def __init__(
@@ -92,6 +95,7 @@ class Agent(Generic[DepsT, OutputT]):
         hooks: HooksLike = None,
         supervision: Supervision | None = None,
         parallel_tools: bool | int = True,
+        prices: Prices | Mapping[str, Price | Mapping[str, float]] | None = None,
     ) -> None: ...
 
     # For what is no class to a type checker: a union, a `Literal`.
@@ -113,6 +117,7 @@ class Agent(Generic[DepsT, OutputT]):
         hooks: HooksLike = None,
         supervision: Supervision | None = None,
         parallel_tools: bool | int = True,
+        prices: Prices | Mapping[str, Price | Mapping[str, float]] | None = None,
     ) -> None: ...
 
     @names_ours
@@ -133,6 +138,7 @@ class Agent(Generic[DepsT, OutputT]):
         hooks: HooksLike = None,
         supervision: Supervision | None = None,
         parallel_tools: bool | int = True,
+        prices: Prices | Mapping[str, Price | Mapping[str, float]] | None = None,
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"an agent needs a name, not {name!r}")
@@ -168,11 +174,14 @@ class Agent(Generic[DepsT, OutputT]):
             "hooks": hooks,
             "supervision": supervision if supervision is not None else Supervision(),
             "parallel_tools": parallel_tools,
+            "prices": prices,
         }
         self._frozen = False
         self._output = OutputType(output)
         self.audience = Audience(hooks)
         self.provider = read_model(model)
+        self.prices = read_prices(prices)
+        self.prices.prepare(self.provider)
         self.toolbox = Toolbox([_as_tool(each) for each in tools])
 
     # -- what it is

@@ -166,6 +166,17 @@ class ModelRetrying(Event, frozen=True, kw_only=True, tag="model.retrying"):
     error: str
 
 
+class ModelFallback(Event, frozen=True, kw_only=True, tag="model.fallback"):
+    """A provider was passed over, and the next one is asked. `kind` is the class of the failure in one word."""
+
+    provider: str
+    model: str
+    next_provider: str
+    next_model: str
+    kind: str
+    error: str
+
+
 class ModelFailed(Event, frozen=True, kw_only=True, tag="model.failed"):
     """The request failed for good. `kind` is the failure's class in one word."""
 
@@ -173,6 +184,29 @@ class ModelFailed(Event, frozen=True, kw_only=True, tag="model.failed"):
     attempt: int
     kind: str
     error: str
+
+
+class GateWaiting(Event, frozen=True, kw_only=True, tag="gate.waiting"):
+    """A request waits for its admission to the provider.
+
+    `reason` is ``frozen`` (the provider has refused, and is left alone), ``ramp`` (it is asked by few at first
+    afterwards), ``concurrency`` or ``rate`` (a limit of ours or of the provider's). `delay` is in seconds, None where
+    it depends on others; `ahead` requests wait too.
+    """
+
+    provider: str
+    model: str
+    reason: str
+    delay: float | None = None
+    ahead: int = 0
+
+
+class GateOpened(Event, frozen=True, kw_only=True, tag="gate.opened"):
+    """A request that had to wait goes out, after `waited` seconds."""
+
+    provider: str
+    model: str
+    waited: float
 
 
 class ToolStarted(Event, frozen=True, kw_only=True, tag="tool.started", gc=True):
@@ -238,7 +272,10 @@ AnyEvent: TypeAlias = (
     | ModelToolArgsDelta
     | ModelCompleted
     | ModelRetrying
+    | ModelFallback
     | ModelFailed
+    | GateWaiting
+    | GateOpened
     | ToolStarted
     | ToolProgress
     | ToolCompleted

@@ -2,7 +2,8 @@
 
 An attempt either completes in one piece or streams, which costs more and happens only when somebody follows. A
 failure that another try may mend is tried again as `Retry` says, honouring what the provider asked for. Once an attempt
-has shown text to somebody, its failure is not mended that way.
+has shown text to somebody, its failure is not mended that way. An attempt that has to wait for the provider's gate, or
+falls back to another provider, tells so while it is under way.
 
 Text is never shown twice. When a run crashes while an answer streams and asks again, the new answer has to begin with
 the text that was shown (`run.shown`), and only the rest of it is shown; an answer that differs fails the call.
@@ -13,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 import anyio
+import msgspec
 
 from ..providers import (
     Message,
@@ -29,6 +31,9 @@ from ..providers import (
     delay,
     should_retry,
 )
+from ..providers.billing import MAY_BE_BILLED, is_unbilled
+from ..providers.notices import FellBack, GateOpened, GateWaiting, ThreadOutlived, heard_by
+from ..providers.prices import answering
 from . import events
 from .machine import Fact, ModelFailed, Replied
 
@@ -37,15 +42,20 @@ if TYPE_CHECKING:
 
 
 class ModelCall:
-    """Carries out one `CallModel` effect for `run`. `partial` is what has been streamed so far."""
+    """Carries out one `CallModel` effect for `run`. `partial` is what has been streamed so far.
 
-    __slots__ = ("_request", "_run", "_text", "_thinking")
+    While it is `asking`, nobody knows what it will have cost; afterwards the run has been told.
+    """
+
+    __slots__ = ("_answering", "_request", "_run", "_text", "_thinking", "asking")
 
     def __init__(self, run: RunCell, request: ModelRequest) -> None:
         self._run = run
         self._request = request
         self._text: list[str] = []
         self._thinking: list[str] = []
+        self._answering: tuple[str, str] | None = None
+        self.asking = False
 
     @property
     def partial(self) -> Message | None:
@@ -66,12 +76,17 @@ class ModelCall:
         while True:
             attempt += 1
             await run.voice.say(events.ModelStarted, model=model, attempt=attempt)
+            self._answering, self.asking = None, True
             try:
                 streams = run.shown_pieces or run.voice.wants_deltas()
-                reply = await (self._streamed() if streams else run.agent.provider.complete(self._request))
+                with heard_by(self):
+                    reply = await (self._streamed() if streams else run.agent.provider.complete(self._request))
             except ProviderError as error:
-                failure = error
+                failure, self.asking = error, False
+                run.spend(0.0 if is_unbilled(error) else None)
             else:
+                self.asking = False
+                run.spend(self._cost(reply))
                 await run.voice.say(
                     events.ModelCompleted,
                     model=reply.model or model,
@@ -94,6 +109,25 @@ class ModelCall:
                 events.ModelRetrying, model=model, attempt=attempt, delay=pause, kind=failure.kind, error=str(failure)
             )
             await anyio.sleep(pause)
+
+    def _cost(self, reply: ModelReply) -> float | None:
+        agent, extra = self._run.agent, self._request.settings.extra
+        provider = answering(agent.provider, self._answering)
+        return agent.prices.cost(reply, provider, extra) if provider is not None else None
+
+    async def hear(self, notice: GateWaiting | FellBack) -> None:
+        if isinstance(notice, FellBack):
+            self._answering = notice.next_provider, notice.next_model
+            if notice.kind in MAY_BE_BILLED:
+                self._run.spend(None)
+        kind = events.GateWaiting if isinstance(notice, GateWaiting) else events.ModelFallback
+        await self._run.voice.say(kind, **msgspec.structs.asdict(notice))
+
+    def note(self, notice: GateOpened | ThreadOutlived) -> None:
+        if isinstance(notice, ThreadOutlived):
+            self._run.outlived.append(notice.name)
+        else:
+            self._run.voice.mention(events.GateOpened, **msgspec.structs.asdict(notice))
 
     async def _streamed(self) -> ModelReply:
         run = self._run

@@ -26,6 +26,7 @@ def make_result(run: RunCell, finish: Finish, messages: list[Message]) -> RunRes
         status=finish.status,
         reason=finish.reason,
         usage=run.usage,
+        cost=run.cost,
         messages=Messages(messages),
         new_messages=Messages(own),
         run_id=run.name,

@@ -46,7 +46,7 @@ class RunResult(Generic[OutputT]):
         status: ``completed``, ``stopped``, ``limited``, ``waiting`` or ``failed``.
         reason: why it ended: ``answered``, ``user``, ``abandoned``, ``system``, ``turns``, ``error`` …
         usage: tokens of all model calls, subagents included.
-        cost: US dollars, or None where no price is known.
+        cost: US dollars, subagents included; None where a price, or what was billed, is not known for any part of it.
         messages: the whole conversation, valid for the next request.
         new_messages: what this run added, its prompt included.
         started_at: when it began (UTC).

@@ -90,6 +90,7 @@ class RunCell(Cell):
         "_claim",
         "_cut",
         "_intensity",
+        "_spent",
         "_step",
         "_subruns",
         "_tools_cut",
@@ -147,6 +148,7 @@ class RunCell(Cell):
         )
         self.machine: Machine | None = None
         self.usage = Usage()
+        self._spent: float | None = 0.0
         #: Model calls that were tried again.
         self.retries = 0
         #: Tool calls that were given up but still run.
@@ -240,6 +242,7 @@ class RunCell(Cell):
                 self.restarts += 1
                 self._cut = self._tools_cut = False
                 self._batch = None
+                self._forget_call()
                 await self.voice.say(
                     events.RunRestarted,
                     agent=self.agent.name,
@@ -301,7 +304,8 @@ class RunCell(Cell):
             fact = await self._call.perform()
         if fact is None:
             fact = ModelCut(self._call.partial if self._call is not None else None)
-        self._step = self._call = None
+        self._forget_call()
+        self._step = None
         if isinstance(fact, Replied):
             self._account(fact.reply)
         self.shown_pieces.clear()
@@ -329,6 +333,23 @@ class RunCell(Cell):
     def shown(self) -> str:
         """The text of the turn at hand that followers have seen."""
         return "".join(self.shown_pieces)
+
+    def _forget_call(self) -> None:
+        """A model call is over. One that was cut may have cost something."""
+        call, self._call = self._call, None
+        if call is not None and call.asking:
+            self.spend(None)
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars that the run and its subagents have cost so far, or None once a part of it is unknown."""
+        return self._spent
+
+    def spend(self, cost: float | None) -> None:
+        """Count dollars, here and in every run above. None: nobody knows how many."""
+        self._spent = self._spent + cost if self._spent is not None and cost is not None else None
+        if self.run_parent is not None:
+            self.run_parent.spend(cost)
 
     def use(self, usage: Usage) -> None:
         """Count tokens, here and in every run above."""
@@ -442,6 +463,7 @@ class RunCell(Cell):
         if machine is not None:
             result_of = self._batch.result_of if self._batch is not None else cancelled
             machine.abandon(result_of, self._call.partial if self._call is not None else None)
+        self._forget_call()
         messages = machine.messages if machine is not None else [*self.history, *self.prompt]
         self.result = make_result(self, finish, messages)
         self.error = make_error(self, finish, self.result)

@@ -7,7 +7,7 @@ client.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING
@@ -19,7 +19,10 @@ from ..actors import DeadLetters, Home
 from ..actors.pool import Pool
 from ..journal import Journal, MemoryJournal
 from ..mailbox import Budget
+from ..providers import GateLimits
+from ..providers.gate import shared_gates
 from ..providers.http import shared_connections
+from ..providers.threaded import SharedThreads
 from .errors import SeveralSystems
 from .sources import Sources
 from .threads import Threads
@@ -37,12 +40,15 @@ class RunStage:
         sources: clock, chance and ids.
         slots: bounds the root runs at work; None does not.
         connections: open connections to model endpoints at once; None takes the providers' default.
+        gates: limits of provider accounts, by the provider's name or base URL.
     """
 
     __slots__ = (
         "_shared",
+        "_shared_threads",
         "context",
         "dead_letters",
+        "gates",
         "home",
         "journal",
         "outside",
@@ -64,6 +70,7 @@ class RunStage:
         sources: Sources | None = None,
         slots: int | None = None,
         connections: int | None = None,
+        gates: Mapping[str, GateLimits] | None = None,
     ) -> None:
         self.home = home if home is not None else Home()
         self.dead_letters = dead_letters if dead_letters is not None else DeadLetters()
@@ -74,15 +81,22 @@ class RunStage:
         self.sources = sources if sources is not None else Sources()
         self.slots = Semaphore(slots, fast_acquire=True) if slots is not None else None
         self.threads = Threads(self.home)
+        self.gates = gates
         self._shared = shared_connections(connections)
+        self._shared_threads = SharedThreads()
 
     def open(self) -> None:
-        """Join the event loop's connections."""
+        """Join the event loop's connections and threads, and give its gates our limits and our chance."""
         self._shared.join()
+        self._shared_threads.join()
+        if self.gates is not None:
+            shared_gates().rule(self, self.gates, self.sources.chance)
 
     async def close(self) -> None:
-        """Let idle threads end, and leave the event loop's connections; the last one out closes them."""
+        """Let idle threads end, and leave what the event loop shares; the last one out closes it."""
         self.threads.close()
+        self._shared_threads.leave()
+        shared_gates().unrule(self)
         await self._shared.leave()
 
 

@@ -17,6 +17,8 @@ from anyio.lowlevel import checkpoint, current_token
 from ..actors import ActorSystem, Report, raise_descriptor_limit
 from ..actors import RestartLimit as ActorRestartLimit
 from ..journal import Journal
+from ..providers import GateLimits
+from ..providers.gate import check_gates
 from .errors import RestartLimit
 from .history import History, Prompt
 from .hooks import Audience
@@ -47,6 +49,8 @@ class System(ActorSystem):
         5 s).
         grace: seconds that runs have to stop when the System closes, before they are killed (default 5).
         journal: where runs are written down (default: in memory).
+        gates: how much provider accounts are asked at most, by the provider's name or its base URL, for example
+            ``{"openai": GateLimits(concurrency=50)}``. They hold for the whole event loop while the System is open.
         sources: clock, chance and ids, for tests.
         signals: whether SIGINT and SIGTERM end the block and close the System in order (default False): runs are
             stopped and the program goes on behind the block; a second signal ends everything at once, and the
@@ -69,6 +73,7 @@ class System(ActorSystem):
         period: float = 5.0,
         grace: float = 5.0,
         journal: Journal | None = None,
+        gates: Mapping[str, GateLimits] | None = None,
         sources: Sources | None = None,
         signals: bool = False,
         on_report: Callable[[Report], object] | None = None,
@@ -106,6 +111,7 @@ class System(ActorSystem):
         )
         self.max_running = max_running
         self._journal = journal
+        self._gates = check_gates(gates)
         self._stage: RunStage | None = None
         self._loop: object = None
 
@@ -146,6 +152,7 @@ class System(ActorSystem):
                 sources=self._sources,
                 slots=self.max_running,
                 connections=self.max_running,
+                gates=self._gates,
             )
             stage.open()
         except BaseException as error:

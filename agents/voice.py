@@ -120,12 +120,23 @@ class Voice:
         """Hand an event to the readers, then to the observers."""
         self.log_event(event)
         if self._observed:
+            self._leave_untold(event)
+            await self.tell_observers()
+
+    def _leave_untold(self, event: Event) -> None:
+        if self._observed:
             untold = self._line[-1]._untold
             untold += [(hook, event) for hook in self._audience.of(event)]
             for voice in self._line:
                 if voice._options.on_event is not None:
                     untold.append((voice._options.on_event, event))
-            await self.tell_observers()
+
+    def mention(self, kind: type[Event], /, **facts: Any) -> None:
+        """Say something where nobody can wait: readers get it now, observers before the next event."""
+        if self._audible or self._audience.hears(kind):
+            event = self.make(kind, **facts)
+            self.log_event(event)
+            self._leave_untold(event)
 
     async def tell_observers(self) -> None:
         """Call the observers for what they have not heard.

@@ -293,8 +293,9 @@ class Endpoint(Provider):
                 call.headers,
             )
         error = self._dialect.read_error(call.status, call.headers, body, now=self._wall_clock())
-        if isinstance(error, AuthError) and self._key is None and self._key_variable is not None:
-            error.hint = f"the key is read from {self._key_variable}"
+        if isinstance(error, AuthError) and self._key is None and self._signer is None:
+            known = self._key_variable
+            error.hint = f"the key is read from {known}" if known else "no key was sent: pass api_key="
         return self._stamp(error, call.headers)
 
     def _stamp(self, error: ProviderError, headers: Mapping[str, str]) -> ProviderError:

@@ -109,9 +109,8 @@ class _Walk:
         names: Schema = schema.get("propertyNames", True)
         for name in schema.get("required", ()):
             if name not in value:
-                told = properties.get(name, True)
-                what = f", {expected(told)}" if isinstance(told, dict) and expected(told) else ""
-                self._say(path, f"{named(name)} is missing{what}")
+                what = expected(properties.get(name))
+                self._say(path, f"{named(name)} is missing{', ' if what else ''}{what}")
         for name, held in value.items():
             if names is not True and not self._fits(names, name):
                 self._say(path, f"{named(name)} is no name that is allowed here")
@@ -159,7 +158,7 @@ class _Walk:
             count = sum(self._fits(schema["contains"], held) for held in value)
             least, most = schema.get("minContains", 1), schema.get("maxContains")
             if count < least or (most is not None and count > most):
-                what = expected(schema["contains"]) if isinstance(schema["contains"], dict) else ""
+                what = expected(schema["contains"])
                 bound = f"at least {least}" if count < least else f"at most {most}"
                 self._say(path, f"expected {bound} items that are {what or 'as the schema says'}, got {count}")
 
@@ -191,8 +190,7 @@ class _Walk:
             if len(fitting) > 1:
                 self._say(path, f"fits {len(fitting)} alternatives where exactly one is wanted")
         if "not" in schema and self._fits(schema["not"], value):
-            what = expected(schema["not"]) if isinstance(schema["not"], dict) else ""
-            self._say(path, f"must not be {what or found(value)}")
+            self._say(path, f"must not be {expected(schema['not']) or found(value)}")
         if "if" in schema:
             then = "then" if self._fits(schema["if"], value) else "else"
             self.visit(schema.get(then, True), value, path)

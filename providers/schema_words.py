@@ -54,8 +54,11 @@ def found(value: Any) -> str:
     return f"a value of type {type(value).__name__}"
 
 
-def expected(schema: Mapping[str, Any]) -> str:
+def expected(wanted: Any) -> str:
     """What a schema wants, or an empty text where it cannot be said in a few words."""
+    if not isinstance(wanted, Mapping):
+        return ""
+    schema = cast("Mapping[str, Any]", wanted)
     if "const" in schema:
         return clipped(_json(schema["const"]), VALUE)
     if "enum" in schema:
@@ -63,11 +66,11 @@ def expected(schema: Mapping[str, Any]) -> str:
         return f"one of {_listed(values)}" if len(values) > 1 else "".join(values)
     kinds: Any = schema.get("type")
     if kinds is not None:
-        names = cast("list[str]", kinds) if isinstance(kinds, list) else [cast("str", kinds)]
+        names = cast("list[str]", kinds if isinstance(kinds, list) else [kinds])
         return _or([_ARTICLES.get(name, name) for name in names])
     for key in ("anyOf", "oneOf"):
         if key in schema:
-            parts = [expected(part) for part in schema[key] if isinstance(part, dict)]
+            parts = [expected(part) for part in schema[key]]
             return _or(list(dict.fromkeys(parts))) if parts and all(parts) else ""
     reference = schema.get("$ref")
     return str(reference).rpartition("/")[2] if isinstance(reference, str) and reference != "#" else ""

@@ -12,8 +12,8 @@ import pytest
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
-# In testing.md one block has two tests, and two tests run on both backends.
-@pytest.mark.parametrize(("page", "more"), [("testing.md", 3), ("actors.md", 0)])
+# In testing.md one block has two tests, two tests run on both backends, and one on both for three formats.
+@pytest.mark.parametrize(("page", "more"), [("testing.md", 8), ("actors.md", 0)])
 def test_the_examples_of_the_page_pass(page: str, more: int, tmp_path: Path) -> None:
     """Each block is a module of its own, in a project with nothing but the plugin."""
     text = DOCS.joinpath(page).read_text(encoding="utf-8")

@@ -19,7 +19,7 @@ import msgspec
 from .agents import Agent, AgentError, LimitExceeded, Limits, Tool, events
 from .cli_loop import run_interruptible
 from .providers import OpenAIChat, Provider, ProviderError, connect
-from .providers.connect import VENDORS
+from .providers.connect import key_of, names_vendor
 
 
 class Misuse(Exception):
@@ -68,11 +68,10 @@ def answer(asked: Answering, backend: str) -> int:
 
 
 def _provider(asked: Answering) -> Provider:
-    vendor = asked.model.partition(":")[0]
     if asked.base_url is None:
         return connect(asked.model)
-    if vendor in VENDORS and vendor != asked.model:
-        return connect(asked.model, base_url=asked.base_url)
+    if names_vendor(asked.model):
+        return connect(asked.model, base_url=asked.base_url, api_key=key_of(asked.model))
     return OpenAIChat(asked.model, base_url=asked.base_url)
 
 
