@@ -17,6 +17,8 @@ import anyio
 import msgspec
 
 from ..providers import (
+    BadResponse,
+    ContentFiltered,
     Message,
     ModelReply,
     ModelRequest,
@@ -87,14 +89,19 @@ class ModelCall:
             else:
                 self.asking = False
                 run.spend(self._cost(reply))
-                await run.voice.say(
-                    events.ModelCompleted,
-                    model=reply.model or model,
-                    stop_reason=reply.stop_reason,
-                    usage=reply.usage,
-                    tool_calls=len(reply.message.tool_calls),
-                )
-                return Replied(reply)
+                withheld = _withheld(reply)
+                if withheld is None:
+                    await run.voice.say(
+                        events.ModelCompleted,
+                        model=reply.model or model,
+                        stop_reason=reply.stop_reason,
+                        usage=reply.usage,
+                        tool_calls=len(reply.message.tool_calls),
+                    )
+                    return Replied(reply)
+                failure = withheld
+                if reply.usage is not None:
+                    run.use(reply.usage)
             shown = self._text or self._thinking
             pause = None
             if not shown and should_retry(failure, attempt, retry):
@@ -155,6 +162,17 @@ class ModelCall:
         if known:
             raise _diverged()
         return stream.reply
+
+
+def _withheld(reply: ModelReply) -> ProviderError | None:
+    """What a reply that came in order and says nothing is: no answer, where its stop reason says why."""
+    message = reply.message
+    if message.text or message.refusal or message.tool_calls:
+        return None
+    said = f"the model gave no answer (stop reason {reply.stop_reason_raw or reply.stop_reason!r})"
+    if reply.stop_reason == "error":
+        return BadResponse(said, retryable=True)
+    return ContentFiltered(said) if reply.stop_reason == "content_filter" else None
 
 
 def _beyond(known: str, text: str) -> tuple[str, str]:

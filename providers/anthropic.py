@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .aws import KEY_VARIABLE, bedrock_url, is_aws
 from .checks import is_whole
 from .dialects.anthropic import AnthropicDialect
 from .dialects.anthropic_bedrock import BedrockAnthropicDialect
@@ -16,7 +16,6 @@ from .signing import Signer
 
 ANTHROPIC_URL = "https://api.anthropic.com/v1"
 _VERSION = "2023-06-01"
-_REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
 
 class Anthropic(Endpoint):
@@ -92,10 +91,11 @@ class BedrockAnthropic(Endpoint):
 
     Args:
         model: the model's id or inference profile there, for example ``"us.anthropic.claude-sonnet-5"``.
-        region: of the endpoint; by default ``AWS_REGION``, else ``AWS_DEFAULT_REGION``, else ``us-east-1``.
+        region: of the endpoint; by default that of the model's ARN, else ``AWS_REGION``, else
+            ``AWS_DEFAULT_REGION``, else ``us-east-1``.
         base_url: another endpoint, up to and without ``/model``.
         signer: called with each request for more headers; see `signing`.
-        api_key: a Bedrock API key; by default, without a signer, ``AWS_BEARER_TOKEN_BEDROCK``.
+        api_key: a Bedrock API key; by default ``AWS_BEARER_TOKEN_BEDROCK``, which goes to AWS's own hosts only.
         client: your own ``httpx.AsyncClient``, which stays yours to close.
         timeouts: deadlines of a call; by default those of `Timeouts`.
         headers: added to every request.
@@ -128,14 +128,14 @@ class BedrockAnthropic(Endpoint):
     ) -> None:
         _check("BedrockAnthropic", model, max_tokens)
         if base_url is None:
-            base_url = f"https://bedrock-runtime.{_region(region)}.amazonaws.com"
+            base_url = bedrock_url(region, model.strip())
         super().__init__(
             BedrockAnthropicDialect(model.strip(), max_tokens=max_tokens),
             name=name,
             model=model.strip(),
             base_url=base_url,
             api_key=api_key,
-            key_variable="AWS_BEARER_TOKEN_BEDROCK" if signer is None and key_variable is None else key_variable,
+            key_variable=KEY_VARIABLE if key_variable is None and signer is None and is_aws(base_url) else key_variable,
             client=client,
             timeouts=timeouts,
             headers=headers,
@@ -163,13 +163,3 @@ def _base(base_url: Any) -> Any:
     if base.endswith(AnthropicDialect.path):
         return base.removesuffix(AnthropicDialect.path) + mark + query
     return f"{base if base.endswith('/v1') else base + '/v1'}{mark}{query}"
-
-
-def _region(region: Any) -> str:
-    if region is None:
-        region = next((found for name in _REGIONS if (found := os.environ.get(name, "").strip())), "us-east-1")
-    if not isinstance(region, str):
-        raise TypeError(f"region= must be the name of an AWS region, like 'eu-west-1', not {type(region).__name__}")
-    if not region.strip().replace("-", "").isalnum():
-        raise ValueError(f"region= must be the name of an AWS region, like 'eu-west-1', not {region!r}")
-    return region.strip()

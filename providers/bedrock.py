@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import re
 import time
 from collections.abc import Callable, Mapping
-from urllib.parse import urlsplit
 
+from .aws import KEY_VARIABLE, bedrock_url, is_aws
 from .dialects.bedrock import ConverseDialect
 from .endpoint import Endpoint
 from .http import AsyncClient, Timeouts
 from .signing import Signer
-
-_KEY_VARIABLE = "AWS_BEARER_TOKEN_BEDROCK"
-_REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
-_REGION = re.compile(r"[a-z0-9-]+")
 
 
 class Bedrock(Endpoint):
@@ -83,38 +77,17 @@ class Bedrock(Endpoint):
             raise ValueError("give api_key= or signer=, not both: a request is signed or carries a key")
         model = model.strip()
         if base_url is None:
-            where = _checked_region(region, model)
-            base_url = f"https://bedrock-runtime.{where}.amazonaws.com{'.cn' if where.startswith('cn-') else ''}"
+            base_url = bedrock_url(region, model)
         super().__init__(
             ConverseDialect(model),
             name=name,
             model=model,
             base_url=base_url,
             api_key=api_key,
-            key_variable=_KEY_VARIABLE if signer is None and _is_aws(base_url) else None,
+            key_variable=KEY_VARIABLE if signer is None and is_aws(base_url) else None,
             client=client,
             timeouts=timeouts,
             headers=headers,
             wall_clock=wall_clock,
             signer=signer,
         )
-
-
-def _checked_region(region: str | None, model: str) -> str:
-    if region is not None and not isinstance(region, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"region= must be a string, not {type(region).__name__}")
-    pieces = model.split(":")
-    told = pieces[3] if pieces[0] == "arn" and len(pieces) > 3 else ""
-    known = (region, told, *[os.environ.get(variable) for variable in _REGION_VARIABLES])
-    found = next((each.strip() for each in known if each and each.strip()), "us-east-1")
-    if not _REGION.fullmatch(found):
-        raise ValueError(f"{found!r} is no region: write it like 'us-east-1'")
-    return found
-
-
-def _is_aws(base_url: str) -> bool:
-    try:
-        host = urlsplit(base_url).hostname or ""
-    except (ValueError, AttributeError):
-        return False
-    return host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws"))

@@ -30,6 +30,8 @@ from greenroom import (
     tool,
 )
 from greenroom.providers import (
+    BadResponse,
+    ContentFiltered,
     InvalidRequest,
     ModelReply,
     Overloaded,
@@ -374,6 +376,25 @@ async def test_a_model_call_that_cannot_succeed_fails_at_once() -> None:
         await Agent("helper", model).run("Go")
     assert caught.value.result.status == "failed"
     assert len(model.requests) == 1
+
+
+async def test_a_reply_that_says_nothing_because_of_an_error_is_tried_again() -> None:
+    """Some providers answer in order, with an empty message and an error for a stop reason."""
+    nothing = ModelReply(assistant(), "error", Usage(5, 1, 6), stop_reason_raw="MALFORMED_FUNCTION_CALL")
+    result = await Agent("helper", Scripted(nothing, "fine"), retry=Retry(max_delay=0)).run("hello")
+    assert result.output == "fine"
+    assert result.usage.total_tokens == 6
+    with pytest.raises(BadResponse, match="MALFORMED_FUNCTION_CALL"):
+        await Agent("helper", Scripted(nothing), retry=Retry(attempts=1)).run("hello")
+
+
+async def test_an_answer_that_the_filter_withheld_is_no_answer() -> None:
+    withheld = ModelReply(assistant(), "content_filter", stop_reason_raw="SAFETY")
+    with pytest.raises(ContentFiltered, match="SAFETY") as caught:
+        await Agent("helper", Scripted(withheld)).run("hello")
+    assert caught.value.result.status == "failed"
+    half = ModelReply(assistant("so far"), "content_filter")
+    assert (await Agent("helper", Scripted(half)).run("hello")).output == "so far"
 
 
 async def test_attempts_are_bounded() -> None:
