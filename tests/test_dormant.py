@@ -88,7 +88,9 @@ async def stage(**options: Any) -> AsyncIterator[tuple[ActorSystem, SupervisorRe
 
 
 @pytest.mark.parametrize(
-    ("start", "count"), [(Echo, 0), (Starting, 1), (Ending, 1), (Made, 1), (lambda: Echo(), 1)], ids=str
+    ("start", "count"),
+    [(Echo, 0), (Starting, 1), (Ending, 1), (Made, 1), (lambda: Echo(), 1)],
+    ids=["neither", "a start", "an end", "a constructor", "a function"],
 )
 async def test_only_an_actor_without_code_for_its_start_and_end_is_dormant(start: Any, count: int) -> None:
     assert await tasks_of(start) == count
