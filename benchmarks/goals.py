@@ -71,6 +71,7 @@ def none_of(what: str, unit: str, file: str, contender: str, *backends: str, **o
     return Goal(what, (0, 0), file, contender, unit=unit, options=options, backends=backends or BACKENDS)
 
 
+BY_HAND, MODEL = "by hand", ("bench_provider.py", "OpenAIChat")
 STREAM, PING_PONG, NESTED = "anyio stream", "anyio.Event ping-pong", "nested cancel, each a cleanup"
 ONE_MESSAGE, NOTHING = "actor, one message", "tg.start_soon, nothing"
 
@@ -91,6 +92,10 @@ GOALS = [
     none_of("1,000 rounds of cancelled scopes: actor", "wrong", "bench_cancel.py", "actor, by scope"),
     none_of("1,000 rounds of Task.cancel: mailbox", "wrong", "bench_cancel.py", "mailbox, by Task.cancel", "asyncio"),
     none_of("1,000 rounds of Task.cancel: actor", "wrong", "bench_cancel.py", "actor, by Task.cancel", "asyncio"),
+    ratio("three model calls, 100 in flight", 1.15, *MODEL, BY_HAND, in_flight=100),
+    ratio("three model calls, 1,000 in flight", 1.15, *MODEL, BY_HAND, in_flight=1_000, runs=2_000),
+    ratio("three model calls, streamed in 60 pieces", 1.3, *MODEL, BY_HAND, chunks=60, runs=300),
+    Goal("model call in flight, 4,000 of them", (36, 36), "bench_provider_memory.py", "OpenAIChat", unit="KiB"),
 ]
 
 

@@ -55,6 +55,7 @@ def main(
     rounds: int = 2,
     worst: bool = False,
     erlang: Mapping[str, str] | None = None,
+    libraries: Sequence[str] = (),
     **options: int,
 ) -> None:
     """Run the benchmark that the command line asks for.
@@ -68,6 +69,7 @@ def main(
         rounds: how often each contender gets a process.
         worst: compare the worst repeat, in every column: for counts of what must not happen.
         erlang: rows that Erlang adds: their names, and what `bench_erlang.py` calls them.
+        libraries: what only this benchmark compares with; its versions are printed where it is installed.
         options: numeric options and their defaults, given to `measure`.
     """
     parser = argparse.ArgumentParser(description=question)
@@ -108,7 +110,7 @@ def main(
         "question": question,
         "date": datetime.now(UTC).date().isoformat(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "versions": {**{name: importlib.metadata.version(name) for name in LIBRARIES}, **_versions(libraries)},
         "options": {**chosen, "repeats": arguments.repeats, "rounds": arguments.rounds},
         "baseline": baseline,
     }
@@ -118,6 +120,16 @@ def main(
     print(_table(about, rows, worst))
     if erlang and ABSENT:
         print(f"\n{ABSENT}")
+
+
+def _versions(libraries: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in libraries:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
 
 
 async def _repeat(

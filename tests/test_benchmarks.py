@@ -21,8 +21,11 @@ from greenroom.mailbox import Mailbox
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 NAMES = ("tell", "ask", "spawn", "restart", "idle", "stop", "fan_in", "control", "cancel")
+NAMES += ("provider", "provider_memory")
 TINY = dict.fromkeys(("supervisors", "children", "group", "waiting"), 2) | {
     "count": 20,
+    "runs": 20,
+    "chunks": 7,
     "in_flight": 8,
     "senders": 4,
     "messages": 5,
