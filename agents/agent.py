@@ -13,8 +13,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from types import NoneType
 from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
 
+from typing_extensions import Unpack
+
 from ..providers import Message, ModelSettings, Price, Prices, Provider, Retry
 from ..providers.prices import read_prices
+from .approvals import Answer, Approver
 from .arguments import (
     check_instructions,
     check_on_limit,
@@ -34,9 +37,13 @@ from .machine import Rules
 from .many import Backend, map_over, run_blocking
 from .options import names_ours, refuse_unknown
 from .output import OutputType
+from .policy import Policy, check_policy
 from .result import OutputT, RunResult
+from .stop_poll import STOP_POLL, StopWhen, check_stop_when
+from .stop_token import StopToken
 from .system import System
 from .tool import DEFAULT_MAX_RESULT, Replay, Tool, Toolbox, Where
+from .tool_rules import OnError, RuleOptions, check_on_error, check_timeout
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,11 +69,20 @@ class Agent(Generic[DepsT, OutputT]):
         settings: `ModelSettings`, or a dictionary of them.
         limits: bounds of each run (default ``Limits(turns=50)``).
         retry: how often a failed model call is tried (default ``Retry(attempts=3)``).
+        tool_retries: how many turns in a row the model may go on calling tools in ways that cannot run (default 3):
+            unknown ones, arguments that do not fit, a tool's `ModelRetry`. Then the run fails with `ToolCallInvalid`.
         output_retries: how often an answer that does not fit `output` goes back to the model (default 1).
         hooks: functions to call at the events of its runs, see `Hooks`.
         supervision: how often a crashed run goes on from its journal (default 2 restarts within 60 s).
         parallel_tools: True runs the tool calls of one reply side by side (default), False one by one, a number at most
-            so many at once.
+            so many at once. Calls that wait for an approval do not count.
+        policy: what is asked before each tool call, see `greenroom.policy` (default: all are allowed).
+        on_tool_error: what a tool that fails or times out does: ``report`` it to the model (default), ``cancel`` the
+            other calls of the same reply too, or ``fail`` the run with `ToolError`.
+        approval_timeout: seconds that a call waits for its approval before it counts as denied (default: for ever).
+        stop_when: a coroutine function of `RunContext`, polled while a run works; when it says True, the run is
+            stopped with ``reason="stop_when"``.
+        stop_poll: seconds between two polls (default 3).
         prices: what its model calls cost, for `result.cost`: `Prices`, or a dictionary of them (default: what providers
             say themselves, and list prices where ``greenroom[prices]`` is installed).
 
@@ -92,9 +108,15 @@ class Agent(Generic[DepsT, OutputT]):
         limits: Limits | None = None,
         retry: Retry | None = None,
         output_retries: int = 1,
+        tool_retries: int = 3,
         hooks: HooksLike = None,
         supervision: Supervision | None = None,
         parallel_tools: bool | int = True,
+        policy: Policy | None = None,
+        on_tool_error: OnError = "report",
+        approval_timeout: float | None = None,
+        stop_when: StopWhen | None = None,
+        stop_poll: float = STOP_POLL,
         prices: Prices | Mapping[str, Price | Mapping[str, float]] | None = None,
     ) -> None: ...
 
@@ -114,9 +136,15 @@ class Agent(Generic[DepsT, OutputT]):
         limits: Limits | None = None,
         retry: Retry | None = None,
         output_retries: int = 1,
+        tool_retries: int = 3,
         hooks: HooksLike = None,
         supervision: Supervision | None = None,
         parallel_tools: bool | int = True,
+        policy: Policy | None = None,
+        on_tool_error: OnError = "report",
+        approval_timeout: float | None = None,
+        stop_when: StopWhen | None = None,
+        stop_poll: float = STOP_POLL,
         prices: Prices | Mapping[str, Price | Mapping[str, float]] | None = None,
     ) -> None: ...
 
@@ -135,9 +163,15 @@ class Agent(Generic[DepsT, OutputT]):
         limits: Limits | None = None,
         retry: Retry | None = None,
         output_retries: int = 1,
+        tool_retries: int = 3,
         hooks: HooksLike = None,
         supervision: Supervision | None = None,
         parallel_tools: bool | int = True,
+        policy: Policy | None = None,
+        on_tool_error: OnError = "report",
+        approval_timeout: float | None = None,
+        stop_when: StopWhen | None = None,
+        stop_poll: float = STOP_POLL,
         prices: Prices | Mapping[str, Price | Mapping[str, float]] | None = None,
     ) -> None:
         if not isinstance(name, str) or not name.strip():
@@ -153,11 +187,14 @@ class Agent(Generic[DepsT, OutputT]):
             raise TypeError(f"parallel_tools must be True, False or a number above 0, not {parallel_tools!r}")
         if parallel_tools is not False and parallel_tools < 1:
             raise ValueError(f"parallel_tools must be True, False or a number above 0, not {parallel_tools!r}")
-        if not isinstance(output_retries, int) or isinstance(output_retries, bool):
-            raise TypeError(f"output_retries must be a whole number, 0 or more, not {output_retries!r}")
-        if output_retries < 0:
-            raise ValueError(f"output_retries must be 0 or more, not {output_retries!r}")
+        for option, number in (("output_retries", output_retries), ("tool_retries", tool_retries)):
+            if not isinstance(number, int) or isinstance(number, bool):
+                raise TypeError(f"{option} must be a whole number, 0 or more, not {number!r}")
+            if number < 0:
+                raise ValueError(f"{option} must be 0 or more, not {number!r}")
+        check_policy(policy)
         check_instructions(instructions)
+        check_stop_when(stop_when, stop_poll)
         tools = _listed(tools)
         self._config: dict[str, Any] = {
             "name": name,
@@ -171,9 +208,15 @@ class Agent(Generic[DepsT, OutputT]):
             "limits": limits if limits is not None else Limits(),
             "retry": retry if retry is not None else Retry(),
             "output_retries": output_retries,
+            "tool_retries": tool_retries,
             "hooks": hooks,
             "supervision": supervision if supervision is not None else Supervision(),
             "parallel_tools": parallel_tools,
+            "policy": policy,
+            "on_tool_error": check_on_error(on_tool_error),
+            "approval_timeout": check_timeout("approval_timeout", approval_timeout),
+            "stop_when": stop_when,
+            "stop_poll": stop_poll,
             "prices": prices,
         }
         self._frozen = False
@@ -212,6 +255,16 @@ class Agent(Generic[DepsT, OutputT]):
         return self._config["supervision"]
 
     @property
+    def stop_when(self) -> StopWhen | None:
+        """What is polled to know whether a run shall stop."""
+        return self._config["stop_when"]
+
+    @property
+    def stop_poll(self) -> float:
+        """Seconds between two polls."""
+        return self._config["stop_poll"]
+
+    @property
     def settings(self) -> ModelSettings | None:
         """The settings of each model call."""
         return self._config["settings"]
@@ -226,6 +279,21 @@ class Agent(Generic[DepsT, OutputT]):
         """How many tool calls of one reply may run at once; None for all."""
         width = self._config["parallel_tools"]
         return None if width is True else 1 if width is False else int(width)
+
+    @property
+    def policy(self) -> Policy | None:
+        """What is asked before each tool call."""
+        return self._config["policy"]
+
+    @property
+    def on_tool_error(self) -> OnError:
+        """What a tool that fails does."""
+        return self._config["on_tool_error"]
+
+    @property
+    def approval_timeout(self) -> float | None:
+        """Seconds that a call waits for its approval; None for ever."""
+        return self._config["approval_timeout"]
 
     @property
     def output_schema(self) -> dict[str, Any] | None:
@@ -244,7 +312,8 @@ class Agent(Generic[DepsT, OutputT]):
 
     def rules(self, limits: Limits) -> Rules:
         """What a run's machine must know."""
-        return Rules(self.toolbox.refuse, self._output.read, limits.turns, self._config["output_retries"])
+        retries = self._config["output_retries"], self._config["tool_retries"]
+        return Rules(self.toolbox.refuse, self._output.read, limits.turns, *retries)
 
     async def instructions_for(self, context: RunContext[Any]) -> str | None:
         """The system prompt for the next model call."""
@@ -276,6 +345,7 @@ class Agent(Generic[DepsT, OutputT]):
         replay: Replay = "never",
         where: Where | None = None,
         max_result: int = DEFAULT_MAX_RESULT,
+        **rules: Unpack[RuleOptions],
     ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 
     def tool(
@@ -289,6 +359,7 @@ class Agent(Generic[DepsT, OutputT]):
         replay: Replay = "never",
         where: Where | None = None,
         max_result: int = DEFAULT_MAX_RESULT,
+        **rules: Unpack[RuleOptions],
     ) -> Any:
         """Add a function as a tool: ``@agent.tool`` or ``@agent.tool(timeout=10)``. The options are those of `tool`.
 
@@ -310,6 +381,7 @@ class Agent(Generic[DepsT, OutputT]):
                 replay=replay,
                 where=where,
                 max_result=max_result,
+                **rules,
             )
             tools = (*self._config["tools"], made)
             self.toolbox = Toolbox([_as_tool(each) for each in tools])
@@ -348,11 +420,17 @@ class Agent(Generic[DepsT, OutputT]):
         limits: Limits | None = None,
         on_limit: OnLimit = "raise",
         on_event: Callable[[Any], Any] | None = None,
+        stop: StopToken | None = None,
+        stop_when: StopWhen | None = None,
+        stop_poll: float | None = None,
         user_id: str | None = None,
         conversation_id: str | None = None,
         run_id: str | None = None,
         tags: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        policy: Policy | None = None,
+        approve: Approver | None = None,
+        approvals: Mapping[str, Answer] | None = None,
     ) -> Coroutine[Any, Any, RunResult[OutputT]]:
         """Run to the end: ``result = await agent.run("…")``. The run is a child task of the caller.
 
@@ -367,16 +445,41 @@ class Agent(Generic[DepsT, OutputT]):
             limits: bounds instead of the agent's.
             on_limit: ``raise`` `LimitExceeded` (default), or ``return`` the result with ``status="limited"``.
             on_event: a function, sync or async, called with each event of the run and its subagents, in order.
+            stop: a `StopToken`, to stop this run together with others.
+            stop_when, stop_poll: what is polled for a stop, instead of the agent's.
             user_id, conversation_id, tags, metadata: passed to tools, events and results.
             run_id: a name of your own, unique among live runs.
+            policy: asked beside the agent's own, for this run and its subagents; the strictest answer holds.
+            approve: a function, sync or async, from a call that waits for an approval (a `PendingCall`) to True, False,
+                or a text that says why not; for this run and its subagents. Without one, and without a `Run`, a run
+                with such a call ends with ``status="waiting"``.
+            approvals: answers by call id, to go on with what waits at the end of `history`. There is no prompt then.
+                A call without an answer is asked about again.
 
         Raises:
+            StaleApproval: an answer for a call that does not wait there.
             AgentError: the run was limited or failed; `error.result` is what it had reached.
             ProviderError: a model call failed for good; it has `result` too.
         """
         check_on_limit(on_limit)
         launch = self._launch(
-            prompt, deps, system, history, limits, on_event, user_id, conversation_id, run_id, tags, metadata
+            prompt,
+            deps,
+            system,
+            history,
+            limits,
+            on_event,
+            stop,
+            stop_when,
+            stop_poll,
+            user_id,
+            conversation_id,
+            run_id,
+            tags,
+            metadata,
+            policy,
+            approve,
+            approvals,
         )
         return Pending(run_here(launch, on_limit), "agent.run")
 
@@ -391,11 +494,17 @@ class Agent(Generic[DepsT, OutputT]):
         limits: Limits | None = None,
         on_exit: OnExit = "stop",
         on_event: Callable[[Any], Any] | None = None,
+        stop: StopToken | None = None,
+        stop_when: StopWhen | None = None,
+        stop_poll: float | None = None,
         user_id: str | None = None,
         conversation_id: str | None = None,
         run_id: str | None = None,
         tags: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        policy: Policy | None = None,
+        approve: Approver | None = None,
+        approvals: Mapping[str, Answer] | None = None,
     ) -> RunStream[OutputT]:
         """Run and follow: ``async with agent.stream("…") as run: async for event in run: …``.
 
@@ -406,7 +515,23 @@ class Agent(Generic[DepsT, OutputT]):
         The other arguments are those of `run`.
         """
         launch = self._launch(
-            prompt, deps, system, history, limits, on_event, user_id, conversation_id, run_id, tags, metadata
+            prompt,
+            deps,
+            system,
+            history,
+            limits,
+            on_event,
+            stop,
+            stop_when,
+            stop_poll,
+            user_id,
+            conversation_id,
+            run_id,
+            tags,
+            metadata,
+            policy,
+            approve,
+            approvals,
         )
         return RunStream(launch, on_exit)
 
@@ -499,11 +624,17 @@ class Agent(Generic[DepsT, OutputT]):
         history: History | None = None,
         limits: Limits | None = None,
         on_event: Callable[[Any], Any] | None = None,
+        stop: StopToken | None = None,
+        stop_when: StopWhen | None = None,
+        stop_poll: float | None = None,
         user_id: str | None = None,
         conversation_id: str | None = None,
         run_id: str | None = None,
         tags: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        policy: Policy | None = None,
+        approve: Approver | None = None,
+        approvals: Mapping[str, Answer] | None = None,
     ) -> Launch:
         if system is not None:
             check_system(system)
@@ -515,11 +646,17 @@ class Agent(Generic[DepsT, OutputT]):
             history=history,
             limits=limits,
             on_event=on_event,
+            stop=stop,
+            stop_when=stop_when,
+            stop_poll=stop_poll,
             user_id=user_id,
             conversation_id=conversation_id,
             run_id=run_id,
             tags=tags,
             metadata=metadata,
+            policy=policy,
+            approve=approve,
+            approvals=approvals,
         )
 
     def __repr__(self) -> str:

@@ -11,6 +11,7 @@ from ..providers import Usage
 
 if TYPE_CHECKING:
     from .run_cell import RunCell
+    from .tool import Tool
     from .tool_cell import ToolCell
 
 DepsT = TypeVar("DepsT", default=None)
@@ -23,7 +24,7 @@ class RunContext(Generic[DepsT]):
         deps: what the run was started with.
         agent: the agent's name.
         call_id: the tool call, or None outside one.
-        attempt: 1 for the first try of this call.
+        attempt: 1 for the first try of this call, 2 for the next one, see ``@tool(retries=…)``.
         tags, metadata: what the run was started with.
     """
 
@@ -36,9 +37,14 @@ class RunContext(Generic[DepsT]):
         self.deps: DepsT = run.options.deps
         self.agent = run.agent.name
         self.call_id = call.call_id if call is not None else None
-        self.attempt = 1
+        self.attempt = call.attempt if call is not None else 1
         self.tags: tuple[str, ...] = run.options.tags
         self.metadata: Mapping[str, Any] = run.options.metadata
+
+    @property
+    def tool(self) -> Tool[..., Any] | None:
+        """The tool that is called, or None outside a call."""
+        return self._call.tool if self._call is not None else None
 
     @property
     def run_id(self) -> str:

@@ -5,10 +5,15 @@
     AgentError                  a run that did not complete; carries its `result` so far
     ├── LimitExceeded           a limit was reached: `limit`, `used`, `allowed`
     ├── OutputInvalid           the answer could not be read as the output type, after its retries
+    ├── ToolCallInvalid         turn after turn, no tool call of the model could run
+    ├── ToolError               a call of a tool with on_error="fail" failed; the __cause__ is what the tool raised
+    ├── GuardFailed             a policy or an approver raised; its error is the __cause__
     └── RestartLimit            the run crashed too often; the last crash is the __cause__
 
     AgentFrozen                 an agent that has run already is changed
     UnknownOption               a keyword that is not ours; the message names ours (a TypeError too)
+    StaleApproval               an answer for a call that does not wait, or waits no more
+    RunEnded                    a message was sent to a run that has ended; carries it
     SeveralSystems              the System to run in cannot be told
 
     ModelRetry                  raised by a tool: tell the model what to mend
@@ -25,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 from ..actors import RestartLimit as ActorRestartLimit
 
 if TYPE_CHECKING:
+    from ..providers import Message
     from .result import RunResult
 
 
@@ -48,6 +54,10 @@ class OutputInvalid(AgentError):
     """The model's answer could not be read as the agent's output type."""
 
 
+class ToolCallInvalid(AgentError):
+    """The model called tools that do not exist, or with arguments that do not fit, more often than `tool_retries`."""
+
+
 class RestartLimit(AgentError, ActorRestartLimit):
     """A run crashed more often than its supervision allows, or a System gave up. Its ``__cause__``: the last crash."""
 
@@ -56,12 +66,49 @@ class RestartLimit(AgentError, ActorRestartLimit):
         self.args = (message,)
 
 
+class ToolError(AgentError):
+    """A tool whose errors fail the run has failed. Its ``__cause__``: what the tool raised."""
+
+    def __init__(self, tool: str, call_id: str, message: str) -> None:
+        super().__init__(f"tool {tool!r} failed: {message}")
+        self.tool = tool
+        self.call_id = call_id
+
+
+class GuardFailed(AgentError):
+    """Whether a tool call may run could not be judged: a policy or an approver raised. Its ``__cause__``: what."""
+
+    def __init__(self, tool: str, call_id: str, message: str) -> None:
+        super().__init__(f"nobody can say whether tool {tool!r} may be called: {message}")
+        self.tool = tool
+        self.call_id = call_id
+
+
+class StaleApproval(RuntimeError):
+    """An answer for a call that does not wait for one: it is unknown, was answered, has expired or was given up."""
+
+    def __init__(self, where: str, call_id: str) -> None:
+        super().__init__(
+            f"in {where}, no call {call_id!r} waits for an approval: it was answered, expired or given up before, "
+            "or was never asked for"
+        )
+        self.call_id = call_id
+
+
 class AgentFrozen(RuntimeError):
     """An agent is fixed from its first run on, because runs may share it. `agent.with_(…)` makes a changed copy."""
 
 
 class UnknownOption(TypeError):
     """A keyword that is not one of ours."""
+
+
+class RunEnded(RuntimeError):
+    """The run ended before it got to a message that was sent to it. `message` is that message, to be sent again."""
+
+    def __init__(self, text: str, message: Message) -> None:
+        super().__init__(text)
+        self.message = message
 
 
 class SeveralSystems(RuntimeError):

@@ -103,6 +103,15 @@ class RunLimited(Event, frozen=True, kw_only=True, tag="run.limited"):
     usage: Usage
 
 
+class RunWaiting(Event, frozen=True, kw_only=True, tag="run.waiting"):
+    """A run ended because calls of its tools wait for an approval; `pending` are their ids."""
+
+    agent: str
+    reason: str
+    usage: Usage
+    pending: tuple[str, ...] = ()
+
+
 class RunFailed(Event, frozen=True, kw_only=True, tag="run.failed"):
     """A run ended without an answer."""
 
@@ -110,6 +119,35 @@ class RunFailed(Event, frozen=True, kw_only=True, tag="run.failed"):
     reason: str
     usage: Usage
     error: str
+
+
+class StopPollFailed(Event, frozen=True, kw_only=True, tag="run.stop_poll_failed"):
+    """The run's `stop_when` failed; it is asked again."""
+
+    error: str
+
+
+class RunPaused(Event, frozen=True, kw_only=True, tag="run.paused"):
+    """A run has finished the step at hand and begins nothing new until it is resumed."""
+
+
+class RunResumed(Event, frozen=True, kw_only=True, tag="run.resumed"):
+    """A run that was paused goes on."""
+
+
+class MessageQueued(Event, frozen=True, kw_only=True, tag="message.queued"):
+    """A message was sent into the run, for its next request (``asap``) or for when it has nothing else to do."""
+
+    message_id: str
+    when: str
+    text: str = ""
+
+
+class MessageDelivered(Event, frozen=True, kw_only=True, tag="message.delivered"):
+    """A message that was sent into the run is in its conversation, and in the next request."""
+
+    message_id: str
+    text: str = ""
 
 
 class TurnStarted(Event, frozen=True, kw_only=True, tag="turn.started"):
@@ -245,10 +283,46 @@ class ToolErrored(Event, frozen=True, kw_only=True, tag="tool.failed"):
 
 
 class ToolOutlived(Event, frozen=True, kw_only=True, tag="tool.outlived"):
-    """A tool call was given up but still runs, in a thread that cannot be stopped; its result will be dropped."""
+    """A tool call was given up but still runs, because nothing can stop it; its result will be dropped."""
 
     call_id: str
     tool: str
+
+
+class ToolRetrying(Event, frozen=True, kw_only=True, tag="tool.retrying"):
+    """A tool call failed and is tried again after `delay` seconds; `attempt` is the try that failed, from 1."""
+
+    call_id: str
+    tool: str
+    attempt: int
+    delay: float
+    error: str
+
+
+class ToolBlocked(Event, frozen=True, kw_only=True, tag="tool.blocked"):
+    """A tool has kept the whole event loop waiting for so many seconds, without a pause of its own."""
+
+    call_id: str
+    tool: str
+    seconds: float
+
+
+class ApprovalRequested(Event, frozen=True, kw_only=True, tag="approval.requested", gc=True):
+    """A tool call waits until somebody approves it."""
+
+    call_id: str
+    tool: str
+    question: str
+    arguments: dict[str, Any] | None = None
+
+
+class ApprovalResolved(Event, frozen=True, kw_only=True, tag="approval.resolved"):
+    """A tool call waits no more. `answer` is approved, denied (`reason` says why), expired or withdrawn."""
+
+    call_id: str
+    tool: str
+    answer: str
+    reason: str | None = None
 
 
 class EventsDropped(Event, frozen=True, kw_only=True, tag="events.dropped"):
@@ -263,7 +337,13 @@ AnyEvent: TypeAlias = (
     | RunCompleted
     | RunStopped
     | RunLimited
+    | RunWaiting
     | RunFailed
+    | StopPollFailed
+    | RunPaused
+    | RunResumed
+    | MessageQueued
+    | MessageDelivered
     | TurnStarted
     | TurnEnded
     | ModelStarted
@@ -281,9 +361,13 @@ AnyEvent: TypeAlias = (
     | ToolCompleted
     | ToolErrored
     | ToolOutlived
+    | ToolRetrying
+    | ToolBlocked
+    | ApprovalRequested
+    | ApprovalResolved
     | EventsDropped
 )
 
 Delta: TypeAlias = ModelTextDelta | ModelThinkingDelta | ModelToolArgsDelta
 DELTAS: tuple[type[Event], ...] = (ModelTextDelta, ModelThinkingDelta, ModelToolArgsDelta)
-TERMINAL: tuple[type[Event], ...] = (RunCompleted, RunStopped, RunLimited, RunFailed)
+TERMINAL: tuple[type[Event], ...] = (RunCompleted, RunStopped, RunLimited, RunWaiting, RunFailed)

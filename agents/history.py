@@ -1,8 +1,7 @@
 """Conversations from elsewhere: read in any of the accepted shapes, and made valid.
 
 A provider refuses a history in which a tool call has no result, or a result no call; one such gap makes a conversation
-unusable for good. Our own histories have none. In those that come from elsewhere, a missing result is added (as an
-error: nobody knows what became of the call) and an orphaned or repeated one is left out.
+unusable for good. Our own histories have none; what comes from elsewhere is mended (`repair`).
 """
 
 from __future__ import annotations
@@ -10,8 +9,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
-from ..providers import Message, Part, Text, ToolResult, message_from_openai, user
+import msgspec
+
+from ..providers import Message, Part, Text, message_from_openai, user
 from ..providers.messages import Document, Image
+from .repair import repaired
 from .result import RunResult
 
 #: One user message (text, parts), or whole messages, ours or OpenAI-style dictionaries.
@@ -90,10 +92,18 @@ def _read_message(each: Message | Mapping[str, Any], what: str) -> Message:
     if isinstance(each, Message):
         return each
     if isinstance(each, Mapping):
-        return message_from_openai(each)
+        return _from_ours(each) if "parts" in each else message_from_openai(each)
     if isinstance(each, RunResult):
         raise TypeError(f"{what} holds a result: give history=result, or its messages, [*result.messages, …]")
     raise TypeError(f"{what} holds messages or OpenAI-style dictionaries, not {_shown(each)}")
+
+
+def _from_ours(each: Mapping[str, Any]) -> Message:
+    """A message as `RunResult.to_dict` and `to_json` write it."""
+    try:
+        return msgspec.convert(each, Message)
+    except msgspec.ValidationError as error:
+        raise TypeError(f"a dictionary with parts is no message of ours: {error}") from None
 
 
 def _plain(text: str) -> str:
@@ -104,30 +114,3 @@ def _plain(text: str) -> str:
 def _shown(value: object) -> str:
     shown = repr(value)
     return shown if len(shown) <= 60 else type(value).__name__
-
-
-def repaired(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """The messages with exactly one result for each tool call, right after it, in the order of the calls."""
-    valid: list[Message] = []
-    index = 0
-    while index < len(messages):
-        message = messages[index]
-        index += 1
-        if message.role == "tool":
-            continue  # an orphan: the results that belong to a call are taken with it, below
-        valid.append(message)
-        calls = message.tool_calls
-        if not calls:
-            continue
-        found: dict[str, ToolResult] = {}
-        while index < len(messages) and messages[index].role == "tool":
-            for result in messages[index].tool_results:
-                found.setdefault(result.call_id, result)
-            index += 1
-        for call in calls:
-            id = call.id or ""
-            result = found.get(id) or ToolResult(
-                id, "outcome unknown: the history has no result of this call", call.name, True, "outcome_unknown"
-            )
-            valid.append(Message("tool", (result,)))
-    return tuple(valid)

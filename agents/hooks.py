@@ -35,7 +35,9 @@ HOOKS: dict[str, tuple[type[events.Event], ...]] = {
     "on_model_error": (events.ModelRetrying, events.ModelFailed),
     "on_tool_start": (events.ToolStarted,),
     "on_tool_end": (events.ToolCompleted,),
-    "on_tool_error": (events.ToolErrored, events.ToolOutlived),
+    "on_tool_error": (events.ToolErrored, events.ToolOutlived, events.ToolRetrying, events.ToolBlocked),
+    "on_approval": (events.ApprovalRequested, events.ApprovalResolved),
+    "on_message": (events.MessageDelivered,),
     "on_stop": (events.RunStopped,),
     "on_limit": (events.RunLimited,),
 }
@@ -54,7 +56,10 @@ class Hooks:
         on_model_error: a request failed; it is tried again (`ModelRetrying`) or not (`ModelFailed`).
         on_tool_start: a tool call runs.
         on_tool_end: a tool call returned.
-        on_tool_error: a tool call has an error for a result, or outlived its run.
+        on_tool_error: a tool call has an error for a result, is tried again, has blocked the event loop, or outlived
+            its run.
+        on_approval: a tool call waits for an approval, or does no more.
+        on_message: a message that was sent into a run is in its conversation.
         on_stop: a run was stopped.
         on_limit: a run reached a limit.
 
@@ -72,7 +77,10 @@ class Hooks:
         self,
         *,
         on_run_start: Hook[events.RunStarted] | None = None,
-        on_run_end: Hook[events.RunCompleted | events.RunStopped | events.RunLimited | events.RunFailed] | None = None,
+        on_run_end: Hook[
+            events.RunCompleted | events.RunStopped | events.RunLimited | events.RunWaiting | events.RunFailed
+        ]
+        | None = None,
         on_turn_start: Hook[events.TurnStarted] | None = None,
         on_turn_end: Hook[events.TurnEnded] | None = None,
         on_model_start: Hook[events.ModelStarted] | None = None,
@@ -80,7 +88,10 @@ class Hooks:
         on_model_error: Hook[events.ModelRetrying | events.ModelFailed] | None = None,
         on_tool_start: Hook[events.ToolStarted] | None = None,
         on_tool_end: Hook[events.ToolCompleted] | None = None,
-        on_tool_error: Hook[events.ToolErrored | events.ToolOutlived] | None = None,
+        on_tool_error: Hook[events.ToolErrored | events.ToolOutlived | events.ToolRetrying | events.ToolBlocked]
+        | None = None,
+        on_approval: Hook[events.ApprovalRequested | events.ApprovalResolved] | None = None,
+        on_message: Hook[events.MessageDelivered] | None = None,
         on_stop: Hook[events.RunStopped] | None = None,
         on_limit: Hook[events.RunLimited] | None = None,
     ) -> None:

@@ -14,14 +14,18 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, Ty
 from anyio import create_task_group
 
 from ..actors.exits import sole
+from .approvals import Answer, Approver, check_approve, resume
 from .history import History, Prompt, read_conversation
 from .limits import Limits
 from .place import current_place
+from .policy import Policy, check_policy
 from .result import OutputT, RunResult
 from .run import Run
 from .run_cell import RunCell
 from .run_options import RunOptions
 from .stage import RunStage, common_stage, open_system
+from .stop_poll import StopWhen, check_stop_when
+from .stop_token import StopToken
 
 if TYPE_CHECKING:
     from .agent import Agent
@@ -51,11 +55,17 @@ class Launch:
         history: History | None = None,
         limits: Limits | None = None,
         on_event: Callable[[Any], Any] | None = None,
+        stop: StopToken | None = None,
+        stop_when: StopWhen | None = None,
+        stop_poll: float | None = None,
         user_id: str | None = None,
         conversation_id: str | None = None,
         run_id: str | None = None,
         tags: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        policy: Policy | None = None,
+        approve: Approver | None = None,
+        approvals: Mapping[str, Answer] | None = None,
     ) -> None:
         if prompt is None and history is None:
             raise TypeError("a run needs a prompt, or a history to go on from")
@@ -63,6 +73,9 @@ class Launch:
             raise TypeError(f"limits= takes Limits(turns=…), not {limits!r}")
         if on_event is not None and not callable(on_event):
             raise TypeError(f"on_event= takes a function of one event, not {on_event!r}")
+        if stop is not None and not isinstance(stop, StopToken):
+            raise TypeError(f"stop= takes a StopToken, not {stop!r}")
+        check_stop_when(stop_when, stop_poll)
         if user_id is not None:
             _check_id("user_id", user_id)
         if conversation_id is not None:
@@ -75,8 +88,15 @@ class Launch:
             tags = _read_tags(tags)
         if metadata is not None and not isinstance(metadata, Mapping):
             raise TypeError(f"metadata= takes a dictionary, not {metadata!r}")
+        check_policy(policy)
+        check_approve(approve)
         self.agent = agent
         self.history, self.prompt = read_conversation(history, prompt)
+        kept, answers = None, {}
+        if approvals is not None:
+            if prompt is not None:
+                raise TypeError("approvals= goes on with calls that wait in history=: give the prompt to the next run")
+            self.history, kept, answers = resume(self.history, approvals)
         self.system = system
         self.run_id = run_id
         self.options = RunOptions(
@@ -87,6 +107,13 @@ class Launch:
             tags=tuple(tags),
             metadata=metadata if metadata is not None else {},
             on_event=on_event,
+            stop=stop,
+            stop_when=stop_when if stop_when is not None else agent.stop_when,
+            stop_poll=stop_poll if stop_poll is not None else agent.stop_poll,
+            policy=policy,
+            approve=approve,
+            kept=kept,
+            answers=answers,
         )
 
     def parent(self) -> tuple[RunCell, str] | None:
@@ -160,6 +187,8 @@ async def run_here(launch: Launch, on_limit: OnLimit) -> RunResult[Any]:
     else:
         async with common_stage() as stage:
             cell = await _execute(launch, stage, None)
+    if parent is not None:
+        await parent[0].regain(parent[1])
     assert cell.result is not None
     if cell.error is not None and not (cell.result.status == "limited" and on_limit == "return"):
         raise cell.error.with_traceback(None)
@@ -226,7 +255,7 @@ class RunStream(Generic[OutputT]):
             if self._on_exit == "detach":
                 return
             try:
-                await cell.wait_ended()
+                await cell.wait_over()
             except BaseException:
                 # Cancelled while it waited: nobody else sees to the run's end.
                 if cell.exit is None:
@@ -240,6 +269,8 @@ class RunStream(Generic[OutputT]):
         except BaseExceptionGroup as errors:
             if sole(errors) is not exc:
                 raise sole(errors) from None
+        if cell.run_parent is not None:
+            await cell.run_parent.regain(cell.call_id or "")
 
     def __aiter__(self) -> NoReturn:
         raise TypeError(

@@ -14,6 +14,8 @@ Nothing here awaits, looks at a clock, draws a random number or does I/O, so eve
 endings and stops can be tried as data. The skin (`run_cell.py`) performs the effects and reports what came of them.
 Resuming is replaying recorded facts into a new machine; streaming is somebody watching; neither is a second loop.
 
+A message that is sent in waits in the machine until `Asking`: it never comes between a call and its result.
+
 Invariants: at most one model call is open; every tool call has exactly one result before the next model call; a
 result that comes late or twice changes nothing; after a stop no new work is asked for.
 
@@ -38,6 +40,10 @@ Status: TypeAlias = Literal["completed", "stopped", "limited", "waiting", "faile
 
 #: Stop reasons of a message that the provider wants back before it goes on with the same answer.
 UNFINISHED = ("pause", "compaction")
+
+
+#: Causes of results that tell the model to call otherwise; nothing, or nothing of use, has run.
+UNUSABLE = ("invalid", "unknown_tool")
 
 
 class State(enum.Enum):
@@ -81,6 +87,18 @@ class ToolDone(msgspec.Struct, frozen=True):
     result: ToolResult
 
 
+class ToolPends(msgspec.Struct, frozen=True):
+    """A tool call waits for an approval that nobody is there to give."""
+
+    call_id: str
+
+
+class Aborted(msgspec.Struct, frozen=True):
+    """A tool call has ended in a way that fails the run."""
+
+    error: BaseException
+
+
 class StopAsked(msgspec.Struct, frozen=True):
     """Somebody wants the run to end."""
 
@@ -88,7 +106,23 @@ class StopAsked(msgspec.Struct, frozen=True):
     reason: str
 
 
-Fact: TypeAlias = Begin | Replied | ModelFailed | ModelCut | ToolDone | StopAsked
+class Sent(msgspec.Struct, frozen=True):
+    """Somebody sends a message into the run.
+
+    One that is for now (``asap``) stands before the next request; one that can wait (``idle``) where the run would
+    otherwise be over. `id` tells it from the others.
+    """
+
+    id: str
+    when: Literal["asap", "idle"]
+    message: Message
+
+
+class Asking(msgspec.Struct, frozen=True):
+    """The request is about to be made: what has been sent is to be in it."""
+
+
+Fact: TypeAlias = Begin | Replied | ModelFailed | ModelCut | ToolDone | ToolPends | Aborted | StopAsked | Sent | Asking
 
 
 # -- effects
@@ -128,17 +162,23 @@ class Rejected(Exception):
     """An answer that cannot be read as the output type; the text tells the model what to mend."""
 
 
+class Unusable(Exception):
+    """Too many turns in a row in which no tool call could run; the text is the last one's result."""
+
+
 class Rules(msgspec.Struct, frozen=True):
     """What a machine must know of its agent.
 
     `refuse` gives the result of a call that must not run (unknown tool, bad arguments), or None. `read` turns the final
-    message into the output, or raises `Rejected`. `turns` bounds the model calls; None does not.
+    message into the output, or raises `Rejected`. `turns` bounds the model calls; None does not. `tool_retries` bounds
+    the turns in a row, after the first, in which every call was sent back to the model to be mended.
     """
 
     refuse: Callable[[ToolCall], ToolResult | None]
     read: Callable[[Message], Any]
     turns: int | None = None
     output_retries: int = 1
+    tool_retries: int = 3
 
 
 class Machine:
@@ -148,31 +188,56 @@ class Machine:
         rules: what the agent says.
         history: the conversation before this run.
         prompt: the messages that start it.
+        kept: of a run that goes on with calls that waited for an approval: the history ends with the message that made
+            them, and these are the results of its other calls.
     """
 
     __slots__ = (
         "_calls",
+        "_failure",
         "_ids",
         "_messages",
+        "_mid_answer",
+        "_pending",
         "_results",
+        "_sent",
         "_stop",
         "output_retries",
         "rules",
         "state",
+        "tool_retries",
         "turn",
     )
 
-    def __init__(self, rules: Rules, history: Sequence[Message], prompt: Sequence[Message]) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        history: Sequence[Message],
+        prompt: Sequence[Message],
+        kept: Sequence[ToolResult] | None = None,
+    ) -> None:
         self.rules = rules
         self.state = State.READY
         #: The current turn, from 1; 0 before the first model call.
         self.turn = 0
         self.output_retries = 0
+        #: Turns in a row, up to the last one with calls, in which none of them could run.
+        self.tool_retries = 0
         self._messages: list[Message] = [*history, *prompt]
         self._calls: tuple[ToolCall, ...] = ()
         self._ids: frozenset[str | None] = frozenset()
         self._results: dict[str, ToolResult] = {}
+        #: Calls that wait for an approval.
+        self._pending: set[str] = set()
+        self._failure: BaseException | None = None
         self._stop: StopAsked | None = None
+        #: Messages that are not in the conversation yet, in the order in which they came.
+        self._sent: list[Sent] = []
+        #: Whether the provider goes on with an answer that it has suspended, into which nothing may be put.
+        self._mid_answer = False
+        if kept is not None:
+            self._calls = self._messages[-1].tool_calls
+            self._results = {result.call_id: result for result in kept}
 
     @property
     def messages(self) -> list[Message]:
@@ -184,11 +249,16 @@ class Machine:
         """The calls that have no result yet."""
         return tuple(call for call in self._calls if call.id not in self._results)
 
+    @property
+    def due(self) -> tuple[Sent, ...]:
+        """The messages that the next request is to hold."""
+        return () if self._mid_answer else tuple(sent for sent in self._sent if sent.when == "asap")
+
     def handle(self, fact: Fact) -> list[Effect]:
         """Take a fact; return what to do, in this order. A fact that no longer matters changes nothing."""
         match self.state, fact:
             case State.READY, Begin():
-                return self._next_turn()
+                return self._act() if self._calls else self._next_turn()
             case State.CALLING, Replied(reply):
                 return self._replied(reply)
             case State.CALLING, ModelFailed(error, partial):
@@ -199,6 +269,17 @@ class Machine:
                 return self._stopped()
             case State.ACTING, ToolDone(result):
                 return self._tool_done(result)
+            case State.ACTING, ToolPends(call_id):
+                self._pending.add(call_id)
+                return self._once_all_done()
+            case State.ACTING, Aborted(error):
+                self._failure = self._failure or error
+                return [CancelTools()]
+            case State.CALLING, Asking():
+                return self._deliver()
+            case State.READY | State.CALLING | State.ACTING, Sent():
+                self._sent.append(fact)
+                return []
             case _, StopAsked():
                 return self._asked_to_stop(fact)
             case _:
@@ -211,9 +292,12 @@ class Machine:
         """
         if self.state is State.CALLING:
             self._keep_partial(partial)
+        self._close_open(pending_result if self.state is State.READY else result_of)
+        self.state = State.DONE
+
+    def _close_open(self, result_of: Callable[[ToolCall], ToolResult]) -> None:
         for call in self.open_calls:
             self._results[call.id or ""] = result_of(call)
-        self.state = State.DONE
 
     # -- transitions
 
@@ -230,15 +314,20 @@ class Machine:
         message = with_distinct_ids(reply.message, self.turn)
         self._messages.append(message)
         calls = message.tool_calls
+        self._mid_answer = not calls and reply.stop_reason in UNFINISHED
         if not calls:
-            if reply.stop_reason in UNFINISHED:
+            if self._mid_answer:
                 return self._next_turn()
             return self._answered(message)
+        self._calls, self._results = calls, {}
+        if reply.stop_reason == "length":
+            self._results[calls[-1].id or ""] = cut_off(calls[-1])
+        return self._act()
+
+    def _act(self) -> list[Effect]:
         self.state = State.ACTING
-        self._calls = calls
-        self._ids = frozenset([call.id for call in calls])
-        self._results = {}
-        for call in calls:
+        self._ids = frozenset([call.id for call in self._calls])
+        for call in self.open_calls:
             refusal = self.rules.refuse(call)
             if refusal is not None:
                 self._results[refusal.call_id] = refusal
@@ -258,24 +347,55 @@ class Machine:
             self.output_retries += 1
             self._messages.append(user(str(rejection)))
             return self._next_turn()
+        if self._sent and self._stop is None and (self.rules.turns is None or self.turn < self.rules.turns):
+            return self._go_on()
         return self._finish(Finish("completed", "answered", output))
+
+    def _go_on(self) -> list[Effect]:
+        """There is an answer, and a message to come after it. What could wait has waited when nothing else is left."""
+        if not self.due:
+            self._sent = [msgspec.structs.replace(sent, when="asap") for sent in self._sent]
+        return self._next_turn()
+
+    def _deliver(self) -> list[Effect]:
+        if self._mid_answer:
+            return []
+        self._messages += [sent.message for sent in self.due]
+        self._sent = [sent for sent in self._sent if sent.when != "asap"]
+        return []
 
     def _tool_done(self, result: ToolResult) -> list[Effect]:
         if result.call_id not in self._ids or result.call_id in self._results:
             return []
         self._results[result.call_id] = result
-        return [] if len(self._results) < len(self._calls) else self._all_done()
+        return self._once_all_done()
+
+    def _once_all_done(self) -> list[Effect]:
+        return [] if len(self._results) + len(self._pending) < len(self._calls) else self._all_done()
 
     def _all_done(self) -> list[Effect]:
-        self._messages += self._result_messages()
+        waits = bool(self._pending) and self._stop is None and self._failure is None
+        self._close_open(pending_result if waits else cancelled)
+        results = self._result_messages()
+        self._messages += results
         self._calls, self._results = (), {}
+        self._pending.clear()
+        if self._failure is not None:
+            return self._finish(Finish("failed", "error", error=self._failure))
+        if waits:
+            return self._finish(Finish("waiting", "approval"))
+        last = [message.tool_results[0] for message in results]
+        self.tool_retries = self.tool_retries + 1 if all(result.cause in UNUSABLE for result in last) else 0
+        if self.tool_retries > self.rules.tool_retries and self._stop is None:
+            return self._finish(Finish("failed", "error", error=Unusable(last[-1].content)))
         return self._next_turn()
 
     def _asked_to_stop(self, stop: StopAsked) -> list[Effect]:
-        if self.state is State.DONE or (self._stop is not None and _urgency(self._stop) >= _urgency(stop)):
+        if self.state is State.DONE or (self._stop is not None and urgency(self._stop) >= urgency(stop)):
             return []
         self._stop = stop
         if self.state is State.READY:
+            self._close_open(pending_result)
             return self._stopped()
         if self.state is State.CALLING:
             return [] if stop.mode == "after_turn" else [CancelModel()]
@@ -301,15 +421,29 @@ class Machine:
         return [Message("tool", (result,)) for result in found if result is not None]
 
 
-def _urgency(stop: StopAsked) -> int:
+def urgency(stop: StopAsked) -> int:
+    """How soon a stop wants the end, as a number to compare."""
     return {"after_turn": 0, "after_tools": 1, "now": 2}[stop.mode]
 
 
-def cancelled(call: ToolCall) -> ToolResult:
-    """The result of a call that a stop kept from finishing. It never claims success."""
-    return ToolResult(
-        call.id or "", "cancelled: the run was stopped before this call finished", call.name, True, "cancelled"
-    )
+#: Why a call was given up, unless somebody says otherwise.
+STOPPED = "the run was stopped before this call finished"
+
+
+def cancelled(call: ToolCall, why: str = STOPPED) -> ToolResult:
+    """The result of a call that something kept from finishing. It never claims success."""
+    return ToolResult(call.id or "", f"cancelled: {why}", call.name, True, "cancelled")
+
+
+def cut_off(call: ToolCall) -> ToolResult:
+    """The result of a call that the model may not have finished: its arguments may parse and still be half of them."""
+    text = "not run: the reply was cut off here by the limit on output tokens; make this call again, or a shorter one"
+    return ToolResult(call.id or "", text, call.name, True, "invalid")
+
+
+def pending_result(call: ToolCall) -> ToolResult:
+    """What stands for the result of a call that waits for an approval: so the history is valid, whatever comes next."""
+    return ToolResult(call.id or "", "not run yet: this call waits for an approval", call.name, True, "pending")
 
 
 def with_distinct_ids(message: Message, turn: int) -> Message:

@@ -38,7 +38,7 @@ OURS: dict[str, str | tuple[str, ...]] = {
     "max_tokens": "settings=ModelSettings(max_tokens={value})",
     "functions": "tools={value}",
     "llm": "model={value}",
-    "retries": "output_retries={value}, or retry=Retry(attempts=…) for model calls",
+    "retries": "tool_retries={value}, output_retries={value}, or retry=Retry(attempts=…) for model calls",
     "retry_policy": "retry=Retry(…)",
     "max_retries": "retry=Retry(attempts={value})",
     "parallel_tool_calls": "parallel_tools={value}",
@@ -64,6 +64,11 @@ OURS: dict[str, str | tuple[str, ...]] = {
     "stream": "async with agent.stream(…) as run: …",
     "images": "agent.run([text, image(…)])",
     "max_concurrency": "concurrency={value}",
+    "cancellation_token": "stop=StopToken()",
+    "cancel_token": "stop=StopToken()",
+    "abort_signal": "stop=StopToken()",
+    "should_stop": "stop_when={value}",
+    "check_for_stop_signal": "stop_when={value}",
     "return_exceptions": "on_error='collect', or on_error='raise'",
 }
 #: Words whose value does not belong in a message.

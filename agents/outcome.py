@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..providers import ProviderError
 from . import events
-from .errors import AgentError, LimitExceeded, OutputInvalid
-from .machine import Finish, Rejected
+from .errors import AgentError, LimitExceeded, OutputInvalid, ToolCallInvalid
+from .machine import Finish, Rejected, Unusable
 from .result import Messages, RunResult, utc
 
 if TYPE_CHECKING:
     from ..providers import Message
+    from .approvals import PendingCall
     from .run_cell import RunCell
 
 
@@ -35,7 +36,15 @@ def make_result(run: RunCell, finish: Finish, messages: list[Message]) -> RunRes
         ended_at=utc(run.stage.sources.clock()),
         conversation_id=run.options.conversation_id,
         outlived=tuple(run.outlived),
+        pending=_pending(run, own) if finish.status == "waiting" else (),
     )
+
+
+def _pending(run: RunCell, messages: list[Message]) -> tuple[PendingCall, ...]:
+    """The calls that wait for an approval, in their order."""
+    asked = {call.call_id: call for call in run.pending}
+    results = [result for message in messages for result in message.tool_results if result.cause == "pending"]
+    return tuple([asked[result.call_id] for result in results if result.call_id in asked])
 
 
 def make_error(run: RunCell, finish: Finish, result: RunResult[Any]) -> BaseException | None:
@@ -47,6 +56,12 @@ def make_error(run: RunCell, finish: Finish, result: RunResult[Any]) -> BaseExce
     elif isinstance(error, Rejected):
         rejected, error = error, OutputInvalid(f"the answer does not fit the output type: {error}")
         error.__cause__ = rejected
+    elif isinstance(error, Unusable):
+        turns = run.machine.tool_retries if run.machine is not None else 0
+        error = ToolCallInvalid(
+            f"no tool call of the model could run, {turns} turns in a row: raise tool_retries=, or mend the tool's "
+            f"description; the last one's result was: {error!s:.500}"
+        )
     if isinstance(error, AgentError | ProviderError):
         error.result = result
     return error
@@ -60,6 +75,8 @@ def last_event(run: RunCell, result: RunResult[Any]) -> events.Event:
             return run.voice.make(events.RunCompleted, text=result.text, **facts)
         case "limited":
             return run.voice.make(events.RunLimited, **facts)
+        case "waiting":
+            return run.voice.make(events.RunWaiting, pending=tuple(call.call_id for call in result.pending), **facts)
         case "failed":
             return run.voice.make(events.RunFailed, error=f"{type(run.error).__name__}: {run.error}", **facts)
         case _:

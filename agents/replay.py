@@ -7,14 +7,16 @@ of any other the model is told that its outcome is unknown.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from ..journal import Happened, Intended, Record, decode
+from ..journal import Answered, Delivered, Happened, Intended, Record, decode
 from ..journal import Replied as RepliedRecord
-from ..providers import ModelReply, ToolCall, ToolResult
-from .machine import Begin, CallTools, Effect, Machine, Replied, State, ToolDone
+from ..journal import Sent as SentRecord
+from ..providers import Message, ModelReply, ToolCall, ToolResult
+from .approvals import Answer
+from .machine import Asking, Begin, CallTools, Effect, Machine, Replied, Sent, State, ToolDone
 from .tool import Toolbox
 
 UNKNOWN = "outcome unknown: the run crashed while this call was running; it may or may not have taken effect"
@@ -48,6 +50,17 @@ def replay(machine: Machine, records: Sequence[bytes], toolbox: Toolbox) -> tupl
     return ([CallTools(tuple(again))] if again else effects), unknown
 
 
+def answered(records: Sequence[bytes], given: Mapping[str, Answer]) -> dict[str, Answer]:
+    """The answers to calls of the last turn: those that the run was started with, and those in its journal."""
+    answers = dict(given)
+    for record in map(decode, records):
+        if isinstance(record, RepliedRecord):
+            answers.clear()
+        elif isinstance(record, Answered):
+            answers[record.call_id] = record.answer
+    return answers
+
+
 def _apply(machine: Machine, record: Record, intended: set[str]) -> list[Effect]:
     if isinstance(record, RepliedRecord):
         intended.clear()  # a new turn may use the same ids again
@@ -56,4 +69,8 @@ def _apply(machine: Machine, record: Record, intended: set[str]) -> list[Effect]
         intended.add(record.call_id)
     elif isinstance(record, Happened):
         return machine.handle(ToolDone(msgspec.convert(record.result, ToolResult)))
+    elif isinstance(record, SentRecord):
+        return machine.handle(Sent(record.message_id, record.when, msgspec.convert(record.message, Message)))
+    elif isinstance(record, Delivered):
+        return machine.handle(Asking())
     return []

@@ -11,6 +11,7 @@ import msgspec
 from typing_extensions import TypeVar
 
 from ..providers import Message, Usage, message_to_openai
+from .approvals import PendingCall
 from .machine import Status
 
 OutputT = TypeVar("OutputT", default=str)
@@ -51,8 +52,10 @@ class RunResult(Generic[OutputT]):
         new_messages: what this run added, its prompt included.
         started_at: when it began (UTC).
         ended_at: when it ended (UTC).
-        outlived: names of tool calls that still ran when it ended.
-        pending: ids of tool calls that wait for an approval.
+        outlived: what still ran when it ended: a tool call as ``tool:call_id`` (behind the ids of its runs, where it is
+            a subagent's), a provider as ``name:model``, or the run's own id where its observers held it up.
+        pending: the tool calls that wait for an approval, of a run that ended for want of one: go on with
+            ``agent.run(history=result, approvals={call.call_id: True for call in result.pending})``.
     """
 
     output: OutputT
@@ -68,7 +71,7 @@ class RunResult(Generic[OutputT]):
     conversation_id: str | None = None
     cost: float | None = None
     outlived: tuple[str, ...] = ()
-    pending: tuple[str, ...] = ()
+    pending: tuple[PendingCall, ...] = ()
 
     @property
     def text(self) -> str:

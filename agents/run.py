@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 
 import anyio
 
 from ..actors import Node
-from ..actors.ref import check_seconds
-from ..providers import Usage
-from .machine import STOP_MODES, StopMode
+from ..providers import Message, Part, Usage
+from .approvals import PendingCall
+from .inbox import Letter, When, read_letter
+from .machine import StopMode
 from .readers import EventReader, TextReader
 from .result import OutputT, RunResult
+from .stop_token import check_stop
+from .tool_admission import answer_call, asked_by
 
 if TYPE_CHECKING:
     from .run_cell import RunCell
@@ -74,7 +77,7 @@ class Run(Generic[OutputT]):
         """
         cell = self._cell
         cell.refuse_deadlock()
-        await cell.wait_ended()
+        await cell.wait_over()
         if cell.error is not None:
             # All who wait are given one object: its traceback must not grow with each of them.
             raise cell.error.with_traceback(None)
@@ -91,19 +94,76 @@ class Run(Generic[OutputT]):
             mode: ``now`` cancels what it is doing; ``after_tools`` lets running tools finish; ``after_turn`` lets the
                 model finish its reply, and the tools that it calls.
             reason: the result's `reason`.
-            grace: seconds after which whoever awaits the return value kills the run's task.
+            grace: seconds that it may take. A gentle mode then becomes ``now``; by default it takes as long as it
+                takes. Of ``now``, the run's task is then killed, and what cannot be killed is named in the result's
+                `outlived`; by default the System's grace (5 seconds outside any).
 
         Raises:
             ValueError: an unknown mode.
             TypeError: a reason that is no text, a grace that is no number.
         """
-        if mode not in STOP_MODES:
-            raise ValueError(f"stop({mode!r}) is not one of {', '.join(map(repr, STOP_MODES))}")
+        check_stop(mode, reason, grace)
+        self._cell.stage.home.run(self._cell.stop_run, mode, reason, grace)
+        return Stopping(self)
+
+    @property
+    def pending(self) -> tuple[PendingCall, ...]:
+        """The tool calls, of the run and its subagents, that wait for an approval at this moment."""
+        return asked_by(self._cell)
+
+    def approve(self, call_id: str, *, run_id: str | None = None) -> None:
+        """Let a tool call run that waits for an approval. From any thread, at once.
+
+        Args:
+            call_id: the call, as `approval.requested` and `pending` name it: of this run, else of a subagent.
+            run_id: the subagent, where several wait with the same call id.
+
+        Raises:
+            StaleApproval: no such call waits: it was answered, has expired, or was given up with its run.
+            ValueError: several subagents wait with this call id.
+        """
+        answer_call(self._cell, call_id, True, run_id)
+
+    def deny(self, call_id: str, reason: str = "not approved", *, run_id: str | None = None) -> None:
+        """Refuse a tool call that waits for an approval; the model is told the reason. As `approve`."""
         if not isinstance(reason, str):
-            raise TypeError(f"stop(reason=) takes a word, not {reason!r}")
-        check_seconds("stop(grace=)", grace)
-        self._cell.stage.home.run(self._cell.stop_run, mode, reason)
-        return Stopping(self, grace)
+            raise TypeError(f"deny(reason=) takes a text, not {reason!r}")
+        answer_call(self._cell, call_id, reason or False, run_id)
+
+    def send(self, message: str | Message | Part | Sequence[str | Part], when: When = "asap") -> Letter:
+        """Send a message of the user into the run.
+
+        It is sent at once, from any thread, and keeps its place behind those sent before. What is returned may be
+        awaited, until the message is in the conversation, or ignored: a run that ends before it gets to a message
+        makes it a dead letter.
+
+        Args:
+            message: text, parts, or a user message.
+            when: ``asap`` puts it into the next request, after the results of the tool calls that are open; a run that
+                is about to complete goes on instead. ``idle`` waits until the run would complete, and has it go on.
+
+        Raises:
+            RunEnded: the run has ended; the error carries the message.
+            TypeError, ValueError: what cannot be sent.
+        """
+        cell = self._cell
+        letter = Letter(cell, read_letter(message, when), when)
+        if cell.result is not None or (cell.stage.home.here and not cell.take(letter)):
+            raise letter.refused()
+        if not cell.stage.home.here:
+            cell.stage.home.run(cell.take_or_return, letter)
+        return letter
+
+    def pause(self) -> None:
+        """Have the run, and its subagents, finish the step at hand and begin no model call and no tool until `resume`.
+
+        At once, from any thread. A stop ends a paused run like any other.
+        """
+        self._cell.stage.home.run(self._cell.pause)
+
+    def resume(self) -> None:
+        """Have a paused run go on. From any thread; one that is not paused does not mind."""
+        self._cell.stage.home.run(self._cell.resume)
 
     def tree(self) -> Node:
         """The run, its open tool calls and its subagents, at this moment."""
@@ -116,21 +176,13 @@ class Run(Generic[OutputT]):
 class Stopping(Generic[OutputT]):
     """The end that was asked for, to be awaited for the `RunResult`, or ignored."""
 
-    __slots__ = ("_grace", "_run")
+    __slots__ = ("_run",)
 
-    def __init__(self, run: Run[OutputT], grace: float | None) -> None:
+    def __init__(self, run: Run[OutputT]) -> None:
         self._run = run
-        self._grace = grace
 
     def __await__(self) -> Generator[Any, Any, RunResult[OutputT]]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> RunResult[OutputT]:
-        if self._grace is not None:
-            with anyio.move_on_after(self._grace):
-                return await self._run.result()
-            self._run._cell.kill()
-        return await self._run.result()
+        return self._run.result().__await__()
 
     def __repr__(self) -> str:
         return f"<the end of {self._run!r}, asked for: await it for the result, or ignore it>"

@@ -9,12 +9,15 @@ Every fact that must not be asked for again goes into the journal before it is a
 crashes, a new machine is made, the journal is replayed into it, and the run goes on from there; that is also how a
 run would resume in another process. The budget of such restarts is the run's own.
 
-The end is written once, by `_conclude` in the run's own task, or, when the task was cancelled from outside, by `close`.
+The end is written once: by `_conclude` in the run's own task; when that was cancelled from outside, by `_say_farewell`
+or `close`; and when it does not end although it was killed, by `give_up`, in the task of the stop ladder.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -23,7 +26,7 @@ from anyio import CancelScope
 from anyio.abc import TaskGroup
 
 from .. import journal
-from ..actors import Exit, Node, StrayCancellation
+from ..actors import DeadLetter, Exit, Node, StrayCancellation
 from ..actors.cell import Cell
 from ..actors.crashes import is_crash, stray
 from ..actors.exits import sole
@@ -32,9 +35,11 @@ from ..actors.roles import Parent, Verdict
 from ..journal import Claim, Fenced
 from ..mailbox import Budget
 from ..providers import Message, ModelReply, ModelRequest, Usage
-from . import events
+from . import events, pause
+from .approvals import Answer, Approvals, PendingCall
 from .context import RunContext
 from .errors import RestartLimit
+from .inbox import Inbox, Letter
 from .machine import (
     Begin,
     CallModel,
@@ -51,13 +56,16 @@ from .machine import (
     StopAsked,
     StopMode,
     cancelled,
+    urgency,
 )
 from .model_call import ModelCall
 from .outcome import last_event, make_error, make_result
-from .replay import replay
+from .replay import answered, replay
 from .result import RunResult
 from .run_options import RunOptions
 from .stage import RunStage
+from .stop_ladder import StopLadder
+from .stop_poll import StopPoll
 from .tool_batch import Progress, ToolBatch, ToolEnded
 from .tool_cell import ToolCell
 from .voice import Voice
@@ -69,6 +77,8 @@ if TYPE_CHECKING:
 FAREWELL = 1.0
 #: Seconds that a subagent whose tool is gone has to stop before it is killed.
 ABANDONED = 5.0
+
+_log = logging.getLogger("greenroom")
 
 
 class RunCell(Cell):
@@ -89,22 +99,34 @@ class RunCell(Cell):
         "_call",
         "_claim",
         "_cut",
+        "_finish",
+        "_group",
+        "_inbox",
         "_intensity",
+        "_ladder",
+        "_poll",
         "_spent",
         "_step",
         "_subruns",
         "_tools_cut",
         "_wanted",
         "agent",
+        "answers",
+        "approvals",
         "began_at",
         "call_id",
         "error",
+        "forsaken",
         "history",
         "machine",
         "options",
         "outlived",
+        "pause_asked",
+        "pending",
         "prompt",
+        "rests",
         "result",
+        "resumed",
         "retries",
         "run_parent",
         "shown_pieces",
@@ -151,8 +173,16 @@ class RunCell(Cell):
         self._spent: float | None = 0.0
         #: Model calls that were tried again.
         self.retries = 0
-        #: Tool calls that were given up but still run.
+        #: What was given up but still runs.
         self.outlived: list[str] = []
+        #: Answers to calls of the turn at hand that were given before they asked, by call id.
+        self.answers: dict[str, Answer] = {}
+        #: Calls that have nobody to approve them.
+        self.pending: list[PendingCall] = []
+        #: Of a root: what its tree asks; made at the first question.
+        self.approvals: Approvals | None = None
+        #: Whether its end was written although its task goes on.
+        self.forsaken = False
         self.result: RunResult[Any] | None = None
         #: What the run raises at those who wait for it.
         self.error: BaseException | None = None
@@ -162,6 +192,17 @@ class RunCell(Cell):
         self._intensity = Intensity(agent.supervision.intensity, agent.supervision.period)
         self._subruns: dict[str, RunCell] = {}
         self._wanted: StopAsked | None = None
+        # The group that our task is in, and who climbs the rungs of a stop there.
+        self._group: TaskGroup | None = None
+        self._ladder: StopLadder | None = None
+        self._poll: StopPoll | None = None
+        #: Whether it is to wait until it is resumed, whether it has come to rest, and what wakes it there.
+        self.pause_asked = False
+        self.rests = False
+        self.resumed: anyio.Event | None = None
+        self._inbox: Inbox | None = None
+        # How it ends, once that is decided.
+        self._finish: Finish | None = None
         # The interruptible step at hand, and whether a stop has cut the model call or the tools.
         self._step: CancelScope | None = None
         self._call: ModelCall | None = None
@@ -180,8 +221,17 @@ class RunCell(Cell):
         """
         if self.run_parent is not None:
             self.run_parent._subruns[self.name] = self
+            caller = self.run_parent.tool_call(self.call_id)
+            if caller is not None and caller.passes is not None:
+                caller.passes.lend()
         else:
             self.stage.pool.adopt(self)
+        self._group = group
+        if self.options.stop is not None:
+            self.options.stop.join(self)
+        if self.options.stop_when is not None:
+            self._poll = StopPoll(self, self.options.stop_when, self.options.stop_poll)
+            self._poll.start_in(group)
         self.spawn_in(group)
 
     async def perform(self) -> None:
@@ -217,9 +267,9 @@ class RunCell(Cell):
         """Cancelled from outside, or interrupted: write the end, and let observers hear of it for a bounded time."""
         with CancelScope(shield=True, deadline=anyio.current_time() + FAREWELL):
             if self.result is None:
-                self._settle(self._cut_off())
+                self._settle_cut_off()
                 await self.voice.publish(self._last_event())
-            else:
+            elif not self.forsaken:
                 await self.voice.tell_observers()
 
     async def _run(self) -> Finish:
@@ -240,7 +290,7 @@ class RunCell(Cell):
                     # Nobody knows what state a task is in that was cancelled by mistake: it is not started again.
                     return Finish("failed", "error", error=self._gave_up(error))
                 self.restarts += 1
-                self._cut = self._tools_cut = False
+                self._cut = self._tools_cut = self.rests = False
                 self._batch = None
                 self._forget_call()
                 await self.voice.say(
@@ -265,17 +315,20 @@ class RunCell(Cell):
     async def _attempt(self) -> Finish:
         store = self.stage.journal
         claim = self._claim = await store.claim(self.name)
-        machine = self.machine = Machine(self.agent.rules(self.options.limits), self.history, self.prompt)
+        machine = self.machine = self._new_machine()
         records = await store.read(self.name)
+        self.answers = answered(records, self.options.answers)
         if records:
             effects, unknown = replay(machine, records, self.agent.toolbox)
             for result in unknown:
                 self.write(journal.Happened(msgspec.to_builtins(result)))
         else:
-            self.write(journal.Began(self.name, self.agent.name, _builtin(self.history), _builtin(self.prompt)))
+            self.write(self._began())
             await store.durable(claim)
             await self.voice.say(events.RunStarted, agent=self.agent.name)
             effects = machine.handle(self._wanted or Begin())
+        if self._inbox is not None:
+            self._inbox.open(machine)
         if self._wanted is not None and machine.state is not State.DONE:
             self._interrupt(machine.handle(self._wanted))
         while True:
@@ -288,9 +341,24 @@ class RunCell(Cell):
                     self._batch = ToolBatch(self, machine, cut=self._tools_cut)
                     effects = await self._batch.perform(calls)
                     self._batch = None
-                    await self.voice.say(events.TurnEnded)
+                    self.answers = {}  # of this turn: the next one may use the same ids
+                    if self.voice.turn:
+                        await self.voice.say(events.TurnEnded)
+                case [] if self._finish is not None:
+                    return self._finish  # given up meanwhile: what has come too late is dropped
                 case _:
                     raise AssertionError(f"the machine asked for {effects!r} in {machine.state}")
+
+    def _new_machine(self) -> Machine:
+        return Machine(self.agent.rules(self.options.limits), self.history, self.prompt, self.options.kept)
+
+    def _began(self) -> journal.Began:
+        began = journal.Began(self.name, self.agent.name, _builtin(self.history), _builtin(self.prompt))
+        kept = self.options.kept
+        if kept is None:
+            return began
+        answers = dict(self.options.answers)
+        return msgspec.structs.replace(began, kept=[msgspec.to_builtins(result) for result in kept], answers=answers)
 
     async def _call_model(self, machine: Machine) -> list[Effect]:
         self.voice.turn = machine.turn
@@ -299,6 +367,7 @@ class RunCell(Cell):
             self._step = step
             if self._cut:
                 step.cancel()
+            await pause.rest(self)
             await self.voice.say(events.TurnStarted)
             self._call = ModelCall(self, await self._request(machine))
             fact = await self._call.perform()
@@ -315,16 +384,21 @@ class RunCell(Cell):
         return effects
 
     async def _request(self, machine: Machine) -> ModelRequest:
+        instructions = await self.agent.instructions_for(RunContext(self))
+        if machine.due:
+            await self._mail().deliver(machine)
         return ModelRequest(
             machine.messages,
             tools=self.agent.toolbox.specs,
-            instructions=await self.agent.instructions_for(RunContext(self)),
+            instructions=instructions,
             settings=self.agent.settings,
             output_schema=self.agent.output_schema,
         )
 
     def _account(self, reply: ModelReply) -> None:
         """Write the reply down before it is acted on, and count what it cost."""
+        if self.result is not None:
+            return  # too late
         self.write(journal.Replied(msgspec.to_builtins(reply)))
         if reply.usage is not None:
             self.use(reply.usage)
@@ -373,11 +447,13 @@ class RunCell(Cell):
 
     def child_down(self, child: Cell, exit: Exit, in_place: bool) -> Verdict:
         if isinstance(child, ToolCell):
-            if child.result is None:
+            if child.result is None and not child.pends:
                 child.result = child.crash_result(exit.error)
             self.mailbox.signal(ToolEnded(child))
-        else:
-            self._subruns.pop(child.id, None)
+        elif self._subruns.pop(child.id, None) is not None:
+            caller = self.tool_call(cast("RunCell", child).call_id)
+            if caller is not None and caller.passes is not None:
+                caller.passes.returned()
         return Verdict.FINAL
 
     def child_dismissed(self, child: Cell) -> None:
@@ -386,6 +462,16 @@ class RunCell(Cell):
     def tool_progressed(self, cell: ToolCell, progress: Any) -> None:
         """Have the run say what a tool emitted; it is parked on its mailbox meanwhile."""
         self.mailbox.signal(Progress(cell, progress))
+
+    def tool_call(self, call_id: str | None) -> ToolCell | None:
+        """The open tool call with this id."""
+        return self._batch.cells.get(call_id or "") if self._batch is not None else None
+
+    async def regain(self, call_id: str) -> None:
+        """A subagent of this tool call has ended: before the tool goes on, wait for its turn again."""
+        caller = self.tool_call(call_id)
+        if caller is not None and caller.passes is not None:
+            await caller.passes.regain()
 
     def subruns(self, call_id: str) -> list[RunCell]:
         """The live runs that this tool call has started."""
@@ -401,28 +487,90 @@ class RunCell(Cell):
             detail["tokens"] = self.usage.total_tokens
         tools = self._batch.cells.values() if self._batch is not None else ()
         children = tuple(cell.node(now) for cell in tools)
-        return msgspec.structs.replace(super().node(now), detail=detail, children=children)
+        node = super().node(now)
+        return msgspec.structs.replace(node, state=pause.word_for(self) or node.state, detail=detail, children=children)
+
+    # -- messages and pauses
+
+    def take(self, letter: Letter) -> bool:
+        """Take a message that somebody sends into the run; False where it has ended, or is about to."""
+        machine = self.machine
+        if self.result is not None or self._finish is not None or (machine is not None and machine.state is State.DONE):
+            return False
+        try:
+            self._mail().take(letter)
+        except Fenced:
+            return False
+        return True
+
+    def take_or_return(self, letter: Letter) -> None:
+        """The same for a sender in another thread, who cannot be told at once."""
+        if not self.take(letter):
+            letter.settle(letter.refused())
+            self.stage.dead_letters.add(DeadLetter(letter.message, self.name, None, "closed"))
+
+    def _mail(self) -> Inbox:
+        if self._inbox is None:
+            self._inbox = Inbox(self)
+        return self._inbox
+
+    def pause(self) -> None:
+        """Begin nothing new, here and below, until resumed. A run that is to end anyway goes on to its end."""
+        if self.exit is None and self._wanted is None:
+            self.pause_asked = True
+
+    def resume(self) -> None:
+        """Go on, unless a run above is paused too."""
+        if self.pause_asked:
+            self.pause_asked = False
+            self._look_again()
+
+    def _look_again(self) -> None:
+        pause.look_again(self)
+        for run in tuple(self._subruns.values()):
+            run._look_again()
 
     # -- stopping
 
     def request_stop(self, reason: str | None) -> None:
         self.stop_run("now", reason or "system")
 
-    def stop_run(self, mode: StopMode, reason: str) -> None:
-        """Ask for the end; takes effect at the next await, whatever the run is busy with."""
-        if self.state == "ended" or self.result is not None:
+    def stop_run(self, mode: StopMode, reason: str, grace: float | None = None) -> None:
+        """Ask for the end; takes effect at the next await, whatever the run is busy with.
+
+        `grace` is how many seconds it may take; by default the stage's for ``now``, and as many as it takes for the
+        other modes.
+        """
+        if self.exit is not None or self.forsaken:
             return
-        stop = StopAsked(mode, reason)
+        if self.result is None and self._finish is None:
+            self._ask_to_stop(StopAsked(mode, reason))
+        if grace is None and mode == "now":
+            grace = self.stage.grace
+        if grace is not None and self._group is not None:
+            if self._ladder is None:
+                self._ladder = StopLadder(self)
+            self._ladder.ask(mode, grace, self._group)
+
+    def _ask_to_stop(self, stop: StopAsked) -> None:
+        if self._wanted is not None and urgency(self._wanted) >= urgency(stop):
+            return
+        if self.rests:
+            stop = StopAsked("now", stop.reason)  # there is no turn and no tool at work that it could wait for
+        self._wanted = stop
+        self.resume()
         machine = self.machine
-        if machine is None or machine.state is State.READY:
-            self._wanted = stop  # taken before the first request
-            if self._step is not None:
-                self._step.cancel()
-        else:
-            self._wanted = stop
+        if machine is not None and machine.state is not State.READY:
             self._interrupt(machine.handle(stop))
-        if mode == "now":
-            super().request_stop(reason)
+        elif self._step is not None:
+            self._step.cancel()  # it waits for its turn; what is wanted is taken before the first request
+        if stop.mode == "now":
+            super().request_stop(stop.reason)
+
+    def urge(self) -> None:
+        """The grace of a gentle stop is over: end now."""
+        if self._wanted is not None:
+            self.stop_run("now", self._wanted.reason)
 
     def _interrupt(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
@@ -439,12 +587,52 @@ class RunCell(Cell):
 
     async def _conclude(self, finish: Finish) -> None:
         """Write the end down, make the result, tell everybody."""
+        if self.result is not None:
+            return  # given up meanwhile
+        self._finish = finish
         await self._end_subruns()
         self._settle(finish)
         if self._claim is not None:
             self.write(journal.Ended(finish.status, finish.reason))
             await self.stage.journal.durable(self._claim)
         await self.voice.publish(self._last_event())
+
+    async def give_up(self) -> None:
+        """Write the end although our task does not end: something in it swallows its cancellation. Leaves first."""
+        for run in tuple(self._subruns.values()):
+            await run.give_up()
+        if self.exit is not None or self.forsaken:
+            return
+        self.forsaken = True
+        self._name_survivors()
+        _log.warning("run %s has ended, but %s does not heed its cancellation", self.name, ", ".join(self.outlived))
+        with CancelScope(shield=True, deadline=anyio.current_time() + FAREWELL):
+            if self.result is None:
+                self._settle_cut_off()
+                await self.voice.publish(self._last_event())
+        self._give_back()
+        self.voice.log.end(self.error)
+        self._notify()
+
+    def _give_back(self) -> None:
+        """Nobody gets to the messages that are still on their way."""
+        if self._inbox is not None:
+            self._inbox.close()
+
+    def _name_survivors(self) -> None:
+        """Name what goes on although our task was killed."""
+        stuck = [cell for cell in self._batch.cells.values() if cell.exit is None] if self._batch is not None else []
+        for cell in stuck:
+            below = [f"{run.name}/{name}" for run in self.subruns(cell.call_id) for name in run.outlived]
+            self.outlived += below or [f"{cell.tool.name}:{cell.call_id}"]
+            self.voice.mention(events.ToolOutlived, call_id=cell.call_id, tool=cell.tool.name)
+        if not stuck:
+            provider = self.agent.provider
+            self.outlived.append(f"{provider.name}:{provider.model}" if self._call is not None else self.name)
+
+    async def wait_over(self) -> None:
+        """Wait for the result: for the end, or until the run is given up."""
+        await self._wait_until(lambda: self.exit is not None or self.forsaken)
 
     async def _end_subruns(self) -> None:
         """End what a tool has left behind in a task of its own: no run outlives the one that it works for."""
@@ -453,19 +641,21 @@ class RunCell(Cell):
             run.stop_run("now", "abandoned")
         with anyio.move_on_after(ABANDONED):
             for run in left:
-                await run.wait_ended()
+                await run.wait_over()
         for run in left:
             run.kill()
 
     def _settle(self, finish: Finish) -> None:
         """Make the result. Only a run that was cut off from outside has a call open here, of the model or a tool."""
-        machine = self.machine
-        if machine is not None:
-            result_of = self._batch.result_of if self._batch is not None else cancelled
-            machine.abandon(result_of, self._call.partial if self._call is not None else None)
+        machine = self.machine if self.machine is not None else self._new_machine()
+        self._finish = finish
+        result_of = cancelled
+        if self._batch is not None:
+            result_of = self._batch.result_of
+            self._batch.tell_cut_off()
+        machine.abandon(result_of, self._call.partial if self._call is not None else None)
         self._forget_call()
-        messages = machine.messages if machine is not None else [*self.history, *self.prompt]
-        self.result = make_result(self, finish, messages)
+        self.result = make_result(self, finish, machine.messages)
         self.error = make_error(self, finish, self.result)
 
     def _last_event(self) -> events.Event:
@@ -473,7 +663,28 @@ class RunCell(Cell):
         return last_event(self, self.result)
 
     def _cut_off(self) -> Finish:
-        return Finish("stopped", self._wanted.reason if self._wanted is not None else "cancelled")
+        """How a run ends that was cut off: as was decided before, or for the reason of the stop above it."""
+        if self._finish is not None:
+            return self._finish
+        stop = self._stop_in_force()
+        return Finish("stopped", stop.reason if stop is not None else "cancelled")
+
+    def _stop_in_force(self) -> StopAsked | None:
+        """What was asked of us, or else what ends a run above and us with it."""
+        run: RunCell | None = self
+        while run is not None:
+            if run._wanted is not None and (run is self or run._wanted.mode == "now"):
+                return run._wanted
+            run = run.run_parent
+        return None
+
+    def _settle_cut_off(self) -> None:
+        """Make the result of a run that is cut off. One that was to end is over in its journal, too."""
+        finish = self._cut_off()
+        self._settle(finish)
+        if self._claim is not None and self._stop_in_force() is not None:
+            with suppress(Fenced):
+                self.write(journal.Ended(finish.status, finish.reason))
 
     def close(self, exit: Exit) -> None:
         if self.result is None:
@@ -484,9 +695,17 @@ class RunCell(Cell):
             run.kill()
         if self._claim is not None:
             self.stage.journal.release(self._claim)
+        self._give_back()
+        if self._ladder is not None:
+            self._ladder.fall()
+        if self._poll is not None:
+            self._poll.end()
+        if self.options.stop is not None:
+            self.options.stop.leave(self)
         self.voice.log.end(self.error)
         super().close(exit)
         self.machine = self._call = self._batch = self._claim = None
+        self._group = self._ladder = self._poll = self._inbox = None
 
 
 def _builtin(messages: Sequence[Message]) -> list[Any]:

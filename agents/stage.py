@@ -24,11 +24,16 @@ from ..providers.gate import shared_gates
 from ..providers.http import shared_connections
 from ..providers.threaded import SharedThreads
 from .errors import SeveralSystems
+from .processes import Processes
 from .sources import Sources
 from .threads import Threads
+from .tool_gate import ToolGate
 
 if TYPE_CHECKING:
     from .system import System
+
+#: Seconds that a run has to end by default, once it was stopped.
+GRACE = 5.0
 
 
 class RunStage:
@@ -39,8 +44,11 @@ class RunStage:
         journal: where runs are written down.
         sources: clock, chance and ids.
         slots: bounds the root runs at work; None does not.
+        grace: seconds that a run has to end once it was stopped, before it is killed.
         connections: open connections to model endpoints at once; None takes the providers' default.
         gates: limits of provider accounts, by the provider's name or base URL.
+        tools: bounds the tool calls at once; None does not.
+        processes: bounds the processes of tools; None takes the default.
     """
 
     __slots__ = (
@@ -48,11 +56,14 @@ class RunStage:
         "_shared_threads",
         "context",
         "dead_letters",
+        "gate",
         "gates",
+        "grace",
         "home",
         "journal",
         "outside",
         "pool",
+        "processes",
         "slots",
         "sources",
         "threads",
@@ -69,8 +80,11 @@ class RunStage:
         journal: Journal | None = None,
         sources: Sources | None = None,
         slots: int | None = None,
+        grace: float = GRACE,
         connections: int | None = None,
         gates: Mapping[str, GateLimits] | None = None,
+        tools: int | None = None,
+        processes: int | None = None,
     ) -> None:
         self.home = home if home is not None else Home()
         self.dead_letters = dead_letters if dead_letters is not None else DeadLetters()
@@ -80,7 +94,10 @@ class RunStage:
         self.journal: Journal = journal if journal is not None else MemoryJournal()
         self.sources = sources if sources is not None else Sources()
         self.slots = Semaphore(slots, fast_acquire=True) if slots is not None else None
+        self.grace = grace
         self.threads = Threads(self.home)
+        self.processes = Processes(self.home, processes)
+        self.gate = ToolGate(tools)
         self.gates = gates
         self._shared = shared_connections(connections)
         self._shared_threads = SharedThreads()
@@ -93,11 +110,14 @@ class RunStage:
             shared_gates().rule(self, self.gates, self.sources.chance)
 
     async def close(self) -> None:
-        """Let idle threads end, and leave what the event loop shares; the last one out closes it."""
+        """Let idle threads and processes end, and leave what the event loop shares; the last one out closes it."""
         self.threads.close()
         self._shared_threads.leave()
         shared_gates().unrule(self)
-        await self._shared.leave()
+        try:
+            await self.processes.close()
+        finally:
+            await self._shared.leave()
 
 
 class _Common:

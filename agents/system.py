@@ -19,16 +19,20 @@ from ..actors import RestartLimit as ActorRestartLimit
 from ..journal import Journal
 from ..providers import GateLimits
 from ..providers.gate import check_gates
+from .approvals import Answer, Approver
 from .errors import RestartLimit
 from .history import History, Prompt
 from .hooks import Audience
 from .launch import Launch
 from .limits import Limits
 from .options import names_ours
+from .policy import Policy
 from .result import OutputT
 from .run import Run
 from .sources import Sources
 from .stage import RunStage, enter_system, leave_system
+from .stop_poll import StopWhen
+from .stop_token import StopToken
 
 if TYPE_CHECKING:
     from .agent import Agent
@@ -47,10 +51,15 @@ class System(ActorSystem):
             for their turn, first come, first served. Subagents do not count.
         intensity, period: restarts of spawned actors within so many seconds, before the System gives up (default 3 in
         5 s).
-        grace: seconds that runs have to stop when the System closes, before they are killed (default 5).
+        grace: seconds that a run has to end once it was stopped, also by the closing of the System, before it is killed
+            (default 5).
         journal: where runs are written down (default: in memory).
         gates: how much provider accounts are asked at most, by the provider's name or its base URL, for example
             ``{"openai": GateLimits(concurrency=50)}``. They hold for the whole event loop while the System is open.
+        max_tools: tool calls at work at the same time, in all runs (default: any number); further calls wait for their
+            turn. A call that waits for a subagent of its own does not count.
+        processes: processes for tools with ``where="process"``, and so their calls at the same time (default: the
+            number of cores, but at least 4). They are started when they are needed, and kept.
         sources: clock, chance and ids, for tests.
         signals: whether SIGINT and SIGTERM end the block and close the System in order (default False): runs are
             stopped and the program goes on behind the block; a second signal ends everything at once, and the
@@ -74,6 +83,8 @@ class System(ActorSystem):
         grace: float = 5.0,
         journal: Journal | None = None,
         gates: Mapping[str, GateLimits] | None = None,
+        max_tools: int | None = None,
+        processes: int | None = None,
         sources: Sources | None = None,
         signals: bool = False,
         on_report: Callable[[Report], object] | None = None,
@@ -83,6 +94,10 @@ class System(ActorSystem):
         if not name:
             raise ValueError("name= must not be empty; leave it out for 'system'")
         _check_whole("max_running", max_running, 1)
+        if max_tools is not None:
+            _check_whole("max_tools", max_tools, 1)
+        if processes is not None:
+            _check_whole("processes", processes, 1)
         _check_whole("intensity", intensity, 0)
         _check_finite("period", period)
         if period <= 0:
@@ -110,6 +125,8 @@ class System(ActorSystem):
             chance=self._sources.chance,
         )
         self.max_running = max_running
+        self.max_tools = max_tools
+        self._processes = processes
         self._journal = journal
         self._gates = check_gates(gates)
         self._stage: RunStage | None = None
@@ -151,8 +168,11 @@ class System(ActorSystem):
                 journal=self._journal,
                 sources=self._sources,
                 slots=self.max_running,
+                grace=self.grace,
                 connections=self.max_running,
                 gates=self._gates,
+                tools=self.max_tools,
+                processes=self._processes,
             )
             stage.open()
         except BaseException as error:
@@ -194,11 +214,17 @@ class System(ActorSystem):
         history: History | None = None,
         limits: Limits | None = None,
         on_event: Callable[[Any], Any] | None = None,
+        stop: StopToken | None = None,
+        stop_when: StopWhen | None = None,
+        stop_poll: float | None = None,
         user_id: str | None = None,
         conversation_id: str | None = None,
         run_id: str | None = None,
         tags: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        policy: Policy | None = None,
+        approve: Approver | None = None,
+        approvals: Mapping[str, Answer] | None = None,
     ) -> Run[OutputT]:
         """Start a run in the background and return its handle. The arguments are those of `Agent.run`.
 
@@ -219,11 +245,17 @@ class System(ActorSystem):
             history=history,
             limits=limits,
             on_event=on_event,
+            stop=stop,
+            stop_when=stop_when,
+            stop_poll=stop_poll,
             user_id=user_id,
             conversation_id=conversation_id,
             run_id=run_id,
             tags=tags,
             metadata=metadata,
+            policy=policy,
+            approve=approve,
+            approvals=approvals,
         )
         cell = launch.cell(self.stage, None, followable=True)
         cell.start_in(self.group)

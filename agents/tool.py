@@ -1,8 +1,8 @@
 """A tool: a Python function with a name, a schema and rules for running it.
 
 The schema comes from the function's signature and docstring, and the same types check the arguments, so the model is
-told what will be accepted. Checking happens before anything runs; what is wrong goes back to the model as text that
-says what to mend. A tool's return value becomes text: a string as it is, anything else as JSON.
+told what will be accepted; or it is given, with `Tool.from_schema`. Checking happens before anything runs; what is
+wrong goes back to the model as text that says what to mend. What a tool returned is made a result in `tool_results`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import AsyncIterator, Callable, Iterator
-from math import isfinite, isnan
+from collections.abc import Callable, Mapping
 from typing import (
     Annotated,
     Any,
@@ -27,21 +26,34 @@ from typing import (
     overload,
 )
 
-import msgspec
+from typing_extensions import Unpack
 
 from ..providers import ToolCall, ToolResult, ToolSpec
 from ..providers.checks import is_number, is_whole
-from ..providers.functions import FunctionSchema, describe, validate
+from ..providers.function_arguments import FunctionSchema, validate
+from ..providers.functions import describe, describe_as
 from .context import RunContext
+from .process_address import address_of, check_address
+from .tool_results import cut, make_result
+from .tool_rules import RuleOptions, ToolRules, read_rules
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Where: TypeAlias = Literal["loop", "thread"]
+Where: TypeAlias = Literal["loop", "thread", "process"]
 Replay: TypeAlias = Literal["never", "keyed", "safe"]
 
 #: Characters of a result that the model gets; what is longer is cut with a note.
 DEFAULT_MAX_RESULT = 100_000
+
+
+class ToolOptions(RuleOptions, total=False):
+    """The options of a tool that do not concern its schema."""
+
+    timeout: float | None
+    replay: Replay
+    where: Where | None
+    max_result: int
 
 
 class Tool(Generic[P, R]):
@@ -54,10 +66,12 @@ class Tool(Generic[P, R]):
         "__dict__",
         "__weakref__",
         "_schema",
+        "address",
         "context_parameter",
         "function",
         "max_result",
         "replay",
+        "rules",
         "spec",
         "timeout",
         "where",
@@ -73,6 +87,8 @@ class Tool(Generic[P, R]):
         replay: Replay = "never",
         where: Where | None = None,
         max_result: int = DEFAULT_MAX_RESULT,
+        parameters: Mapping[str, Any] | None = None,
+        **rules: Unpack[RuleOptions],
     ) -> None:
         if not callable(function):  # pyright: ignore[reportUnnecessaryComparison]
             raise TypeError(f"a tool is made of a function, not of {function!r}")
@@ -81,24 +97,71 @@ class Tool(Generic[P, R]):
             raise ValueError(f"tool {label!r}: timeout must be above 0 seconds, or None, not {timeout!r}")
         if replay not in ("never", "keyed", "safe"):
             raise ValueError(f"tool {label!r}: replay must be 'never', 'keyed' or 'safe', not {replay!r}")
-        if where not in (None, "loop", "thread"):
-            raise ValueError(f"tool {label!r}: where must be 'loop' or 'thread', not {where!r}")
+        if where not in (None, "loop", "thread", "process"):
+            raise ValueError(f"tool {label!r}: where must be 'loop', 'thread' or 'process', not {where!r}")
         is_async = _is_async(function)
-        if where == "thread" and is_async:
+        if where in ("thread", "process") and is_async:
             raise ValueError(
-                f"tool {label!r}: an async function runs in the event loop; where='thread' needs a plain def"
+                f"tool {label!r}: an async function runs in the event loop; where={where!r} needs a plain def"
             )
+        #: Where a process finds the function; None for a tool that runs here.
+        self.address = address_of(function, label) if where == "process" else None
         if not is_whole(max_result) or max_result < 1:
             raise ValueError(f"tool {label!r}: max_result must be at least 1 character, not {max_result!r}")
-        self._schema: FunctionSchema = describe(function, name=name, description=description, is_context=_is_context)
+        self._schema: FunctionSchema = (
+            describe(function, name=name, description=description, is_context=_is_context)
+            if parameters is None
+            else describe_as(
+                function,
+                name=label if name is None else name,
+                description=description or "",
+                parameters=parameters,
+                is_context=_is_context,
+            )
+        )
         self.function = function
         self.context_parameter = self._schema.context_parameter
+        if where == "process" and self.context_parameter is not None:
+            raise TypeError(
+                f"tool {label!r}: {self.context_parameter!r} takes the run's context, which is no use in another "
+                "process: remove it, or leave out where='process'"
+            )
         self.spec = ToolSpec(self._schema.name, self._schema.description, self._schema.parameters)
         self.timeout = timeout
         self.replay: Replay = replay
         self.where: Where = where if where is not None else "loop" if is_async else "thread"
         self.max_result = max_result
+        self.rules: ToolRules = read_rules(label, rules)
         functools.update_wrapper(self, function)
+
+    @classmethod
+    def from_schema(
+        cls,
+        name: str,
+        description: str,
+        parameters: Mapping[str, Any],
+        function: Callable[..., Any],
+        **options: Unpack[ToolOptions],
+    ) -> Tool[..., Any]:
+        """A tool with a JSON schema that you wrote or were given, instead of that of a signature.
+
+        The function is called with the properties as keyword arguments, ``function(city="Oslo")``, their values as JSON
+        has them; what the model leaves out, the function has a default for. Arguments are checked against the schema
+        before it is called. A schema that does not say whether there may be further keys is closed, unless the function
+        takes any (``**options``). A parameter annotated ``RunContext`` is given the context.
+
+        Args:
+            name: what the model calls it.
+            description: what the model is told.
+            parameters: the JSON schema of an object, of draft 2020-12 or 7. ``format`` is not checked.
+            function: async or plain.
+            options: those of `tool`.
+
+        Raises:
+            TypeError: the function cannot be called with what the schema allows.
+            ValueError: the schema holds something that cannot be checked, such as a reference to another document.
+        """
+        return Tool(function, name=name, description=description, parameters=parameters, **options)
 
     @property
     def name(self) -> str:
@@ -108,6 +171,11 @@ class Tool(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
 
+    @property
+    def is_typed(self) -> bool:
+        """Whether its arguments are read as its parameters say; else they are what the JSON has."""
+        return self._schema.arguments is not None
+
     def arguments(self, call: ToolCall) -> dict[str, Any]:
         """The keyword arguments of a call, checked and converted to the function's types.
 
@@ -115,26 +183,22 @@ class Tool(Generic[P, R]):
             ValueError: they do not fit; the text tells the model what to mend.
         """
         if call.arguments is None:
-            raise ValueError(f"the arguments of {self.name} are not a JSON object: {call.raw[:200]!r}")
+            if call.raw:
+                validate(self._schema, call.raw)  # which knows best what is wrong
+            raise ValueError(f"the arguments for {self.name} are not a JSON object: {call.raw[:200]!r}")
         return validate(self._schema, call.raw if call.raw else call.arguments)
 
     def result(self, call_id: str, value: Any) -> ToolResult:
         """What the model is told about a return value.
 
         Raises:
-            TypeError: the value is a generator or the like, whose items nobody has asked for yet.
+            TypeError, ValueError: a value that no model could be sent, such as a generator or bytes that are no text.
         """
-        if isinstance(value, (Iterator, AsyncIterator)):
-            raise TypeError(f"returned {_a(value)}: return a value or a list")
-        return ToolResult(call_id, self.cut(value if isinstance(value, str) else _written(value)), self.name)
+        return make_result(call_id, self.name, value, self.max_result)
 
     def cut(self, text: str) -> str:
         """`text`, at most `max_result` characters of it, with a note of what is missing."""
-        # What cannot be encoded (half a surrogate pair) must not reach a request body.
-        text = text.encode("utf-8", "replace").decode()
-        if len(text) <= self.max_result:
-            return text
-        return f"{text[: self.max_result]}\n[cut: {len(text) - self.max_result} more characters]"
+        return cut(text, self.max_result)
 
     def __repr__(self) -> str:
         return f"Tool({self.name!r})"
@@ -159,50 +223,6 @@ def _is_async(function: Any) -> bool:
     )
 
 
-class _AtTop(Exception):
-    """The value itself has no JSON form, so it is shown as text and not as a JSON string."""
-
-
-def _written(value: Any) -> str:
-    """A return value as JSON; what has no JSON form in it, as the text that Python has for it."""
-
-    def shown(member: Any) -> str:
-        if member is value:
-            raise _AtTop
-        return _text(member)
-
-    try:
-        encoded = msgspec.json.encode(value, enc_hook=shown)
-        if b"null" in encoded:  # as which numbers that JSON does not have are written
-            encoded = msgspec.json.encode(_with_numbers(msgspec.to_builtins(value, enc_hook=shown)))
-        return encoded.decode()
-    except Exception:
-        return _text(value)
-
-
-def _with_numbers(value: Any) -> Any:
-    """The value with NaN and the infinities as text."""
-    if isinstance(value, float):
-        return value if isfinite(value) else "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, dict):
-        return {key: _with_numbers(held) for key, held in cast("dict[Any, Any]", value).items()}
-    if isinstance(value, (list, tuple)):
-        return [_with_numbers(held) for held in cast("list[Any]", value)]
-    return value
-
-
-def _text(value: Any) -> str:
-    try:
-        return str(value).encode("utf-8", "replace").decode()
-    except Exception as error:
-        return f"({_a(value)} that cannot be shown: {type(error).__name__})"
-
-
-def _a(value: Any) -> str:
-    name = type(value).__name__
-    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
-
-
 @overload
 def tool(function: Callable[P, R], /) -> Tool[P, R]: ...
 
@@ -216,6 +236,7 @@ def tool(
     replay: Replay = "never",
     where: Where | None = None,
     max_result: int = DEFAULT_MAX_RESULT,
+    **rules: Unpack[RuleOptions],
 ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 
 
@@ -229,6 +250,7 @@ def tool(
     replay: Replay = "never",
     where: Where | None = None,
     max_result: int = DEFAULT_MAX_RESULT,
+    **rules: Unpack[RuleOptions],
 ) -> Any:
     """Make a function a tool: ``@tool`` or ``@tool(timeout=10)``.
 
@@ -239,8 +261,27 @@ def tool(
         replay: what happens to a call that was in flight when its run crashed: ``never`` run again, the model hears
         that
             the outcome is unknown (default); ``keyed`` or ``safe`` run again, with the same ``idempotency_key``.
-        where: ``loop`` (default for ``async def``) or ``thread`` (default for ``def``).
+        where: ``loop`` (default for ``async def``), ``thread`` (default for ``def``) or ``process``, for a ``def``
+            that must be possible to end: a call that times out or is stopped is killed, with all processes that it has
+            started. Its function lies at the top of a module that another process can import, and takes no
+            `RunContext`. Not on Windows.
         max_result: characters of the result that the model gets (default 100,000); the rest is cut with a note.
+
+    ``rules`` say how calls are run:
+
+    - ``retries``: how often a call that raised is tried again (default 0), after pauses that double from half a second;
+      ``Retry(…)`` sets the pauses too. ``retry_on`` is what is tried again, a class of exceptions or a tuple of them
+      (default any). `ModelRetry` and `ToolFailed` never are. The timeout is that of all tries together.
+    - ``limit``: calls of this tool at once, in all runs of a System (default any number). A call that waits for a
+      subagent of its own does not count.
+    - ``lock``: a key, or a function from the arguments to one (None: no lock). Calls with the same key, in all runs of
+      a System, of whichever tool, run one after the other, first come, first served.
+    - ``needs_approval``: True, or a function from the arguments (a dictionary) to True, False or a question, sync or
+      async: whether somebody has to approve the call first, see `Run.approve` (default False).
+    - ``on_error``: what a failure or a timeout does. ``report``: the model is told; ``cancel``: the other calls of the
+      same reply are given up too, and it is told; ``fail``: so are they, and the run fails with `ToolError`. By default
+      the agent's ``on_tool_error=``.
+    - ``tags``, ``risk`` (``low``, ``medium``, ``high``): for policies, as ``context.tool.rules``.
 
     Raises:
         TypeError: a parameter that cannot be described; the message names the parameter and the remedy.
@@ -256,6 +297,7 @@ def tool(
             replay=replay,
             where=where,
             max_result=max_result,
+            **rules,
         )
 
     return make if function is None else make(function)
@@ -276,6 +318,8 @@ class Toolbox:
         for each in tools:
             if each.name in self._tools:
                 raise ValueError(f"two tools are called {each.name!r}: give one of them another name, @tool(name=…)")
+            if each.address is not None:
+                check_address(each.address, each.name, each, each.function)
             self._tools[each.name] = each
         self.specs: tuple[ToolSpec, ...] = tuple(each.spec for each in tools)
 

@@ -1,11 +1,13 @@
 """The tool calls of one reply, side by side, each a child actor.
 
 While they run, the run is parked on its mailbox inside their task group. Endings and progress arrive there as control
-signals, in the order in which they happened; the machine is told of each ending when it comes.
+signals, in the order in which they happened; the machine is told of each ending when it comes. Calls that something has
+to be asked or waited for (`tool_admission`) say by signals how far they are, and are let go.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,12 +19,18 @@ from anyio.abc import TaskGroup
 from .. import journal
 from ..mailbox import Envelope
 from ..providers import ToolCall, ToolResult
-from . import events
-from .machine import Effect, Machine, State, ToolDone, cancelled
-from .tool_cell import ToolCell
+from . import events, pause
+from .approvals import Question
+from .errors import GuardFailed, ToolError
+from .machine import Aborted, Effect, Machine, State, ToolDone, ToolPends, cancelled
+from .tool_admission import Admitted, Asked, Resolved, policies_of
+from .tool_cell import FAILURES, STOPPED, ToolCell, described
 
 if TYPE_CHECKING:
     from .run_cell import RunCell
+
+
+_log = logging.getLogger("greenroom")
 
 
 class ToolEnded:
@@ -44,52 +52,102 @@ class Progress:
         self.progress = progress
 
 
-class ToolBatch:
-    """Carries out one `CallTools` effect for `run`. `cells` are the calls that run now, by id."""
+#: Why the other calls of a reply are given up, where one of them fails.
+SIBLING_FAILED = "another call of the same reply failed"
 
-    __slots__ = ("_cut", "_machine", "_run", "cells")
+
+class ToolBatch:
+    """Carries out one `CallTools` effect for `run`. `cells` are the calls that are open now, by id.
+
+    At most as many run at once as the agent says. A call that waits for an approval does not count; once it is
+    approved it goes on before those that have not begun.
+    """
+
+    __slots__ = ("_cut", "_governed", "_idle", "_machine", "_ready", "_run", "_width", "cells")
 
     def __init__(self, run: RunCell, machine: Machine, *, cut: bool) -> None:
         self._run = run
         self._machine = machine
-        self._cut = cut
+        #: Why the calls are given up, once they are.
+        self._cut = STOPPED if cut else None
+        self._width = run.agent.tools_at_once
+        #: Whether every call has to be admitted, whatever its tool says.
+        self._governed = bool(run.answers or policies_of(run)) or run.stage.gate.everyone is not None
+        #: Calls that wait for an approval, and those that have it and wait for their turn.
+        self._idle: set[str] = set()
+        self._ready: deque[ToolCell] = deque()
         self.cells: dict[str, ToolCell] = {}
 
     async def perform(self, calls: Sequence[ToolCall]) -> list[Effect]:
         """Run the calls; returns what the machine wants when all have ended."""
         queue = deque(calls)
-        width = self._run.agent.tools_at_once
         effects: list[Effect] = []
         async with create_task_group() as group:
             while self._machine.state is State.ACTING:
-                while queue and not self._cut and (width is None or len(self.cells) < width):
+                held = pause.holds(self._run)
+                if not held or len(self.cells) == len(self._idle):
+                    await pause.tell(self._run)
+                while self._ready and self._has_room and not held:
+                    cell = self._ready.popleft()
+                    self._idle.discard(cell.call_id)
+                    cell.let_go()
+                while queue and not self._cut and self._has_room and not pause.holds(self._run):
                     await self._start(group, queue.popleft())
                 while queue and self._cut:
-                    effects = self._done(cancelled(queue.popleft()))
-                if self.cells:
+                    effects = self._done(cancelled(queue.popleft(), self._cut))
+                if self.cells or queue:
                     effects = await self._next_ending() or effects
         return effects
 
-    def cancel(self) -> None:
+    @property
+    def _has_room(self) -> bool:
+        return self._width is None or len(self.cells) - len(self._idle) < self._width
+
+    def cancel(self, reason: str = STOPPED) -> None:
         """Give all calls up: those that run at their next await, those that wait at once."""
-        self._cut = True
+        self._cut = self._cut or reason
         for cell in tuple(self.cells.values()):
-            cell.request_stop(None)
+            cell.request_stop(reason)
 
     def result_of(self, call: ToolCall) -> ToolResult:
         """The result of a call as far as it is known: for a run that is cut off before it could take it."""
         cell = self.cells.get(call.id or "")
         return cell.result if cell is not None and cell.result is not None else cancelled(call)
 
+    def tell_cut_off(self) -> None:
+        """Say how the open calls end, of a run that is cut off before it could take their results."""
+        voice = self._run.voice
+        for cell in self.cells.values():
+            result = self.result_of(cell.call)
+            facts: dict[str, Any] = {"call_id": cell.call_id, "tool": cell.tool.name}
+            if cell.question is not None and cell.question.said:
+                voice.mention(events.ApprovalResolved, answer="withdrawn", **facts)
+            if cell.exit is not None and cell.outlived:
+                self._run.outlived.append(f"{cell.tool.name}:{cell.call_id}")
+                voice.mention(events.ToolOutlived, **facts)
+            facts.update(result=result.content, seconds=cell.seconds)
+            if result.is_error:
+                voice.mention(events.ToolErrored, cause=result.cause or "failed", **facts)
+            else:
+                voice.mention(events.ToolCompleted, **facts)
+
     async def _start(self, group: TaskGroup, call: ToolCall) -> None:
         run = self._run
-        cell = ToolCell(run, run.agent.toolbox[call.name], call)
+        tool = run.agent.toolbox[call.name]
+        cell = ToolCell(run, tool, call, governed=self._governed or not tool.rules.plain)
         self.cells[cell.call_id] = cell
-        run.write(journal.Intended(cell.call_id))
-        await run.voice.say(events.ToolStarted, call_id=cell.call_id, tool=call.name, arguments=call.arguments)
+        if not cell.governed:
+            await self._begin(cell)
         if self._cut:
-            cell.request_stop(None)
+            cell.request_stop(self._cut)
         cell.spawn_in(group)
+
+    async def _begin(self, cell: ToolCell) -> None:
+        """Write down and say that a call runs now."""
+        cell.started = True
+        self._run.write(journal.Intended(cell.call_id))
+        facts: dict[str, Any] = {"call_id": cell.call_id, "tool": cell.tool.name}
+        await self._run.voice.say(events.ToolStarted, arguments=cell.call.arguments, **facts)
 
     async def _next_ending(self) -> list[Effect]:
         signal = await self._run.mailbox.receive()
@@ -97,20 +155,89 @@ class ToolBatch:
             if signal.reply is not None:
                 signal.reply.fail(TypeError("a run takes no messages of its own: use its Run handle"))
             return []
-        if not isinstance(signal, ToolEnded | Progress):
+        if not isinstance(signal, ToolEnded | Progress | Asked | Resolved | Admitted):
             return []  # a stop: its effect was taken when it was asked for
         cell = signal.cell
         if self.cells.get(cell.call_id) is not cell:
             return []  # of a call that is over, or left from an attempt that crashed
-        if isinstance(signal, Progress):
-            facts: dict[str, Any] = {"call_id": cell.call_id, "tool": cell.tool.name, "progress": signal.progress}
-            await self._run.voice.say(events.ToolProgress, **facts)
-            return []
+        match signal:
+            case ToolEnded():
+                return await self._ended(cell)
+            case Progress():
+                facts: dict[str, Any] = {"call_id": cell.call_id, "tool": cell.tool.name, "progress": signal.progress}
+                await self._run.voice.say(events.ToolProgress, **facts)
+            case Asked():
+                self._idle.add(cell.call_id)
+                await self._tell_asked(signal.question)
+            case Resolved():
+                await self._resolved(cell, signal.question)
+            case Admitted():
+                if not self._cut:
+                    await self._begin(cell)
+                cell.let_go()
+        return []
+
+    async def _ended(self, cell: ToolCell) -> list[Effect]:
+        """Take the result of a call, or the lack of one."""
         del self.cells[cell.call_id]
-        assert cell.result is not None
-        effects = self._done(cell.result)
-        await self._report(cell, cell.result)
+        self._idle.discard(cell.call_id)
+        if cell in self._ready:
+            self._ready.remove(cell)
+        question = cell.question
+        if cell.pends:
+            assert question is not None
+            self._run.pending.append(question.asked)
+            return self._machine.handle(ToolPends(cell.call_id))
+        result = cell.result
+        assert result is not None
+        if question is not None and question.said:
+            await self._tell_resolved(question)
+        error = self._fatal(cell, result)
+        if error is not None:
+            self._machine.handle(Aborted(error))
+        if error is not None or (cell.on_error == "cancel" and result.cause in FAILURES):
+            self.cancel(SIBLING_FAILED)
+        effects = self._done(result)
+        await self._report(cell, result)
         return effects
+
+    def _fatal(self, cell: ToolCell, result: ToolResult) -> BaseException | None:
+        """The error of a call that fails the run."""
+        cause, cell.guard = cell.guard, None
+        kind = GuardFailed
+        if cause is None and cell.on_error == "fail" and result.cause in FAILURES:
+            cause, kind = cell.failure, ToolError
+        cell.failure = None
+        if cause is None:
+            return None
+        error = kind(cell.tool.name, cell.call_id, described(cause))
+        error.__cause__ = cause
+        return error
+
+    async def _tell_asked(self, question: Question) -> None:
+        question.said = True
+        asked = question.asked
+        facts: dict[str, Any] = {"question": asked.question, "arguments": asked.arguments}
+        await self._run.voice.say(events.ApprovalRequested, call_id=asked.call_id, tool=asked.tool, **facts)
+
+    async def _resolved(self, cell: ToolCell, question: Question) -> None:
+        """Write an answer down, say it, and let the call go on when there is room."""
+        answer = question.answer
+        if answer is not None:
+            self._run.write(journal.Answered(cell.call_id, answer))
+        await self._tell_resolved(question, None if answer is not None else "expired")
+        if answer is True:
+            self._ready.append(cell)
+        else:
+            cell.let_go()
+
+    async def _tell_resolved(self, question: Question, word: str | None = None) -> None:
+        question.said = False
+        answer, asked = question.answer, question.asked
+        word = word or ("withdrawn" if answer is None else "approved" if answer is True else "denied")
+        reason = answer if isinstance(answer, str) else None
+        facts: dict[str, Any] = {"answer": word, "reason": reason}
+        await self._run.voice.say(events.ApprovalResolved, call_id=asked.call_id, tool=asked.tool, **facts)
 
     def _done(self, result: ToolResult) -> list[Effect]:
         self._run.write(journal.Happened(msgspec.to_builtins(result)))
@@ -121,6 +248,10 @@ class ToolBatch:
         facts: dict[str, Any] = {"call_id": cell.call_id, "tool": cell.tool.name}
         if cell.outlived:
             self._run.outlived.append(f"{cell.tool.name}:{cell.call_id}")
+            _log.warning(
+                "tool %r goes on in its %s although its call was given up (call %s of run %s); its result is dropped",
+                *(cell.tool.name, cell.tool.where, cell.call_id, self._run.name),
+            )
             await voice.say(events.ToolOutlived, **facts)
         facts.update(result=result.content, seconds=cell.seconds)
         if result.is_error:

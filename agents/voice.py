@@ -83,6 +83,16 @@ class Voice:
         """This voice and those above it, up to the root's."""
         return (self, *self._above)
 
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The names of the runs from the root to this one."""
+        return self._path
+
+    @property
+    def reachable(self) -> bool:
+        """Whether anybody has a handle of this run or of one above it."""
+        return any(voice.followable for voice in self._line)
+
     def wants_deltas(self) -> bool:
         """Whether anybody listens closely enough to stream for."""
         if not self._audible:

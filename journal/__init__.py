@@ -1,12 +1,27 @@
 """What happened to a run, written down: records, the protocol of a journal, and the one in memory."""
 
 from .journal import Claim, Fenced, Journal, MemoryJournal
-from .records import BadRecord, Began, Ended, Happened, Intended, Record, Replied, decode, encode
+from .records import (
+    Answered,
+    BadRecord,
+    Began,
+    Delivered,
+    Ended,
+    Happened,
+    Intended,
+    Record,
+    Replied,
+    Sent,
+    decode,
+    encode,
+)
 
 __all__ = [
+    "Answered",
     "BadRecord",
     "Began",
     "Claim",
+    "Delivered",
     "Ended",
     "Fenced",
     "Happened",
@@ -15,6 +30,7 @@ __all__ = [
     "MemoryJournal",
     "Record",
     "Replied",
+    "Sent",
     "decode",
     "encode",
 ]

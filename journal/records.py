@@ -7,7 +7,7 @@ never hold code, and reading them never runs any.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import msgspec
 
@@ -15,19 +15,32 @@ FORMAT = 1
 
 
 class Began(msgspec.Struct, frozen=True, tag="began", omit_defaults=True):
-    """The run's input: the messages before it, and its own. Both are `Message`s in builtin form."""
+    """The run's input: the messages before it, and its own. Both are `Message`s in builtin form.
+
+    Of a run that goes on with calls that waited for an approval: `kept` are the results of their siblings, as
+    `ToolResult`s in builtin form, and `answers` what somebody said, by call id.
+    """
 
     run_id: str
     agent: str
     history: list[Any]
     prompt: list[Any]
     format: int = FORMAT
+    kept: list[Any] | None = None
+    answers: dict[str, bool | str] = {}
 
 
 class Replied(msgspec.Struct, frozen=True, tag="replied", omit_defaults=True):
     """A model's reply (a `ModelReply` in builtin form), written before it is acted on."""
 
     reply: Any
+
+
+class Answered(msgspec.Struct, frozen=True, tag="answered", omit_defaults=True):
+    """What somebody said to a tool call that waited for an approval: True, False, or a text that says why not."""
+
+    call_id: str
+    answer: bool | str
 
 
 class Intended(msgspec.Struct, frozen=True, tag="intended", omit_defaults=True):
@@ -49,7 +62,19 @@ class Ended(msgspec.Struct, frozen=True, tag="ended", omit_defaults=True):
     reason: str
 
 
-Record: TypeAlias = Began | Replied | Intended | Happened | Ended
+class Sent(msgspec.Struct, frozen=True, tag="sent", omit_defaults=True):
+    """A message (in builtin form) that somebody has sent into the run; not in the conversation yet."""
+
+    message_id: str
+    when: Literal["asap", "idle"]
+    message: Any
+
+
+class Delivered(msgspec.Struct, frozen=True, tag="delivered", omit_defaults=True):
+    """What had been sent by then, and was due, is in the conversation."""
+
+
+Record: TypeAlias = Began | Replied | Answered | Intended | Happened | Sent | Delivered | Ended
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Record)

@@ -27,7 +27,8 @@ from .errors import (
     StreamInterrupted,
 )
 from .fallback import Fallback
-from .functions import FunctionSchema, describe, validate
+from .function_arguments import FunctionSchema, validate
+from .functions import describe
 from .gate_state import GateLimits
 from .gemini import Gemini, Vertex
 from .http import Connections, Timeouts, shared_connections

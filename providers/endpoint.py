@@ -167,6 +167,11 @@ class Endpoint(Provider):
         return self._account[1]
 
     @property
+    def is_signed(self) -> bool:
+        """Whether each request is signed anew, so that one which is refused says nothing of the next."""
+        return self._signer is not None
+
+    @property
     def frozen_for(self) -> float:
         """Seconds for which the gate lets nobody in, because the provider has refused; 0 for none."""
         return shared_gates().of(self.account).frozen_for

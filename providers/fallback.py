@@ -300,7 +300,15 @@ class _Attempt:
             self.succeeded()
             return
         health, owner = self._book.of(self._key, self.provider), self._owner
-        health.failed(self._claim, error, anyio.current_time(), failures=owner.failures, cooldown=owner.cooldown)
+        renewed = isinstance(self.provider, Endpoint) and self.provider.is_signed
+        health.failed(
+            self._claim,
+            error,
+            anyio.current_time(),
+            failures=owner.failures,
+            cooldown=owner.cooldown,
+            renewed=renewed,
+        )
 
     def given_up(self) -> None:
         self._book.of(self._key, self.provider).given_up(self._claim)

@@ -5,9 +5,7 @@ keys, its docstring (Google, NumPy or reST) the descriptions. The struct gives b
 model sees and the decoder that checks what the model sends, so the two cannot disagree. The schema is
 self-contained: the top object is inline, only nested types live under ``$defs``.
 
-`validate` turns what a model sent into keyword arguments. Whatever is wrong with it (a type, a key that is
-unknown, missing or given twice, NaN, nesting without end, half a surrogate pair) is one ValueError whose text
-tells the model what to mend.
+`describe_as` takes a JSON schema that somebody wrote, for a function whose signature says less.
 """
 
 from __future__ import annotations
@@ -15,39 +13,26 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-import json
 import re
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
-from typing import Annotated, Any, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, cast, get_origin, get_type_hints
 
 import docstring_parser
 import msgspec
 
-MAX_DEPTH = 200
+from .function_arguments import FunctionSchema
+from .function_schemas import closer_of, schema_of
+from .function_types import described, foreign_schema, is_foreign, native, read_foreign
+from .schema_reading import read_schema
+
 #: The names that every provider takes.
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 #: From Python 3.14 on, annotations are made when they are asked for: how to ask for those that can be made.
 _LENIENT: Any = importlib.import_module("annotationlib").Format.FORWARDREF if sys.version_info >= (3, 14) else None
 _PLAIN = (str, int, float, bool, type(None))
-
-
-class FunctionSchema(msgspec.Struct, frozen=True):
-    """A function as a tool: what the model is told, and what checks its arguments.
-
-    `context_parameter` names the parameter that the caller fills in himself; it is not in the schema.
-    """
-
-    name: str
-    description: str
-    parameters: dict[str, Any]
-    arguments: type[msgspec.Struct]
-    context_parameter: str | None
-    decoder: msgspec.json.Decoder[Any]
-    fields: tuple[str, ...]
-    keys: tuple[bytes, ...]
 
 
 def describe(
@@ -71,18 +56,14 @@ def describe(
         TypeError: a parameter cannot be a tool's argument; the line names it and the remedy.
         ValueError: the name is none that a provider takes.
     """
-    title: Any = name if name is not None else _name_of(function)
-    if not isinstance(title, str) or not NAME.fullmatch(title):
-        raise ValueError(
-            f"a tool cannot be called {title!r}: providers take 1 to 64 of a-z, A-Z, 0-9, '_' and '-'; name it with "
-            "@tool(name=…)"
-        )
+    title = _checked_name(name if name is not None else _name_of(function))
     parameters = _signature(function, title)
     bound = _bound(function)
     hints = _hints(function, title, [parameter.name for parameter in parameters])
     doc = docstring_parser.parse(inspect.getdoc(_plain(function)) or "")
     told = {param.arg_name.lstrip("*"): param.description for param in doc.params if param.description}
     fields: list[tuple[str, Any, Any]] = []
+    sources: dict[str, Any] = {}
     context: str | None = None
     for parameter in parameters:
         label = parameter.name
@@ -102,89 +83,98 @@ def describe(
             continue
         if annotation is parameter.empty:
             raise TypeError(f"{title}(): parameter {label!r} has no type: annotate it, for example {label}: str")
-        fields.append((label, _field_type(title, label, annotation, told.get(label)), _default(parameter)))
+        if _is_field_info(parameter.default):
+            annotation = Annotated[annotation, parameter.default]
+        sources[label] = annotation
+        shown = _shown_default(parameter.default)
+        fields.append((label, _field_type(title, label, annotation, told.get(label), shown), _default(parameter)))
     try:
         struct = msgspec.defstruct(title, fields, kw_only=True, forbid_unknown_fields=True)
+        schema = schema_of(struct, sources)
     except Exception as error:
         raise TypeError(f"{title}(): its parameters cannot be a tool's arguments: {_first_line(error)}") from None
     return FunctionSchema(
         title,
         description if description is not None else _description(doc),
-        _parameters(struct),
+        schema,
         struct,
         context,
-        msgspec.json.Decoder(struct),
+        msgspec.json.Decoder(struct, dec_hook=read_foreign),
         struct.__struct_fields__,
         tuple(b'"%s"' % field.encode() for field in struct.__struct_fields__),
+        closer_of(schema),
+        tuple([label for label, source in sources.items() if is_foreign(source)]),
     )
 
 
-def validate(schema: FunctionSchema, raw: bytes | str | Mapping[str, Any]) -> dict[str, Any]:
-    """The keyword arguments in `raw`, which is JSON text or a dictionary decoded from it. Costs about 2 µs.
+def describe_as(
+    function: Callable[..., Any],
+    *,
+    name: str,
+    description: str,
+    parameters: Mapping[str, Any],
+    is_context: Callable[[Any], bool] | None = None,
+) -> FunctionSchema:
+    """Describe a function by a JSON schema of its keyword arguments instead of its signature.
+
+    Values are handed over as JSON has them. A schema that leaves open whether there may be further keys is closed,
+    unless the function takes any (``**options``).
+
+    Args:
+        function: takes each property as a keyword argument.
+        name, description: what the model is told.
+        parameters: the JSON schema of an object.
+        is_context: tells by its annotation which parameter takes the run's context.
 
     Raises:
-        ValueError: they do not fit; the text says where and what was expected.
+        TypeError: the function cannot be called with what the schema allows; or the schema is no dictionary.
+        ValueError: the name is none that a provider takes, or the schema holds something that cannot be checked.
     """
+    title = _checked_name(name)
     try:
-        if isinstance(raw, (str, bytes)):
-            data = raw.encode() if isinstance(raw, str) else raw
-            if not data or data.isspace():
-                data = b"{}"
-            arguments = schema.decoder.decode(data)
-            if data.count(b"{") > 1 or b"\\" in data or any(data.count(key) > 1 for key in schema.keys):
-                json.loads(data, object_pairs_hook=_refuse_twice)
-        else:
-            _check_values(raw)
-            arguments = msgspec.convert(raw, schema.arguments)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"invalid arguments for {schema.name}: {error}") from None
-    except msgspec.DecodeError as error:
-        raise ValueError(f"the arguments for {schema.name} are not valid JSON: {error}") from None
-    except RecursionError:
-        raise ValueError(f"the arguments for {schema.name} are nested too deeply") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"the arguments for {schema.name} are not valid UTF-8") from None
-    except UnicodeEncodeError:
-        raise ValueError(f"the arguments for {schema.name} hold half a surrogate pair: send valid Unicode") from None
-    except _Unfit as error:
-        raise ValueError(f"invalid arguments for {schema.name}: {error}") from None
-    except Exception as error:
-        # What an argument's own type raises when it is made.
-        raise ValueError(f"invalid arguments for {schema.name}: {type(error).__name__}: {error}") from error
-    return {field: getattr(arguments, field) for field in schema.fields}
+        schema = read_schema(parameters)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{title}(): {error}") from None
+    signature = _signature(function, title)
+    hints = _hints(function, title, [each.name for each in signature]) if is_context is not None else {}
+    context = next((label for label, hint in hints.items() if is_context is not None and is_context(hint)), None)
+    _check_fit(title, [each for each in signature if each.name != context], schema)
+    if context in schema["properties"]:
+        raise TypeError(f"{title}(): {context!r} takes the run's context, and is a property of the schema: rename one")
+    if not any(each.kind is each.VAR_KEYWORD for each in signature) and "patternProperties" not in schema:
+        schema.setdefault("additionalProperties", False)
+    decoder = msgspec.json.Decoder(dict[str, Any])
+    return FunctionSchema(title, description, schema, None, context, decoder, (), (), schema)
 
 
-class _Unfit(Exception):
-    """Something that the decoder lets pass and a tool must not see."""
+def _check_fit(title: str, signature: Sequence[inspect.Parameter], schema: dict[str, Any]) -> None:
+    """Refuse a function that could not be called with arguments that fit the schema."""
+    names = {each.name: each for each in signature if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
+    properties: dict[str, Any] = schema["properties"]
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in signature)
+    for label in properties:
+        if label not in names and not takes_any:
+            raise TypeError(f"{title}(): the schema has {label!r}, which the function does not take: add a parameter")
+    for parameter in signature:
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            _check_kind(title, parameter)
+        if parameter.name in names and parameter.default is parameter.empty:
+            if parameter.name not in properties:
+                raise TypeError(f"{title}(): the schema has no {parameter.name!r}, which the function needs")
+            if parameter.name not in schema.get("required", ()):
+                raise TypeError(
+                    f"{title}(): {parameter.name!r} is not required by the schema: give the parameter a default, or "
+                    "add it to 'required'"
+                )
 
 
-def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        names = [key for key, _ in pairs]
-        twice = next(key for key in names if names.count(key) > 1)
-        raise _Unfit(f"the key {twice!r} is given twice")
-    return made
-
-
-def _check_values(top: Mapping[str, Any]) -> None:
-    """Refuse what JSON cannot hold, in a dictionary that may not have come from JSON. Iterative: depth is data."""
-    pending: list[tuple[Any, int]] = [(top, 0)]
-    while pending:
-        value, depth = pending.pop()
-        if depth > MAX_DEPTH:
-            raise RecursionError
-        if isinstance(value, float):
-            if not isfinite(value):
-                raise _Unfit(f"{value} is not a JSON number")
-        elif isinstance(value, str):
-            if not value.isascii():
-                value.encode()
-        elif isinstance(value, Mapping):
-            for key, held in cast("Mapping[Any, Any]", value).items():
-                pending += [(key, depth + 1), (held, depth + 1)]
-        elif isinstance(value, (list, tuple)):
-            pending += [(held, depth + 1) for held in cast("list[Any]", value)]
+def _checked_name(title: Any) -> str:
+    if not isinstance(title, str) or not NAME.fullmatch(title):
+        raise ValueError(
+            f"a tool cannot be called {title!r}: providers take 1 to 64 of a-z, A-Z, 0-9, '_' and '-'; name it with "
+            "@tool(name=…)"
+        )
+    return title
 
 
 def _name_of(function: Callable[..., Any]) -> str:
@@ -266,31 +256,27 @@ def _check_kind(title: str, parameter: inspect.Parameter) -> None:
         )
 
 
-def _field_type(title: str, label: str, annotation: Any, told: str | None) -> Any:
+def _field_type(title: str, label: str, annotation: Any, told: str | None, shown: dict[str, Any]) -> Any:
     if label.startswith("__"):
         raise TypeError(f"{title}(): parameter {label!r} begins with '__', which no argument of a tool may: rename it")
     try:
-        msgspec.json.schema(annotation)
-        msgspec.json.Decoder(annotation)
+        kind = native(annotation)
+        msgspec.json.schema(kind, schema_hook=foreign_schema)
+        msgspec.json.Decoder(kind)
     except Exception:
         why = "has no JSON form"
         if get_origin(annotation) in (Union, types.UnionType):
             why = "cannot be told apart in JSON, or has a member without a JSON form"
+        remedy = "use builtin types, Literal, Enum, dataclasses, TypedDict or msgspec types"
+        if is_foreign(annotation):
+            why, remedy = "pydantic cannot read as a whole", "use types of pydantic alone, or none of it"
         raise TypeError(
-            f"{title}(): parameter {label!r} is annotated {_shown(annotation)}, which {why}: "
-            "use builtin types, Literal, Enum, dataclasses, TypedDict or msgspec types"
+            f"{title}(): parameter {label!r} is annotated {_shown(annotation)}, which {why}: {remedy}"
         ) from None
-    extras = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
-    if any(isinstance(extra, msgspec.Meta) and extra.description for extra in extras):
-        return annotation
-    own = next((text for text in map(_described, extras) if text), told)
-    return annotation if own is None else Annotated[annotation, msgspec.Meta(description=" ".join(own.split()))]
-
-
-def _described(extra: Any) -> str | None:
-    """The description in something beside a type: plain text, or a `typing_extensions.Doc`."""
-    text = extra if isinstance(extra, str) else getattr(extra, "documentation", None)
-    return text if isinstance(text, str) else None
+    text = described(annotation) or told
+    if text is not None:
+        kind = Annotated[kind, msgspec.Meta(description=" ".join(text.split()))]
+    return Annotated[kind, msgspec.Meta(extra_json_schema=shown)] if shown else kind
 
 
 def _first_line(error: Exception) -> str:
@@ -303,26 +289,32 @@ def _shown(annotation: Any) -> str:
 
 def _default(parameter: inspect.Parameter) -> Any:
     default = parameter.default
+    if _is_field_info(default):
+        if default.is_required():
+            return msgspec.NODEFAULT
+        return msgspec.field(default_factory=lambda: default.get_default(call_default_factory=True))
     if default is parameter.empty:
         return msgspec.NODEFAULT
     if isinstance(default, _PLAIN) and not (isinstance(default, float) and not isfinite(default)):
         return default
-    # Given through a factory, a default stays out of the schema: it may have no JSON form. The function gets the very
-    # object that it would get in Python.
+    # Given through a factory, for the function gets the very object that it would get in Python.
     return msgspec.field(default_factory=lambda: default)
+
+
+def _shown_default(default: Any) -> dict[str, Any]:
+    """What the schema says of a default that msgspec does not write there itself, as far as it has a JSON form."""
+    if default is inspect.Parameter.empty or isinstance(default, _PLAIN) or _is_field_info(default):
+        return {}
+    try:
+        return {"default": msgspec.json.decode(msgspec.json.encode(default))}
+    except Exception:
+        return {}
+
+
+def _is_field_info(default: Any) -> bool:
+    """Whether a default is what pydantic's ``Field(…)`` gives, which holds the default and more."""
+    return type(default).__module__ == "pydantic.fields" and hasattr(default, "is_required")
 
 
 def _description(doc: docstring_parser.Docstring) -> str:
     return "\n\n".join(text.strip() for text in (doc.short_description, doc.long_description) if text)
-
-
-def _parameters(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    """The schema of the struct with the top object inline and no name of ours in it."""
-    schema = msgspec.json.schema(struct)
-    definitions: dict[str, Any] = schema.get("$defs", {})
-    top: dict[str, Any] = definitions.pop(schema["$ref"].rpartition("/")[2])
-    top.pop("title", None)
-    top.pop("description", None)
-    if definitions:
-        top["$defs"] = definitions
-    return top

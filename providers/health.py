@@ -2,11 +2,13 @@
 
 A provider in good health is asked. After some failures in a row, or one that says how long it will last, it rests; then
 *one* call tries it, and until that is decided nobody else does. A success makes it well again, a failure sends it back
-to rest. A provider that refuses the key is not asked any more: no time mends a key.
+to rest. A provider that refuses the key is not asked any more: no time mends a key. But time may mend a token that is
+made anew for each call, and a refusal of somebody in between who never looked at the key.
 """
 
 from __future__ import annotations
 
+import re
 from math import inf
 
 import msgspec
@@ -72,7 +74,9 @@ class Health:
             self.resting_until = -inf
             self.kind = ""
 
-    def failed(self, claim: Claim, error: ProviderError, now: float, *, failures: int, cooldown: float) -> None:
+    def failed(
+        self, claim: Claim, error: ProviderError, now: float, *, failures: int, cooldown: float, renewed: bool = False
+    ) -> None:
         """The provider has failed.
 
         Args:
@@ -81,12 +85,13 @@ class Health:
             now: the time.
             failures: so many in a row send it to rest.
             cooldown: seconds of rest, where it does not say itself.
+            renewed: whether the next call may bring another proof of who asks, without another key.
         """
         if claim.probe:
             self._probing = False
         self.failures += 1
         self.kind = error.kind
-        if isinstance(error, AuthError):
+        if isinstance(error, AuthError) and not renewed and _refuses_key(error):
             self.resting_until = inf
         elif error.retry_after is not None:
             self._rest_until(now + min(error.retry_after, MAX_REST))
@@ -110,18 +115,29 @@ def passes_on(error: ProviderError) -> bool:
     """Whether another provider may answer what this one could not.
 
     Not a request that is wrong everywhere, nor content that was refused: to ask around until somebody does not mind is
-    nobody's decision but the caller's. A conversation that is too long for one model may fit another.
+    nobody's decision but the caller's. A conversation that is too long for one model may fit another, and where the
+    money is spent or the model unknown, others have both.
     """
-    if isinstance(error, InvalidRequest):
-        return isinstance(error, ContextOverflow)
+    if isinstance(error, InvalidRequest) and not error.retryable:
+        return isinstance(error, ContextOverflow) or error.status in _NOT_HERE
     return error.retryable or error.kind in _PASSED_ON
 
 
 def is_ill(error: ProviderError) -> bool:
     """Whether the error speaks of the provider's health, not of this request."""
-    return passes_on(error) and not isinstance(error, InvalidRequest)
+    if isinstance(error, InvalidRequest) and not error.retryable:
+        return error.status == 402 or (error.status == 404 and _NO_MODEL.search(f"{error.code} {error}") is not None)
+    return passes_on(error)
 
 
+def _refuses_key(error: AuthError) -> bool:
+    """Whether it is the key that was refused: a 403 without a word of the provider is often of a firewall."""
+    return error.status != 403 or (error.code is not None and not error.code.isdigit())
+
+
+#: Of what is wrong with a request: no money, no such model or path, more than this account may send at once.
+_NOT_HERE = (402, 404, 413)
+_NO_MODEL = re.compile(r"model|deployment", re.IGNORECASE)
 #: Failures that are not worth another try with the same provider, but with another: a wrong key, quota that is used up,
 #: a certificate that is refused, an endpoint that is no endpoint.
 _PASSED_ON = {"auth", "rate_limit", "overloaded", "connection", "interrupted", "stalled", "bad_response"}

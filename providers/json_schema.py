@@ -78,7 +78,8 @@ class _Walk:
             self._string(schema, value, path)
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             self._number(schema, value, path)
-        self._combined(schema, value, path)
+        if not _COMBINING.isdisjoint(schema):
+            self._combined(schema, value, path)
 
     def _say(self, path: tuple[str | int, ...], text: str) -> None:
         self.problems.append(f"{place(path)}: {text}")
@@ -110,23 +111,28 @@ class _Walk:
         for name in schema.get("required", ()):
             if name not in value:
                 what = expected(properties.get(name))
-                self._say(path, f"{named(name)} is missing{', ' if what else ''}{what}")
+                self._say(path, f"{named(name)} is missing{': expected ' if what else ''}{what}")
         for name, held in value.items():
             if names is not True and not self._fits(names, name):
                 self._say(path, f"{named(name)} is no name that is allowed here")
-            known = name in properties
-            if known:
-                self.visit(properties[name], held, (*path, name))
-            for pattern, part in patterns.items():
+            part = properties.get(name)
+            known = part is not None
+            if part is not None and part is not True:
+                self.visit(part, held, (*path, name))
+            for pattern, other in patterns.items():
                 if re.search(pattern, name):
                     known = True
-                    self.visit(part, held, (*path, name))
+                    self.visit(other, held, (*path, name))
             if known or rest is True:
                 continue
             if rest is False:
                 self._say(path, _unknown(name, properties, value))
             else:
                 self.visit(rest, held, (*path, name))
+        if not _COUNTING.isdisjoint(schema):
+            self._counted(schema, value, path)
+
+    def _counted(self, schema: dict[str, Any], value: dict[str, Any], path: tuple[str | int, ...]) -> None:
         self._size(schema, "Properties", len(value), "entries", path)
         for name, others in schema.get("dependentRequired", {}).items():
             missing = [other for other in others if other not in value] if name in value else []
@@ -203,13 +209,29 @@ class _Walk:
             problems = self._trial(part, value, path)
             if not problems:
                 return True
-            if not problems[0].startswith(here):  # it is of the right kind, and something in it is wrong
-                meant.append(problems)
+            if not problems[0].startswith(here) and not self._is_tagged_otherwise(part, value):
+                meant.append(problems)  # it is of the right kind, and something in it is wrong
         if len(meant) == 1:
             self.problems += meant[0]
         else:
             self._say(path, f"expected {expected(schema) or 'one of several forms'}, got {found(value)}")
         return False
+
+    def _is_tagged_otherwise(self, part: Schema, value: Any) -> bool:
+        """Whether the alternative wants another word in a key that tells the alternatives from each other."""
+        while isinstance(part, dict) and "$ref" in part:
+            part = resolve(self._top, part["$ref"])
+        if not isinstance(part, dict) or not isinstance(value, dict):
+            return False
+        held = cast("dict[str, Any]", value)
+        properties: dict[str, Any] = part.get("properties", {})
+        return any(
+            isinstance(wanted, dict)
+            and name in held
+            and ("const" in wanted or len(cast("dict[str, list[Any]]", wanted).get("enum", ())) == 1)
+            and bool(self._trial(cast("dict[str, Any]", wanted), held[name], ()))
+            for name, wanted in properties.items()
+        )
 
 
 def same(one: Any, other: Any) -> bool:
@@ -275,6 +297,8 @@ def _unknown(name: str, properties: Mapping[str, Schema], value: Mapping[str, An
     return f"there is no {named(name)}; there are {', '.join(list(properties)[:40]) or 'none'}"
 
 
+_COMBINING: Final = frozenset(("allOf", "anyOf", "oneOf", "not", "if"))
+_COUNTING: Final = frozenset(("minProperties", "maxProperties", "dependentRequired", "dependentSchemas"))
 _BOUNDS: Final[tuple[tuple[str, str, Callable[[float, float], bool]], ...]] = (
     ("minimum", ">=", operator.ge),
     ("exclusiveMinimum", ">", operator.gt),

@@ -84,6 +84,9 @@ class ToolResult(msgspec.Struct, frozen=True, tag="tool_result", omit_defaults=T
     `cause` says why there is no ordinary result (``failed``, ``cancelled``, ``timed_out``, ``denied``, ``invalid``,
     ``unknown_tool``, ``outcome_unknown``); it is None for a tool that returned. `is_error` is what the
     provider is told.
+
+    `content` is the whole answer as text. Where images or documents are part of it, `parts` is the same answer with
+    them, for a provider that takes them in a result; in `content` a line stands for each.
     """
 
     call_id: str
@@ -91,6 +94,12 @@ class ToolResult(msgspec.Struct, frozen=True, tag="tool_result", omit_defaults=T
     name: str | None = None
     is_error: bool = False
     cause: str | None = None
+    parts: tuple[Text | Image | Document, ...] | None = None
+
+    @property
+    def attachments(self) -> tuple[Image | Document, ...]:
+        """The images and documents of the answer."""
+        return tuple([part for part in self.parts or () if not isinstance(part, Text)])
 
 
 class ServerItem(msgspec.Struct, frozen=True, tag="server_item", omit_defaults=True):
@@ -160,6 +169,16 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     def tool_results(self) -> tuple[ToolResult, ...]:
         """The tool results in a message of role ``tool``."""
         return tuple([part for part in self.parts if type(part) is ToolResult])
+
+
+def attachment_line(part: Image | Document) -> str:
+    """What stands for an image or a document where only text can be."""
+    kind = type(part).__name__.lower()
+    name = f" {part.name!r}" if isinstance(part, Document) and part.name else ""
+    if part.data is not None:
+        return f"[{kind}{name}: {part.media_type or 'of unknown type'}, {len(part.data)} bytes]"
+    where = part.url or "empty"
+    return f"[{kind}{name}: {where if len(where) <= 200 and not where.startswith('data:') else 'by its URL'}]"
 
 
 def plain_text(value: Any, what: str) -> str:

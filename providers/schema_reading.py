@@ -39,7 +39,7 @@ def read_schema(schema: Any) -> dict[str, Any]:
     properties = top.setdefault("properties", {})
     if not isinstance(properties, dict):
         raise ValueError("the JSON schema's 'properties' must be a dictionary of schemas")
-    for where, part in _parts("#", top):
+    for where, part in parts_of("#", top):
         _look_at(top, where, part)
     return top
 
@@ -78,7 +78,7 @@ def _follow(top: dict[str, Any], schema: Schema) -> None:
         schema = resolve(top, schema["$ref"])
 
 
-def _parts(where: str, schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+def parts_of(where: str, schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every schema in a schema, with its place."""
     pending: list[tuple[str, Any]] = [(where, schema)]
     while pending:

@@ -20,7 +20,8 @@ class Vendor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _COMPLETION_TOKENS = Quirks(max_tokens_key="max_completion_tokens")
-_REASONING_CONTENT = Quirks(thinking_key="reasoning_content", parallel_tool_calls=False)
+# Both know JSON, and no schema of it.
+_REASONING_CONTENT = Quirks(thinking_key="reasoning_content", parallel_tool_calls=False, json_schemas=False)
 
 VENDORS: dict[str, Vendor] = {
     "openai": Vendor(base_url=OPENAI_URL, key_variables=("OPENAI_API_KEY",), quirks=_COMPLETION_TOKENS),
@@ -38,12 +39,17 @@ VENDORS: dict[str, Vendor] = {
             nine_letter_ids=True,
             answer_after_tools=True,
             empty_answers=False,
+            documents="document_url",
         ),
     ),
     "deepseek": Vendor(
         base_url="https://api.deepseek.com", key_variables=("DEEPSEEK_API_KEY",), quirks=_REASONING_CONTENT
     ),
-    "openrouter": Vendor(base_url="https://openrouter.ai/api/v1", key_variables=("OPENROUTER_API_KEY",)),
+    "openrouter": Vendor(
+        base_url="https://openrouter.ai/api/v1",
+        key_variables=("OPENROUTER_API_KEY",),
+        quirks=Quirks(documents="file_or_url"),
+    ),
     "together": Vendor(
         base_url="https://api.together.xyz/v1", key_variables=("TOGETHER_API_KEY", "TOGETHERAI_API_KEY")
     ),

@@ -325,10 +325,10 @@ def test_structured_output() -> None:
             {"anyOf": [{"type": "string"}]},
         ),
         (
-            {"type": "array", "items": {"type": "object"}, "minItems": 2, "description": "Two"},
+            {"type": "array", "items": {"type": "object", "properties": {}}, "minItems": 2, "description": "Two"},
             {
                 "type": "array",
-                "items": {"type": "object", "additionalProperties": False},
+                "items": {"type": "object", "properties": {}, "additionalProperties": False},
                 "description": 'Two {"minItems":2}',
             },
         ),
@@ -341,6 +341,12 @@ def test_structured_output() -> None:
         ({"$ref": "https://x/schema"}, None),
         ({"not": {"type": "string"}}, None),
         ({"items": True}, None),
+        # Closed, these could only be empty.
+        ({"type": "object"}, None),
+        ({"type": ["object", "null"]}, None),
+        ({"type": "object", "properties": {"meta": {"type": "object"}}}, None),
+        ({"type": "object", "additionalProperties": {}}, None),
+        ({"type": "object", "additionalProperties": False}, {"type": "object", "additionalProperties": False}),
     ],
 )
 def test_a_schema_within_the_rules(schema: dict[str, Any], expected: Any) -> None:

@@ -43,6 +43,7 @@ from greenroom.providers import (
 )
 from greenroom.providers.dialects.bedrock import ConverseDialect
 from greenroom.providers.dialects.bedrock_messages import document_name
+from greenroom.providers.dialects.rounds import schema_instruction
 
 from .wire import Answer, json_answer, serve
 
@@ -147,7 +148,8 @@ def test_a_whole_request() -> None:
             },
         },
     )
-    schema = '{"title":"My Answer","type":"object","properties":{"a":{"type":"string"}}}'
+    closed = '"properties":{"a":{"type":"string"}},"additionalProperties":false'
+    schema = '{"title":"My Answer","type":"object",' + closed + "}"
     assert body == {
         "messages": [{"role": "user", "content": [{"text": "hi"}]}],
         "system": [{"text": "be brief"}, {"text": "in the middle"}],
@@ -177,6 +179,38 @@ def test_a_whole_request() -> None:
         "additionalModelRequestFields": {"top_k": 3},
     }
     assert encode(user("hi")) == {"messages": [{"role": "user", "content": [{"text": "hi"}]}]}
+
+
+@pytest.mark.parametrize(
+    ("model", "schema", "sent"),
+    [
+        ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", SCHEMA, {**SCHEMA, "additionalProperties": False}),
+        ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", {"type": "object"}, None),
+        ("anthropic.claude-3-5-haiku-20241022-v1:0", SCHEMA, None),
+        ("amazon.nova-lite-v1:0", SCHEMA, None),
+    ],
+)
+def test_a_schema_is_sent_as_few_models_take_it(model: str, schema: dict[str, Any], sent: Any) -> None:
+    """Closed, as Anthropic wants it; where that cannot be, or to another model, it is told in words."""
+    dialect = ConverseDialect(model)
+    body = json.loads(dialect.encode(ModelRequest([user("x")], output_schema=schema), stream=False).body)
+    if sent is None:
+        assert "outputConfig" not in body
+        assert body["system"] == [{"text": schema_instruction(schema)}]
+    else:
+        form = body["outputConfig"]["textFormat"]
+        assert json.loads(form["structure"]["jsonSchema"]["schema"]) == sent
+        assert (form["type"], form["structure"]["jsonSchema"]["name"]) == ("json_schema", "My_Answer")
+        assert "system" not in body
+
+
+@pytest.mark.parametrize(
+    ("model", "last"),
+    [("anthropic.claude-sonnet-5-v1:0", "user"), ("anthropic.claude-haiku-4-5-v1:0", "assistant")],
+)
+def test_a_model_that_does_not_go_on_with_an_answer_is_asked_to(model: str, last: str) -> None:
+    body = json.loads(ConverseDialect(model).encode(ModelRequest([user("x"), assistant("y")]), stream=False).body)
+    assert body["messages"][-1]["role"] == last
 
 
 CALLED = (assistant(tool_calls=[ToolCall("a", "old", {})]), tool_result("a", "1"))
@@ -262,8 +296,13 @@ def test_names_of_documents(names: list[str | None]) -> None:
 def test_what_cannot_be_carried_is_said(part: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         encode(Message("user", (part,)))
-    with pytest.raises(ValueError, match="Image"):
-        encode(Message("assistant", (image("https://x/y.png"),)))
+
+
+def test_a_picture_that_another_model_made_is_left_out() -> None:
+    """No answer can hold one here, and the conversation goes on."""
+    drawn = Message("assistant", (Text("Look:"), image("https://x/y.png")))
+    found = turns(user("Draw!"), drawn, user("And now?"))
+    assert [turn["content"] for turn in found] == [[{"text": words}] for words in ("Draw!", "Look:", "And now?")]
 
 
 def test_results_are_exactly_the_calls_of_the_turn_in_one_message() -> None:
@@ -312,7 +351,7 @@ def test_ids_and_names_of_others_are_made_to_fit() -> None:
     results = [block["toolResult"] for turn in found for block in turn["content"] if "toolResult" in block]
     ids = [use["toolUseId"] for use in uses]
     assert [use["name"] for use in uses] == ["functions_f", "unnamed", "f", "f", "f"]
-    assert ids[0] == "functions_f_0"
+    assert ids[0] == "call_0"
     assert len(set(ids)) == 5
     assert all(len(each) <= 64 and each.replace("_", "").isalnum() for each in ids)
     assert [result["toolUseId"] for result in results] == ids

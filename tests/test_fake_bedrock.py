@@ -173,6 +173,17 @@ def test_what_is_right_passes(body: dict[str, Any]) -> None:
             {"outputConfig": {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": {"schema": {}}}}}},
             "STRING_VALUE",
         ),
+        (
+            {
+                "outputConfig": {
+                    "textFormat": {
+                        "type": "json_schema",
+                        "structure": {"jsonSchema": {"schema": '{"anyOf": [{"type": "object"}]}'}},
+                    }
+                }
+            },
+            "must be explicitly set to false",
+        ),
     ],
 )
 def test_what_is_wrong_is_refused(body: dict[str, Any], words: str) -> None:

@@ -214,6 +214,37 @@ def test_what_is_right_passes(body: dict[str, Any]) -> None:
             "response_format",
             "'additionalProperties' is required",
         ),
+        *[
+            (
+                {
+                    "response_format": {
+                        "type": "json_schema",
+                        "json_schema": {
+                            "name": "x",
+                            "strict": True,
+                            "schema": {**CLOSED, "properties": {"a": {"type": "string", keyword: value}}},
+                        },
+                    }
+                },
+                None,
+                "response_format",
+                f"'{keyword}' is not permitted",
+            )
+            for keyword, value in (("minLength", 1), ("uniqueItems", True), ("default", "x"), ("discriminator", {}))
+        ],
+        ({"response_format": {"type": "json_object"}}, None, "messages", "must contain the word 'json'"),
+        (
+            {"tools": [{**TOOL, "function": {"name": "f", "parameters": {"type": "object"}}}]},
+            "invalid_function_parameters",
+            "tools[0].function.parameters",
+            "missing properties",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_data": "https://x/y.pdf"}}]}]},
+            "invalid_value",
+            "messages[0].content[0].file.file_data",
+            "base64-encoded data URL",
+        ),
     ],
 )
 def test_what_is_wrong_is_refused_in_openais_words(

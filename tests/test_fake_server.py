@@ -20,8 +20,11 @@ from greenroom.providers import (
     RateLimited,
     Retry,
     StreamInterrupted,
+    Text,
     TextDelta,
+    assistant,
     call,
+    image,
     tool_result,
     user,
 )
@@ -330,6 +333,39 @@ STRANGE: dict[str, list[Any]] = {
     "a refusal": [user("Do evil."), {"role": "assistant", "content": None, "refusal": "No."}],
     "empty texts": [user(""), {"role": "assistant", "content": "A."}, user()],
     "white space": [user(" \n"), {"role": "assistant", "content": "A.\n "}],
+    "a call without a result": [
+        user("Weather?"),
+        {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "weather", "arguments": "{}"}}]},
+        user("Well?"),
+        {"role": "assistant", "content": "A."},
+    ],
+    "a result without a call": [user("Weather?"), tool_result("c", "rain"), {"role": "assistant", "content": "A."}],
+    "a result first": [tool_result("c", "rain"), user("Weather?")],
+    "one of two calls is answered": [
+        user("Weather?"),
+        {
+            "role": "assistant",
+            "tool_calls": [{"id": id, "function": {"name": "weather", "arguments": "{}"}} for id in ("c", "d")],
+        },
+        tool_result("d", "rain"),
+        user("Well?"),
+    ],
+    "two results of one call": [
+        user("Weather?"),
+        {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "weather", "arguments": "{}"}}]},
+        tool_result("c", "rain"),
+        tool_result("c", "sun"),
+    ],
+    "the user speaks between call and result": [
+        user("Weather?"),
+        {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "weather", "arguments": "{}"}}]},
+        user("Wait."),
+        tool_result("c", "rain"),
+    ],
+    "a picture that a model made": [
+        user("Draw!"),
+        Message("assistant", (Text("Look:"), image(b"x", media_type="image/png"))),
+    ],
     "a tool that is gone": [
         user("Weather?"),
         {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "old tool!", "arguments": "{}"}}]},
@@ -347,6 +383,27 @@ async def test_histories_from_elsewhere(family: str, history: str, with_tools: b
         agent = Agent("traveller", model(server, family), tools=TOOLS if with_tools else [])
         assert (await agent.run("and now?", history=STRANGE[history])).text == "Fine."
         assert server.refusals == []
+
+
+@pytest.mark.parametrize("history", [[], [*STRANGE["a system message alone"]], [user("One."), assistant("Two")]])
+@pytest.mark.parametrize("family", FAMILIES)
+async def test_conversations_that_ask_nothing(family: str, history: list[Any]) -> None:
+    """Nothing at all, nothing of the user, or an answer last: the provider is asked all the same, in its own form."""
+    async with StrictServer(family, ["Fine."]) as server:
+        provider = model(server, family)
+        assert (await provider.complete(ModelRequest(history))).message.text == "Fine."
+        assert server.refusals == []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+async def test_a_result_behind_the_users_word_is_not_lost(family: str) -> None:
+    """It is told as the result that it is, and nothing else is."""
+    async with StrictServer(family, ["Fine."]) as server:
+        await model(server, family).complete(ModelRequest(STRANGE["the user speaks between call and result"]))
+        assert server.refusals == []
+    told = msgspec.json.encode(server.requests[0]).decode()
+    assert "rain" in told
+    assert "unknown" not in told
 
 
 # The server itself.
@@ -385,11 +442,11 @@ async def test_a_script_that_runs_dry_says_so() -> None:
 
 async def test_a_refusal_uses_up_no_line() -> None:
     """The model was never asked."""
-    orphan = ModelRequest([user("x"), tool_result("c", "y")])
+    wrong = ModelRequest([user("x")], settings={"extra": {"novelty": 1}})
     async with StrictServer("openai-chat", ["a"]) as server:
         provider = server.provider()
-        with pytest.raises(InvalidRequest, match="role 'tool' must be a response"):
-            await provider.complete(orphan)
+        with pytest.raises(InvalidRequest, match="Unknown parameter: 'novelty'"):
+            await provider.complete(wrong)
         assert (len(server.refusals), len(server.requests), server.unplayed) == (1, 1, 1)
         assert (await provider.complete(REQUEST)).message.text == "a"
 

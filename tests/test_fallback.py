@@ -121,6 +121,15 @@ TestHealthMachine = HealthMachine.TestCase
         (AuthError("x"), True, True),
         (BadResponse("x"), True, True),
         (ContextOverflow("x"), True, False),
+        (InvalidRequest("Insufficient credits", status=402), True, True),
+        (InvalidRequest("x", status=404, code="model_not_found"), True, True),
+        (InvalidRequest("x", status=404, code="DeploymentNotFound"), True, True),
+        (InvalidRequest("model: claude-sonet", status=404), True, True),
+        (InvalidRequest("no such file", status=404), True, False),
+        (InvalidRequest("x", status=408, retryable=True), True, True),
+        (InvalidRequest("x", status=409, retryable=True), True, True),
+        (InvalidRequest("tokens per minute", status=413, code="rate_limit_exceeded"), True, False),
+        (InvalidRequest("x", status=400), False, False),
         (InvalidRequest("x"), False, False),
         (ContentFiltered("x"), False, False),
         (ProviderError("ours"), False, False),
@@ -308,6 +317,69 @@ def test_a_provider_that_refuses_its_key_is_off_until_the_key_is_another(monkeyp
         assert keys == ["Bearer wrong-key"]
         monkeypatch.setenv("OPENAI_API_KEY", "right-key")
         assert text(await both.complete(REQUEST)) == "first"
+
+    for backend in BACKENDS:
+        run(scenario, backend=backend)
+
+
+def test_a_token_that_has_expired_is_made_anew() -> None:
+    """Who signs each request has no key that could change: the provider rests, and then one call tries it."""
+
+    async def scenario() -> None:
+        fresh, asked = False, 0
+
+        async def handle(request: httpx.Request) -> httpx.Response:
+            nonlocal asked
+            asked += 1
+            if request.headers["authorization"] != "Bearer new-token":
+                return httpx.Response(401, json={"error": {"message": "expired", "code": "ExpiredToken"}})
+            message = {"role": "assistant", "content": "first"}
+            return httpx.Response(200, json={"choices": [{"message": message, "finish_reason": "stop"}]})
+
+        def signer(_: object) -> dict[str, str]:
+            return {"authorization": f"Bearer {'new' if fresh else 'old'}-token"}
+
+        client = httpx.AsyncClient(transport=httpx.MockTransport(handle))
+        both = Fallback([OpenAIChat("m", client=client, signer=signer), Scripted(*["second"] * 9)], cooldown=10)
+        for _ in range(2):
+            assert text(await both.complete(REQUEST)) == "second"
+        assert asked == 1
+        fresh = True
+        await anyio.sleep(11)
+        assert text(await both.complete(REQUEST)) == "first"
+
+    for backend in BACKENDS:
+        run(scenario, backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("answer", "off"),
+    [
+        ({"text": "<html>blocked</html>"}, False),
+        ({"json": {"error": {"message": "blocked", "code": 1020}}}, False),
+        ({"json": {"error": {"message": "no", "code": "permission_denied"}}}, True),
+    ],
+)
+def test_a_403_that_is_not_of_the_key_lets_the_provider_rest(answer: dict[str, Any], off: bool) -> None:
+    """A firewall, perhaps: nothing that only another key would mend."""
+
+    async def scenario() -> None:
+        asked = 0
+
+        async def handle(_: httpx.Request) -> httpx.Response:
+            nonlocal asked
+            asked += 1
+            return httpx.Response(403, **answer)
+
+        client = httpx.AsyncClient(transport=httpx.MockTransport(handle))
+        first = OpenAIChat("m", base_url="http://acme", api_key="secret-key", client=client)
+        both = Fallback([first, Scripted(*["second"] * 9)], cooldown=10)
+        for _ in range(2):
+            assert text(await both.complete(REQUEST)) == "second"
+        assert asked == 1
+        await anyio.sleep(11)
+        assert text(await both.complete(REQUEST)) == "second"
+        assert asked == (1 if off else 2)
 
     for backend in BACKENDS:
         run(scenario, backend=backend)

@@ -31,12 +31,14 @@ from greenroom.providers import (
     ToolCallDelta,
     ToolSpec,
     assistant,
+    document,
     tool_result,
     user,
 )
-from greenroom.providers.dialects.call_ids import fitted
 from greenroom.providers.dialects.openai_chat import ChatDialect
+from greenroom.providers.dialects.rounds import matched
 from greenroom.providers.framing.sse import SSEParser
+from greenroom.providers.vendors import VENDORS
 
 from .wire import completion, delta, events
 
@@ -382,7 +384,7 @@ def test_a_whole_request() -> None:
     assert body["tools"][0]["function"] == {
         "name": "f",
         "description": "does",
-        "parameters": {"type": "object"},
+        "parameters": {"type": "object", "properties": {}},
         "strict": True,
     }
     assert body["tool_choice"] == {"type": "function", "function": {"name": "f"}}
@@ -413,6 +415,10 @@ CLOSED = {"type": "object", "properties": {"a": {"type": "string"}}, "required":
         ({"type": "object", "properties": {}}, False),
         ({**CLOSED, "$defs": {"x": {"type": "object"}}}, False),
         ({**CLOSED, "properties": {"a": {"type": "string", "default": "x"}}}, False),
+        ({**CLOSED, "properties": {"a": {"type": "string", "minLength": 1}}}, False),
+        ({**CLOSED, "properties": {"a": {"type": "array", "items": {"type": "string"}, "uniqueItems": True}}}, False),
+        ({**CLOSED, "properties": {"a": {"type": "array", "prefixItems": [], "items": False}}}, False),
+        ({**CLOSED, "properties": {"a": {"anyOf": [CLOSED], "discriminator": {"propertyName": "a"}}}}, False),
     ],
 )
 def test_a_schema_is_strict_only_where_it_already_is(schema: dict[str, Any], strict: bool) -> None:
@@ -421,6 +427,46 @@ def test_a_schema_is_strict_only_where_it_already_is(schema: dict[str, Any], str
     assert wrapped["name"] == "My_Answer_"
     assert wrapped.get("strict", False) is strict
     assert wrapped["schema"] == {"title": "My Answer!", **schema}
+
+
+@pytest.mark.parametrize("vendor", ["deepseek", "zai"])
+def test_a_schema_is_told_in_words_where_none_is_known(vendor: str) -> None:
+    """JSON is forced, but not beside tools, where the model also speaks between its calls."""
+    dialect = ChatDialect("m", quirks=VENDORS[vendor].quirks)
+    request = ModelRequest([user("x")], instructions="Be brief.", output_schema=CLOSED)
+    body = json.loads(dialect.encode(request, stream=False).body)
+    told = body["messages"][0]
+    assert (told["role"], body["response_format"]) == ("system", {"type": "json_object"})
+    assert told["content"].startswith("Be brief.\n\nYour final answer must be one JSON object")
+    assert json.dumps(CLOSED, separators=(",", ":")) in told["content"]
+    request = ModelRequest([user("x")], output_schema=CLOSED, tools=[ToolSpec("f", "", {})])
+    body = json.loads(dialect.encode(request, stream=False).body)
+    assert "response_format" not in body
+    assert json.dumps(CLOSED, separators=(",", ":")) in body["messages"][0]["content"]
+
+
+PDF, LINK = document(b"%PDF", media_type="application/pdf", name="a.pdf"), document("https://x.example/a.pdf", name="a")
+DATA_URL = "data:application/pdf;base64,JVBERg=="
+
+
+@pytest.mark.parametrize(
+    ("vendor", "part", "sent"),
+    [
+        ("openai", PDF, {"type": "file", "file": {"file_data": DATA_URL, "filename": "a.pdf"}}),
+        ("openrouter", LINK, {"type": "file", "file": {"file_data": "https://x.example/a.pdf", "filename": "a"}}),
+        ("mistral", PDF, {"type": "document_url", "document_url": DATA_URL, "document_name": "a.pdf"}),
+        ("mistral", LINK, {"type": "document_url", "document_url": "https://x.example/a.pdf", "document_name": "a"}),
+    ],
+)
+def test_a_document_goes_as_the_server_takes_it(vendor: str, part: Any, sent: Any) -> None:
+    dialect = ChatDialect("m", quirks=VENDORS[vendor].quirks)
+    body = json.loads(dialect.encode(ModelRequest([user("Read:", part)]), stream=False).body)
+    assert body["messages"][0]["content"] == [{"type": "text", "text": "Read:"}, sent]
+
+
+def test_a_document_by_url_is_refused_before_openai_does() -> None:
+    with pytest.raises(ValueError, match=r"fetches no document by URL: .* give document\(data"):
+        encode(ModelRequest([user(LINK)]))
 
 
 def test_calls_without_an_id_get_one_on_the_way_back() -> None:
@@ -459,6 +505,14 @@ def called(*ids: str | None, name: str = "f") -> Message:
         ([called("a b", "\n", ""), *[tool_result(id, "") for id in ("", "\n", "a b")]], None, None),
         ([Message("assistant", (*called("a").parts, Text("half")), True), user("x")], [], []),
         ([Message("assistant", called("a").parts, True), tool_result("a", "")], ["a"], ["a"]),
+        ([user("x"), called("a"), user("y")], ["a"], ["a"]),
+        ([user("x"), tool_result("gone", "z"), user("y")], [], []),
+        ([tool_result("gone", "z"), user("y")], [], []),
+        ([called("a", "b"), tool_result("b", ""), user("x")], ["a", "b"], ["b", "a"]),
+        ([called("a"), user("wait"), tool_result("a", "")], ["a"], ["a"]),
+        ([called("a"), tool_result("a", ""), tool_result("a", "again")], ["a"], ["a"]),
+        ([called("a"), assistant("b"), tool_result("a", "")], ["a"], ["a"]),
+        ([called(None, None), tool_result("call_1", "")], ["call_0", "call_1"], ["call_1", "call_0"]),
     ],
 )
 def test_ids_fit_and_pair(history: list[Any], calls: list[str] | None, results: list[str] | None) -> None:
@@ -482,10 +536,29 @@ def test_a_name_that_a_model_made_up_is_sent_in_plain_letters(name: str, sent: s
     assert message["tool_calls"][0]["function"]["name"] == sent
 
 
+def test_a_late_result_is_found_and_a_missing_one_is_told() -> None:
+    """Behind what was said in between; the model hears nothing false."""
+    history = [
+        called("a", "b"),
+        user("wait"),
+        tool_result("b", "two"),
+        user("go"),
+        assistant("x"),
+        tool_result("a", ""),
+    ]
+    _, found, missing, wait, go, _ = messages_of(history)
+    assert found == {"role": "tool", "tool_call_id": "b", "content": "two"}
+    assert missing["tool_call_id"] == "a"
+    assert missing["content"].startswith("outcome unknown")
+    assert [wait["content"], go["content"]] == ["wait", "go"]
+    late = messages_of([called("a"), user("wait"), tool_result("a", "one")])
+    assert [message.get("content") for message in late] == [None, "one", "wait"]
+
+
 def test_what_fits_is_sent_as_it_is() -> None:
     """No copy is made of an ordinary conversation."""
     history = [user("x"), called("a"), tool_result("a", "", name="f"), assistant("y")]
-    assert fitted(history, fits=bool, make=str) is history
+    assert matched(history, fits=bool, make=str, named=str) is history
 
 
 THOUGHT = (Thinking("hm"), Text("x"))
@@ -547,6 +620,7 @@ IMAGE = {"type": "image_url", "image_url": {"url": "https://x.example/a.png"}}
         ([assistant("a"), user("b")], "user assistant user", "b"),
         ([user("a"), {"role": "system", "content": "s"}, user("b")], "system user", "a\n\nb"),
         ([user("a"), called("c"), tool_result("c", "x"), user("b")], "user assistant tool assistant user", "b"),
+        ([user("a"), assistant("half an")], "user assistant user", "Continue."),
     ],
 )
 def test_turns_where_a_server_insists_on_them(history: list[Any], roles: str, last: Any) -> None:
@@ -577,6 +651,9 @@ def test_an_empty_error_is_none(error: Any) -> None:
         (400, {"message": "wrong key", "code": "invalid_api_key"}, AuthError),
         (401, {"message": "x"}, AuthError),
         (403, {"message": "x"}, AuthError),
+        (403, {"message": "x", "code": 403, "metadata": {"reasons": ["violence"]}}, ContentFiltered),
+        (403, {"message": "x", "code": 403, "metadata": {"flagged_input": "y"}}, ContentFiltered),
+        (403, {"message": "The model requires moderation and your input was flagged"}, ContentFiltered),
         (404, {"message": "no such model"}, InvalidRequest),
         (429, {"message": "x"}, RateLimited),
         (500, {"message": "x"}, Overloaded),

@@ -622,7 +622,9 @@ def encode(request: ModelRequest, *, stream: bool = False, model: str = "gpt-5-m
 
 
 def sent(*messages: Any, model: str = "gpt-5-mini") -> list[dict[str, Any]]:
-    return encode(ModelRequest(messages), model=model)["input"]
+    """Without what stands there when nothing of the conversation can be sent, since no items at all are refused."""
+    items = encode(ModelRequest(messages), model=model)["input"]
+    return [] if items == [{"role": "user", "content": "(empty)"}] else items
 
 
 CLOSED = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}

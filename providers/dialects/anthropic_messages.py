@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from ..messages import Message, Part, Refusal, ServerItem, Text, Thinking, ToolCall, ToolResult
-from .anthropic_parts import text_block, user_block
+from .anthropic_parts import result_blocks, text_block, user_block
 
 _NO_TEXT = "(no message)"
 _GO_ON = "Continue."
@@ -203,7 +203,8 @@ class _Writer:
         if not any(call.id == result.call_id for call, _ in self._open):
             found += [wire for _, wire in nameless]
         if found:
-            self._results[found[0]] = _result_block(found[0], result.content, is_error=result.is_error)
+            content = result.content if result.is_error or not result.parts else result_blocks(result.parts)
+            self._results[found[0]] = _result_block(found[0], content, is_error=result.is_error)
 
     def _end_user_turn(self) -> None:
         blocks = [
@@ -258,11 +259,12 @@ def _call_block(call: ToolCall, identity: str, *, own: bool) -> dict[str, Any]:
     return {**kept, "type": "tool_use", "id": identity, "name": name, "input": arguments}
 
 
-def _result_block(identity: str, content: str, *, is_error: bool) -> dict[str, Any]:
+def _result_block(identity: str, content: str | list[dict[str, Any]], *, is_error: bool) -> dict[str, Any]:
     block: dict[str, Any] = {"type": "tool_result", "tool_use_id": identity}
     if is_error:
-        # The API refuses an error that says nothing.
-        return {**block, "content": content if content.strip() else "error", "is_error": True}
+        # The API refuses an error that says nothing, and one that says it otherwise than in text.
+        text = content if isinstance(content, str) and content.strip() else "error"
+        return {**block, "content": text, "is_error": True}
     return {**block, "content": content} if content else block
 
 

@@ -6,9 +6,10 @@ Pictures and PDFs go by URL or as base64, plain text as it is. Other kinds of do
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from typing import Any
 
-from ..messages import Document, Image, Part, Refusal, Text
+from ..messages import Document, Image, Part, Refusal, Text, attachment_line
 
 _TEXTUAL = ("application/json", "application/xml", "application/yaml", "application/x-yaml", "application/javascript")
 
@@ -32,6 +33,19 @@ def user_block(part: Part) -> dict[str, Any] | None:
             return _document_block(part)
         case _:
             raise ValueError(f"a user message cannot hold a part of type {type(part).__name__}")
+
+
+def result_blocks(parts: Iterable[Part]) -> list[dict[str, Any]]:
+    """The blocks of a tool's result. What the API does not read is named there."""
+    blocks: list[dict[str, Any]] = []
+    for part in parts:
+        try:
+            block = user_block(part)
+        except ValueError:
+            block = text_block(attachment_line(part)) if isinstance(part, Image | Document) else None
+        if block is not None:
+            blocks.append(block)
+    return blocks
 
 
 def _document_block(part: Document) -> dict[str, Any]:

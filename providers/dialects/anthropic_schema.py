@@ -4,7 +4,7 @@ The API refuses a request whose schema goes beyond its rules: every object must 
 and counts are unknown to it, and no definition may contain itself. So objects are closed that did not say (this only
 narrows what the model may answer), "one of" becomes "any of", and bounds become words of the description (the caller
 checks the answer against the whole schema anyway). What cannot be put so is None; the schema is then asked for in
-words.
+words. So is an object that names no properties and is open: closed, it could only be empty.
 
 The rules: https://platform.claude.com/docs/en/build-with-claude/structured-outputs
 """
@@ -67,8 +67,9 @@ def _fitted(schema: Any, depth: int) -> dict[str, Any]:
             raise _Unfit
         else:
             made[key] = value
-    if node.get("type") == "object" or "properties" in node:
-        if node.get("additionalProperties", False) is not False:
+    kinds: Any = node.get("type")
+    if kinds == "object" or (isinstance(kinds, list) and "object" in kinds) or "properties" in node:
+        if node.get("additionalProperties", "properties" not in node) is not False:
             raise _Unfit
         made["additionalProperties"] = False
     if bounds:

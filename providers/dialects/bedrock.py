@@ -9,6 +9,8 @@ is peculiar:
   they are made up from the names in the history.
 - There is no ``tool_choice`` of ``none``. Without calls in the history the tools are left out; with some they have to
   be offered.
+- A schema for the answer must follow Anthropic's rules, and few models take one. Where it cannot, or they do not, it is
+  told as an instruction.
 - Neither a seed nor a switch for parallel calls exists; both are passed over.
 - Everything that is a model's own goes into ``additionalModelRequestFields``, and Bedrock's own tools into
   ``toolConfig``: both by `ModelSettings.extra`, whose objects are joined with what is here.
@@ -20,6 +22,7 @@ Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Conv
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import quote
@@ -31,14 +34,17 @@ from ..errors import BadResponse, ProviderError
 from ..framing import EventStreamFramer
 from ..openai_messages import UNDECODABLE
 from ..vocabulary import ModelReply, ModelRequest, ModelSettings, ToolSpec
+from .anthropic_schema import fitted_schema
 from .bedrock_blocks import FAMILY, is_server_tool, make_reply, read_block
 from .bedrock_errors import read_bedrock_error
 from .bedrock_messages import write_messages
 from .bedrock_stream import ConverseStreamDecoder
-from .call_ids import fitting_name
+from .rounds import fitting_name, schema_instruction
 from .wire_errors import excerpt
 
 _encode = msgspec.json.Encoder().encode
+#: The models that are known to take a schema; others refuse the whole request.
+_STRUCTURED = re.compile(r"claude-(?:haiku|sonnet|opus)-4-[56]").search
 _ANY_OBJECT: dict[str, Any] = {"type": "object", "properties": {}}
 
 
@@ -79,6 +85,10 @@ class ConverseDialect:
         messages = write_messages(request.messages, self.model)
         body: dict[str, Any] = {"messages": messages}
         texts = [request.instructions, *[message.text for message in request.messages if message.role == "system"]]
+        schema = request.output_schema
+        fitted = fitted_schema(schema) if schema is not None and _STRUCTURED(self.model) else None
+        if schema is not None and fitted is None:
+            texts.append(schema_instruction(schema))
         system = [{"text": text} for text in texts if text is not None and text.strip()]
         if system:
             body["system"] = system
@@ -89,7 +99,7 @@ class ConverseDialect:
         tools = _tools(request.tools, settings.tool_choice, messages, told="toolConfig" in extra)
         if tools is not None:
             body["toolConfig"] = tools
-        output = _output(request.output_schema, settings.reasoning_effort)
+        output = _output(fitted, settings.reasoning_effort)
         if output:
             body["outputConfig"] = output
         for name, value in extra.items():

@@ -2,7 +2,8 @@
 
 What Converse refuses, and what is done about it:
 
-- Turns must alternate and begin with the user's: neighbours of one role are joined.
+- Turns must alternate and begin with the user's: neighbours of one role are joined. Newer models of Anthropic's want
+  the user's last too; they are asked to continue.
 - Blank text: it is left out; where nothing else is left, and in a result, a placeholder says so.
 - The results of a turn must be exactly its calls, in the message behind it, each id once in the conversation and of a
   few characters: `rounds` sees to that.
@@ -10,7 +11,8 @@ What Converse refuses, and what is done about it:
 - A thought without its signature, or of another model than Claude or the one that is asked: it is left out. So is a
   thought that an answer was cut in, since no message may end with one, and a call of Bedrock's own tools without its
   result.
-- Images and documents by URL, except from S3.
+- Images and documents by URL, except from S3. What a tool returned beside text is in its result for the models that
+  take it there; for others a line of the text stands for it.
 
 Sources: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ContentBlock.html
 https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_DocumentBlock.html
@@ -25,14 +27,17 @@ from typing import Any, cast
 
 import msgspec
 
-from ..messages import Document, Image, Message, Refusal, ServerItem, Text, Thinking, ToolCall
+from ..messages import Document, Image, Message, Refusal, ServerItem, Text, Thinking, ToolCall, ToolResult
 from ..openai_messages import call_text
+from .anthropic_models import abilities
 from .bedrock_blocks import FAMILY
-from .call_ids import fitting_name
-from .rounds import NOTHING, Round, rounds
+from .rounds import NOTHING, Round, fitting_name, rounds
 
 _decode = msgspec.json.Decoder().decode
 _READ = "Read the document."
+_GO_ON = "Continue."
+#: What is in the names of the models whose tool results may hold images and documents.
+_SEEING = ("anthropic.", "amazon.nova")
 _IMAGES = {"image/png": "png", "image/jpeg": "jpeg", "image/jpg": "jpeg", "image/gif": "gif", "image/webp": "webp"}
 _OFFICE = "application/vnd.openxmlformats-officedocument."
 _DOCUMENTS = {
@@ -62,9 +67,11 @@ def write_messages(messages: Sequence[Message], model: str) -> list[dict[str, An
             _add(written, "user", _user(each.message, names))
         elif each.message.role == "assistant":
             _add(written, "assistant", _assistant(each, model))
-            _add(written, "user", [_result(answer.id, answer.result) for answer in each.answers])
-    if written and written[0]["role"] == "assistant":
+            _add(written, "user", [_result(answer.id, answer.result, model, names) for answer in each.answers])
+    if not written or written[0]["role"] == "assistant":
         written.insert(0, {"role": "user", "content": [{"text": NOTHING}]})
+    if written[-1]["role"] == "assistant" and "anthropic." in model and not abilities(model).prefill:
+        written.append({"role": "user", "content": [{"text": _GO_ON}]})
     return written
 
 
@@ -77,9 +84,15 @@ def _add(written: list[dict[str, Any]], role: str, blocks: list[dict[str, Any]])
         written.append({"role": role, "content": blocks})
 
 
-def _result(identity: str, result: Any) -> dict[str, Any]:
+def _result(identity: str, result: ToolResult, model: str, names: set[str]) -> dict[str, Any]:
     text = result.content if result.content.strip() else NOTHING
-    block: dict[str, Any] = {"toolUseId": identity, "content": [{"text": text}]}
+    content: list[dict[str, Any]] = [{"text": text}]
+    for part in result.attachments if any(maker in model for maker in _SEEING) else ():
+        try:
+            content.append(_attachment(part, names))
+        except ValueError:
+            pass  # the text has a line for it
+    block: dict[str, Any] = {"toolUseId": identity, "content": content}
     if result.is_error:
         block["status"] = "error"  # said only where it is needed: not every model knows the field
     return {"toolResult": block}
@@ -103,15 +116,13 @@ def _assistant(each: Round, model: str) -> list[dict[str, Any]]:
                     thought = {"text": part.text, "signature": part.signature}
                     blocks.append({"reasoningContent": {"reasoningText": thought}})
             case ToolCall():
-                answer = each.answer_to(part)
-                if answer is not None:
-                    use = {"toolUseId": answer.id, "name": fitting_name(part.name), "input": _decode(call_text(part))}
-                    blocks.append({"toolUse": use})
+                use = {"toolUseId": part.id, "name": fitting_name(part.name), "input": _decode(call_text(part))}
+                blocks.append({"toolUse": use})
             case ServerItem():
                 if own and (thinks or "reasoningContent" not in part.data) and not _unanswered(part, message):
                     blocks.append(part.data)
             case _:
-                raise ValueError(f"a message of the assistant cannot hold a part of type {type(part).__name__}")
+                pass  # pictures that another provider's model made: no answer can hold them here
     while blocks and "reasoningContent" in blocks[-1]:
         blocks.pop()
     return blocks
@@ -141,23 +152,27 @@ def _user(message: Message, names: set[str]) -> list[dict[str, Any]]:
             case Text():
                 if part.text.strip():
                     blocks.append({"text": part.text})
-            case Image():
-                kind = _IMAGES.get(_media_type(part))
-                if kind is None and part.url is not None:
-                    kind = _IMAGES.get(f"image/{part.url.rpartition('.')[2].lower()}")
-                if kind is None:
-                    raise ValueError(
-                        f"Bedrock takes images as PNG, JPEG, GIF or WebP, not {part.media_type or 'an unknown type'}: "
-                        "give media_type="
-                    )
-                blocks.append({"image": {"format": kind, "source": _source(part)}})
-            case Document():
-                blocks.append({"document": _document(part, names)})
+            case Image() | Document():
+                blocks.append(_attachment(part, names))
             case _:
                 raise ValueError(f"a user message cannot hold a part of type {type(part).__name__}")
     if any("document" in block for block in blocks) and not any("text" in block for block in blocks):
         blocks.append({"text": _READ})
     return blocks or [{"text": NOTHING}]
+
+
+def _attachment(part: Image | Document, names: set[str]) -> dict[str, Any]:
+    if isinstance(part, Document):
+        return {"document": _document(part, names)}
+    kind = _IMAGES.get(_media_type(part))
+    if kind is None and part.url is not None:
+        kind = _IMAGES.get(f"image/{part.url.rpartition('.')[2].lower()}")
+    if kind is None:
+        raise ValueError(
+            f"Bedrock takes images as PNG, JPEG, GIF or WebP, not {part.media_type or 'an unknown type'}: "
+            "give media_type="
+        )
+    return {"image": {"format": kind, "source": _source(part)}}
 
 
 def _document(part: Document, names: set[str]) -> dict[str, Any]:

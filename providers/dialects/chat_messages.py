@@ -15,9 +15,10 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from ..messages import Message
+from ..messages import Document, Image, Message
 from ..openai_messages import message_to_openai
-from .call_ids import fitted
+from .attachments import results_apart
+from .rounds import fitting_name, matched
 
 # OpenAI refuses longer ids.
 _fits = re.compile(r"[\x21-\x7e]{1,40}").fullmatch
@@ -26,6 +27,8 @@ _fits_nine = re.compile(r"[a-zA-Z0-9]{9}").fullmatch
 #: Stand where the model, or the user, would have spoken and did not, for servers that insist.
 NO_ANSWER = "(no answer)"
 NO_QUESTION = "(no question)"
+#: Stands behind an answer that the model shall go on with, for servers that refuse to.
+GO_ON = "Continue."
 
 
 class Quirks(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +48,10 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
         empty_answers: whether a message of the model may say nothing.
         alternate: whether, behind the system's messages, the user and the assistant must take turns (Perplexity, and
             the chat templates of many local models).
+        json_schemas: whether ``response_format`` takes a JSON schema. If not, the schema is told as an instruction, and
+            where there are no tools, JSON of any kind is forced (DeepSeek, z.ai).
+        documents: how a document is given: as a ``file``, which holds its bytes, as a ``file`` that may also be a URL
+            (OpenRouter), or as a ``document_url`` (Mistral).
     """
 
     max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
@@ -57,6 +64,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     answer_after_tools: bool = False
     empty_answers: bool = True
     alternate: bool = False
+    json_schemas: bool = True
+    documents: Literal["file", "file_or_url", "document_url"] = "file"
 
 
 def write_messages(
@@ -69,21 +78,47 @@ def write_messages(
         instructions: the system prompt.
         quirks: the rules of the server.
         family: whose `provider_data` may be opened.
+
+    Raises:
+        ValueError: a message of the user holds what this format cannot carry.
     """
     written: list[dict[str, Any]] = []
     if instructions:
         written.append({"role": "system", "content": instructions})
     fits, make = (_fits_nine, _nine_letters) if quirks.nine_letter_ids else (_fits, _call_id)
-    for message in fitted(messages, fits=fits, make=make):
+    for message in matched(results_apart(messages, _takes), fits=fits, make=make, named=fitting_name):
         if message.role == "assistant":
             written += _assistant(message, quirks, family)
+        elif message.role == "user":
+            written.append(_user(message, quirks))
         else:
             written += message_to_openai(message)
     if quirks.answer_after_tools or quirks.alternate:
         system = [item for item in written if item["role"] == "system"]
         others = [item for item in written if item["role"] != "system"]
         written = _joined(system) + (_alternating(others) if quirks.alternate else _answered(others))
-    return written
+        if written and written[-1]["role"] in ("assistant", "system"):
+            said = GO_ON if written[-1]["role"] == "assistant" else NO_QUESTION
+            written.append({"role": "user", "content": said})
+    return written or [{"role": "user", "content": NO_QUESTION}]
+
+
+def _user(message: Message, quirks: Quirks) -> dict[str, Any]:
+    (written,) = message_to_openai(message)
+    if not any(isinstance(part, Document) for part in message.parts):
+        return written
+    content: list[dict[str, Any]] = []
+    for item in written["content"]:
+        file: dict[str, str] = item.get("file", {})
+        if file and quirks.documents == "document_url":
+            item = {"type": "document_url", "document_url": file["file_data"], "document_name": file["filename"]}
+        elif file and quirks.documents == "file" and not file["file_data"].startswith("data:"):
+            raise ValueError(
+                "this endpoint of Chat Completions fetches no document by URL: read it yourself and give "
+                "document(data, media_type=…)"
+            )
+        content.append(item)
+    return {**written, "content": content}
 
 
 def _assistant(message: Message, quirks: Quirks, family: str) -> list[dict[str, Any]]:
@@ -147,6 +182,11 @@ def _both(first: Any, second: Any) -> Any:
 
 def _parts(content: Any) -> list[Any]:
     return cast("list[Any]", content) if isinstance(content, list) else [{"type": "text", "text": content or ""}]
+
+
+def _takes(part: Image | Document) -> bool:
+    """Whether a message of the user may carry it: of documents PDF alone, and no URL of one."""
+    return isinstance(part, Image) or (part.data is not None and part.media_type == "application/pdf")
 
 
 def _call_id(number: int) -> str:

@@ -93,6 +93,8 @@ class CohereDialect:
         thoughts = settings.reasoning_effort != "none"
         for each in rounds(request.messages):
             messages += self._write(each, thoughts=thoughts)
+        if not messages:
+            messages.append({"role": "user", "content": NOTHING})
         body: dict[str, Any] = {"model": self.model, "messages": messages, "stream": stream}
         if request.tools:
             body |= _tools(request.tools, settings.tool_choice)

@@ -7,6 +7,8 @@ Gemini knows two roles and is strict about their order. What is done for it:
   or on results. A conversation never begins with the model.
 - **Results** of one turn are one content, in the order of the calls, exactly one for each (`rounds` sees to that). An
   id is sent only where the model gave it; without, the order tells.
+- **Images and documents** that a tool returned are in its result where the model takes them there, which the newer ones
+  do, or else in a content behind it.
 - **Empty** text and empty contents are refused, so they are left out, or are a word where something must stand.
 - **What a message holds for its provider alone** (signatures, thoughts, items of its own tools) goes back to the family
   and the model that minted it, in its place. A signature of another model is refused.
@@ -25,9 +27,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..messages import Document, Image, Message, Refusal, ServerItem, Text, Thinking, ToolCall
-from .call_ids import fitting_name
-from .rounds import NOTHING, Answered, Round, rounds
+from .attachments import results_apart
+from .rounds import NOTHING, Answered, fitting_name, rounds
 
+_IN_RESPONSES = ("image/png", "image/jpeg", "image/webp", "application/pdf", "text/plain")
 #: Says that a call was not made by this model.
 FOREIGN_SIGNATURE = "skip_thought_signature_validator"
 
@@ -77,19 +80,20 @@ def contents(messages: Sequence[Message], *, family: str, model: str, signed: bo
     """
     written: list[dict[str, Any]] = []
     turn = 0  # where the contents of the current turn begin
-    for each in rounds(message for message in messages if message.role != "system"):
+    talk = [message for message in messages if message.role != "system"]
+    for each in rounds(results_apart(talk, lambda part: _is_known(part) and not (signed and _fits_response(part)))):
         if each.message.role == "user":
             written.append({"role": "user", "parts": _user_parts(each.message)})
             turn = len(written)
             continue
         own = _is_own(each.message, family, model)
-        parts = _model_parts(each, own)
+        parts = _model_parts(each.message, own)
         if parts and written and written[-1]["role"] == "model":
             written[-1]["parts"] += parts
         elif parts:
             written.append({"role": "model", "parts": parts})
         if each.answers:
-            written.append({"role": "user", "parts": [_response(answer, own) for answer in each.answers]})
+            written.append({"role": "user", "parts": [_response(answer, own, signed) for answer in each.answers]})
     if signed:
         _mark_foreign(written[turn:])
     if not written or written[0]["role"] == "model":
@@ -102,13 +106,12 @@ def _is_own(message: Message, family: str, model: str) -> bool:
     return stamp is not None and stamp.family == family and stamp.model == model and not message.partial
 
 
-def _model_parts(turn: Round, own: bool) -> list[dict[str, Any]]:
+def _model_parts(message: Message, own: bool) -> list[dict[str, Any]]:
     parts: list[dict[str, Any]] = []
-    for part in turn.message.parts:
+    for part in message.parts:
         match part:
             case ToolCall():
-                if turn.answer_to(part) is not None:
-                    parts.append(_call(part, own))
+                parts.append(_call(part, own))
             case Text() | Refusal():
                 signature = _signature(part.details) if own else {}
                 if part.text or signature:
@@ -131,10 +134,22 @@ def _call(call: ToolCall, own: bool) -> dict[str, Any]:
     return {"functionCall": function, **(_signature(call.details) if own else {})}
 
 
-def _response(answer: Answered, own: bool) -> dict[str, Any]:
+def _response(answer: Answered, own: bool, with_media: bool) -> dict[str, Any]:
     result = answer.result
-    response = {"error" if result.is_error else "output": result.content}
-    return {"functionResponse": {"name": _name(answer.call), "response": response, **_id(answer.call, own)}}
+    response: dict[str, Any] = {"error" if result.is_error else "output": result.content}
+    media = [_media(part) for part in result.attachments if with_media and _fits_response(part)]
+    held = {"name": _name(answer.call), "response": response, **_id(answer.call, own)}
+    return {"functionResponse": {**held, "parts": media} if media else held}
+
+
+def _is_known(part: Image | Document) -> bool:
+    """Whether the model reads such a thing; of what lies behind a URL that is not told here."""
+    return part.data is None or part.media_type in _MEDIA_TYPES.values()
+
+
+def _fits_response(part: Image | Document) -> bool:
+    """Whether the result of a function may hold it. Models before those that sign their calls take none."""
+    return part.data is not None and part.media_type in _IN_RESPONSES
 
 
 def _signature(details: dict[str, Any] | None) -> dict[str, Any]:

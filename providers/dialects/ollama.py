@@ -10,7 +10,7 @@ What is peculiar to it:
 - A ``format`` forces every answer into it, and a model that is held to a schema never calls a tool. With tools the
   schema is told as an instruction instead.
 - There is no choice of tools. ``none`` and the name of a tool narrow what is offered; ``required`` has no equivalent.
-- Images are bare base64. A URL is refused here, because the server does not fetch it.
+- Images are bare base64, in messages of the user alone. A URL is refused here, because the server does not fetch it.
 
 Source: https://docs.ollama.com/api/chat
 """
@@ -29,6 +29,7 @@ from ..framing import NDJSONFramer
 from ..messages import Document, Image, Message, Part, Text, Thinking
 from ..openai_messages import UNDECODABLE, call_text
 from ..vocabulary import ModelReply, ModelRequest, ToolSpec
+from .attachments import results_apart
 from .ollama_stream import (
     FAMILY,
     Chunk,
@@ -91,7 +92,7 @@ class OllamaDialect:
         messages: list[dict[str, Any]] = []
         if instructions:
             messages.append({"role": "system", "content": "\n\n".join(instructions)})
-        for each in rounds(request.messages):
+        for each in rounds(results_apart(request.messages, _takes)):
             messages += self._write(each)
         body: dict[str, Any] = {"model": self.model, "messages": messages, "stream": stream}
         if tools:
@@ -200,6 +201,10 @@ def _is_stream(body: bytes) -> bool:
 
 def _shown(body: bytes) -> str:
     return excerpt(body) or "an empty body"
+
+
+def _takes(part: Image | Document) -> bool:
+    return isinstance(part, Image) and part.data is not None
 
 
 def _offered(request: ModelRequest) -> list[ToolSpec]:

@@ -36,6 +36,8 @@ from .chat_wire import (
     read_parts,
     stop_reason,
 )
+from .rounds import schema_instruction
+from .strict_schema import obeys_strict_rules
 from .wire_errors import error_object, excerpt, make_error, read_error
 
 _encode = msgspec.json.Encoder().encode
@@ -61,7 +63,10 @@ class ChatDialect:
             ValueError: the conversation holds something that this format cannot carry.
         """
         settings, quirks = request.settings, self.quirks
-        messages = write_messages(request.messages, request.instructions, quirks, self.family)
+        instructions, schema = request.instructions, request.output_schema
+        if schema is not None and not quirks.json_schemas:
+            instructions = "\n\n".join(filter(None, [instructions, schema_instruction(schema)]))
+        messages = write_messages(request.messages, instructions, quirks, self.family)
         body: dict[str, Any] = {"model": self.model, "messages": messages}
         if request.tools:
             body["tools"] = [_tool(tool) for tool in request.tools]
@@ -69,8 +74,10 @@ class ChatDialect:
                 body["tool_choice"] = self._tool_choice(settings.tool_choice)
             if settings.parallel_tool_calls is not None and quirks.parallel_tool_calls:
                 body["parallel_tool_calls"] = settings.parallel_tool_calls
-        if request.output_schema is not None:
-            body["response_format"] = _response_format(request.output_schema)
+        if schema is not None and quirks.json_schemas:
+            body["response_format"] = _response_format(schema)
+        elif schema is not None and not request.tools:
+            body["response_format"] = {"type": "json_object"}  # with tools it could spoil what is said beside calls
         if stream:
             body["stream"] = True
             if quirks.stream_usage:
@@ -180,7 +187,8 @@ def _tool(tool: ToolSpec) -> dict[str, Any]:
     function: dict[str, Any] = {
         "name": tool.name,
         "description": tool.description,
-        "parameters": tool.parameters,
+        # An object that names no properties is refused, whether it is strict or not.
+        "parameters": {"type": "object", "properties": {}, **tool.parameters},
     }
     if tool.strict is not None:
         function["strict"] = tool.strict
@@ -188,34 +196,10 @@ def _tool(tool: ToolSpec) -> dict[str, Any]:
 
 
 def _response_format(schema: dict[str, Any]) -> dict[str, Any]:
+    """Only a schema that obeys the strict rules already is marked strict; one that does not is sent as it is."""
     title = str(schema.get("title", "output"))
     name = "".join(char if char.isascii() and (char.isalnum() or char in "_-") else "_" for char in title)[:64]
     wrapped: dict[str, Any] = {"name": name or "output", "schema": schema}
-    if fits_strict(schema):
+    if obeys_strict_rules(schema):
         wrapped["strict"] = True
     return {"type": "json_schema", "json_schema": wrapped}
-
-
-def fits_strict(schema: Any) -> bool:
-    """Whether a schema already obeys OpenAI's strict rules: closed objects, every property required.
-
-    Only such a schema is marked strict; one that is not is sent as it is and never rewritten.
-    """
-    if isinstance(schema, list):
-        return all(fits_strict(item) for item in cast("list[Any]", schema))
-    if not isinstance(schema, dict):
-        return True
-    node = cast("dict[str, Any]", schema)
-    properties: Any = node.get("properties")
-    if node.get("type") == "object" or properties is not None:
-        named = set(cast("dict[str, Any]", properties)) if isinstance(properties, dict) else set[str]()
-        if node.get("additionalProperties") is not False or set(node.get("required", ())) != named:
-            return False
-    if "default" in node:
-        return False
-    nested = [value for key, value in node.items() if key not in ("properties", "$defs", "enum", "const", "required")]
-    for key in ("properties", "$defs"):
-        held: Any = node.get(key)
-        if isinstance(held, dict):
-            nested += cast("dict[str, Any]", held).values()
-    return all(fits_strict(value) for value in nested)

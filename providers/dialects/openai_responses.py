@@ -32,6 +32,7 @@ from ..vocabulary import ModelReply, ModelRequest, ModelSettings, ToolSpec
 from .responses_input import input_items
 from .responses_items import Item, Stamp, as_item, failure, items_of, reply_of
 from .responses_stream import ResponsesStreamDecoder
+from .rounds import NOTHING
 from .strict_schema import obeys_strict_rules
 from .wire_errors import error_object, excerpt, read_error
 
@@ -40,6 +41,7 @@ _decode = msgspec.json.Decoder().decode
 _REASONING = "reasoning.encrypted_content"
 #: OpenAI's models that do not reason, also fine-tuned or behind a gateway's prefix.
 _WITHOUT_REASONING = re.compile(r"(?:ft:|.*/)?(?:gpt-3\.5|gpt-4|chatgpt-|gpt-5-chat)").match
+_NO_ITEM: Item = {"role": "user", "content": NOTHING}
 _WITHOUT_OUTPUT = ("queued", "in_progress", "failed", "cancelled")
 #: What else the body may hold is merged into what the request says, if both say something.
 _MERGED = ("text", "reasoning")
@@ -74,7 +76,8 @@ class ResponsesDialect:
         for name in ("seed", "stop"):
             if getattr(settings, name) is not None:
                 raise ValueError(f"settings: {name} is unknown to the Responses API; leave it out")
-        body: Item = {"model": self.model, "input": input_items(request.messages, self._stamp)}
+        items = input_items(request.messages, self._stamp) or [_NO_ITEM]
+        body: Item = {"model": self.model, "input": items}
         if request.instructions:
             body["instructions"] = request.instructions
         body |= {"stream": stream, "store": False}

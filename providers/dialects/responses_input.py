@@ -25,10 +25,22 @@ import re
 from collections.abc import Sequence
 from typing import Any, cast
 
-from ..messages import Document, Image, Message, Part, Refusal, ServerItem, Text, Thinking, ToolCall, ToolResult
+from ..messages import (
+    Document,
+    Image,
+    Message,
+    Part,
+    Refusal,
+    ServerItem,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    attachment_line,
+)
 from ..openai_messages import call_text
-from .call_ids import fitted
 from .responses_items import Item, Stamp, as_item, thought_of
+from .rounds import fitting_name, matched
 
 _fits = re.compile(r"[\x21-\x7e]{1,64}").fullmatch
 
@@ -39,7 +51,7 @@ def input_items(messages: Sequence[Message], stamp: Stamp) -> list[Item]:
     Raises:
         ValueError: a message of the user holds what only a model can say.
     """
-    messages = fitted(messages, fits=_fits, make=_make_id)
+    messages = matched(messages, fits=_fits, make=_make_id, named=fitting_name)
     answered = _answered(messages, stamp)
     written: list[Item] = []
     used: set[str] = set()
@@ -56,9 +68,8 @@ def input_items(messages: Sequence[Message], stamp: Stamp) -> list[Item]:
             case "tool":
                 for part in message.parts:
                     if isinstance(part, ToolResult):
-                        written.append(
-                            {"type": "function_call_output", "call_id": part.call_id, "output": part.content}
-                        )
+                        output = _content([_readable(each) for each in part.parts]) if part.parts else part.content
+                        written.append({"type": "function_call_output", "call_id": part.call_id, "output": output})
                     elif isinstance(part, ServerItem) and _is_own(message, stamp):
                         written.append(part.data)
     return written
@@ -215,6 +226,29 @@ def _user_items(message: Message, stamp: Stamp) -> list[Item]:
     content: list[Item] = []
     for part in message.parts:
         match part:
+            case Text() | Image() | Document():
+                content += _content([part])
+            case ServerItem():
+                if _is_own(message, stamp):
+                    items.append(part.data)
+            case _:
+                raise ValueError(f"a user message cannot hold a part of type {type(part).__name__}")
+    return [*items, {"role": "user", "content": content or ""}] if content or not items else items
+
+
+def _readable(part: Text | Image | Document) -> Text | Image | Document:
+    """The part, or a line that stands for a document of a kind that is not surely read: it would end the run."""
+    if isinstance(part, Document) and part.data is not None:
+        kind = part.media_type or ""
+        return part if kind == "application/pdf" or kind.startswith("text/") else Text(attachment_line(part))
+    return part
+
+
+def _content(parts: Sequence[Text | Image | Document]) -> list[Item]:
+    """The content of a message of the user, or of what a tool returned."""
+    content: list[Item] = []
+    for part in parts:
+        match part:
             case Text():
                 content.append({"type": "input_text", "text": part.text})
             case Image():
@@ -224,12 +258,7 @@ def _user_items(message: Message, stamp: Stamp) -> list[Item]:
                 content.append({"type": "input_file", "filename": name, "file_data": _source(part)})
             case Document():
                 content.append({"type": "input_file", "file_url": part.url})
-            case ServerItem():
-                if _is_own(message, stamp):
-                    items.append(part.data)
-            case _:
-                raise ValueError(f"a user message cannot hold a part of type {type(part).__name__}")
-    return [*items, {"role": "user", "content": content or ""}] if content or not items else items
+    return content
 
 
 def _source(part: Image | Document) -> str | None:

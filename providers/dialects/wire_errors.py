@@ -39,6 +39,7 @@ _OVERFLOW = re.compile(
     re.IGNORECASE,
 )
 _FILTER_CODES = {"content_filter", "content_policy_violation", "responsibleaipolicyviolation", "moderation_blocked"}
+_FLAGGED = re.compile(r"\b(?:was|been) flagged\b|\bmoderation\b", re.IGNORECASE)
 _AUTH_CODES = {"invalid_api_key", "authentication_error", "permission_denied", "account_deactivated"}
 _RATE_CODES = {"rate_limit_exceeded", "rate_limit_error", "ratelimitreached", "too_many_requests", "rate_limited"}
 _LOAD_CODES = {
@@ -116,6 +117,8 @@ def make_error(
     inner_code = _text(inner.get("code")) if _is_mapping(inner) else None
     words = {word.lower() for word in (code, kind, inner_code) if word}
     effective = status if status >= 400 else _status_in(error)
+    if effective == 403 and _is_flagged(error, message or ""):
+        words.add("content_filter")
     made = _class(effective, words, message or "")(
         message or f"the endpoint answered with status {status} and no message",
         status=status,
@@ -154,6 +157,13 @@ def _class(status: int | None, words: set[str], message: str) -> type[ProviderEr
         return Overloaded
     # An error inside a success that says nothing about its class: the endpoint failed after it had accepted.
     return InvalidRequest if any("invalid" in word or "bad_request" in word for word in words) else Overloaded
+
+
+def _is_flagged(error: Mapping[str, Any], message: str) -> bool:
+    """Whether a 403 speaks of the content, not of the key: OpenRouter's moderation does."""
+    metadata = error.get("metadata")
+    told = _is_mapping(metadata) and ("flagged_input" in metadata or "reasons" in metadata)
+    return told or _FLAGGED.search(message) is not None
 
 
 def _status_in(error: Mapping[str, Any]) -> int | None:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, cast
 
+import msgspec
+
 _ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _DOCUMENT = re.compile(r"[a-zA-Z0-9\s()\[\]-]{1,200}")
 _IMAGES = ("png", "jpeg", "gif", "webp")
@@ -293,8 +295,23 @@ def _check_output(given: Any) -> None:
         schema = _object(held, "outputConfig.textFormat.structure.jsonSchema").get("schema")
         if form.get("type") != "json_schema" or not isinstance(schema, str):
             raise Unacceptable("STRING_VALUE expected at 'outputConfig.textFormat.structure.jsonSchema.schema'")
+        _check_closed(msgspec.json.decode(schema))
     if config.get("effort", "low") not in ("low", "medium", "high", "xhigh", "max"):
         raise Unacceptable("The value at outputConfig.effort is not supported.")
+
+
+def _check_closed(schema: Any) -> None:
+    """The schema and all in it, by the rules of Anthropic's models."""
+    for node in cast("list[Any]", schema) if isinstance(schema, list) else ():
+        _check_closed(node)
+    if isinstance(schema, dict):
+        held = cast("dict[str, Any]", schema)
+        if held.get("type") == "object" and held.get("additionalProperties") is not False:
+            raise Unacceptable(
+                "output_config.format.schema: For 'object' type, 'additionalProperties' must be explicitly set to false"
+            )
+        for node in held.values():
+            _check_closed(node)
 
 
 def _union(value: Any, place: str, kinds: Sequence[str]) -> tuple[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from ...providers import OpenAIChat, Provider, Quirks
+from ...providers import Provider, connect
 from .format import Said
 from .openai_chat import OpenAIChatFormat
 from .openai_values import Unacceptable
@@ -32,6 +32,7 @@ _MESSAGE_KEYS = {
     "assistant": {"role", "content", "tool_calls", "prefix"},
     "tool": {"role", "content", "tool_call_id", "name"},
 }
+_MISTRAL_PARTS = ("text", "image_url", "document_url", "input_audio", "reference", "thinking")
 #: Who may come next.
 _AFTER = {
     "system": {"system", "user", "assistant"},
@@ -47,15 +48,7 @@ class MistralFormat(OpenAIChatFormat):
     always_counts = True
 
     def provider(self, url: str, model: str) -> Provider:
-        quirks = Quirks(
-            stream_usage=False,
-            seed_key="random_seed",
-            required_word="any",
-            nine_letter_ids=True,
-            answer_after_tools=True,
-            empty_answers=False,
-        )
-        return OpenAIChat(model, base_url=f"{url}/v1", api_key=self.key, name="mistral", quirks=quirks)
+        return connect(f"mistral:{model}", base_url=f"{url}/v1", api_key=self.key)
 
     def check_body(self, body: Mapping[str, Any]) -> None:
         for key in body:
@@ -68,6 +61,11 @@ class MistralFormat(OpenAIChatFormat):
             odd = set(message) - _MESSAGE_KEYS[role]
             if odd:
                 raise Unacceptable(f"Extra inputs are not permitted: {min(odd)}", None, "extra_forbidden", 422)
+            parts: Any = message.get("content")
+            for part in parts if isinstance(parts, list) else ():
+                if part["type"] not in _MISTRAL_PARTS:
+                    words = f"Input tag '{part['type']}' found using 'type' does not match any of the expected tags"
+                    raise Unacceptable(words, None, "union_tag_invalid", 422)
             if before is not None and role not in _AFTER[before]:
                 raise Unacceptable(f"Unexpected role '{role}' after role '{before}'", None, "3230")
             if role != "tool" and asked:
@@ -106,10 +104,11 @@ class DeepSeekFormat(OpenAIChatFormat):
         self._thoughts: dict[str, str] = {}  # by the id of a call
 
     def provider(self, url: str, model: str) -> Provider:
-        quirks = Quirks(thinking_key="reasoning_content", parallel_tool_calls=False)
-        return OpenAIChat(model, base_url=f"{url}/v1", api_key=self.key, name="deepseek", quirks=quirks)
+        return connect(f"deepseek:{model}", base_url=f"{url}/v1", api_key=self.key)
 
     def check_body(self, body: Mapping[str, Any]) -> None:
+        if (body.get("response_format") or {}).get("type") == "json_schema":
+            raise Unacceptable("This response_format type is unavailable now", None, "invalid_request_error")
         plain: list[Any] = []
         for index, message in enumerate(body["messages"]):
             thought = message.get("reasoning_content")
@@ -132,8 +131,7 @@ class PerplexityFormat(OpenAIChatFormat):
     always_counts = True
 
     def provider(self, url: str, model: str) -> Provider:
-        quirks = Quirks(stream_usage=False, empty_answers=False, alternate=True)
-        return OpenAIChat(model, base_url=f"{url}/v1", api_key=self.key, name="perplexity", quirks=quirks)
+        return connect(f"perplexity:{model}", base_url=f"{url}/v1", api_key=self.key)
 
     def check_body(self, body: Mapping[str, Any]) -> None:
         super().check_body(body)

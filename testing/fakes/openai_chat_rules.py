@@ -55,6 +55,7 @@ _INSTEAD_OF_CONTENT = ("tool_calls", "function_call", "refusal")
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 _REASONING = re.compile(r"(o[1-9]|gpt-([5-9]|\d\d))(?!.*chat)")
 _MAX_ID = 40
+_PDF = "data:application/pdf;base64,"
 
 
 def check(body: Mapping[str, Any]) -> None:
@@ -74,7 +75,7 @@ def check(body: Mapping[str, Any]) -> None:
     if "stream_options" in body and body.get("stream") is not True:
         raise Unacceptable("The 'stream_options' parameter is only allowed when 'stream' is enabled.", "stream_options")
     if body.get("response_format") is not None:
-        _check_response_format(body["response_format"])
+        _check_response_format(body["response_format"], body.get("messages"))
     _check_messages(array(body, "messages", "messages"))
 
 
@@ -180,13 +181,21 @@ def _check_parameters(function: Mapping[str, Any], name: str, where: str) -> Non
             param,
             "invalid_function_parameters",
         )
+    if "properties" not in schema:
+        words = f"Invalid schema for function '{name}': In context=(), object schema missing properties."
+        raise Unacceptable(words, param, "invalid_function_parameters")
     if function.get("strict") is True:
         check_strict(schema, f"function '{name}'", param, "invalid_function_parameters", ())
 
 
-def _check_response_format(given: Any) -> None:
+def _check_response_format(given: Any, messages: Any) -> None:
     held = mapping(given, "response_format")
     kind = one_of("response_format.type", required(held, "type", "response_format"), _FORMATS)
+    if kind == "json_object" and "json" not in str(messages).lower():
+        raise Unacceptable(
+            "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'.",
+            "messages",
+        )
     if kind != "json_schema":
         return
     wrapped = mapping(required(held, "json_schema", "response_format"), "response_format.json_schema")
@@ -288,7 +297,15 @@ def _check_content(message: Mapping[str, Any], role: str, where: str, index: int
                     "invalid_value",
                 )
         elif kind == "file":
-            only(mapping(held, f"{place}.file"), {"file_data", "file_id", "filename"}, f"{place}.file")
+            file = mapping(held, f"{place}.file")
+            only(file, {"file_data", "file_id", "filename"}, f"{place}.file")
+            if not file.get("file_data", _PDF).startswith(_PDF):
+                raise Unacceptable(
+                    f"Invalid '{place}.file.file_data'. Expected a base64-encoded data URL with an application/pdf "
+                    "MIME type.",
+                    f"{place}.file.file_data",
+                    "invalid_value",
+                )
 
 
 def _check_calls(message: Mapping[str, Any], where: str) -> dict[str, bool]:

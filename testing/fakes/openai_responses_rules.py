@@ -9,7 +9,7 @@ The fake stores nothing: it holds every request to the rules of ``store: false``
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, cast
 
 from .openai_responses_items import check_items
@@ -195,27 +195,6 @@ def _check_parameters(tool: Mapping[str, Any], where: str) -> None:
         raise Unacceptable(f"Invalid schema for {what}: In context=(), object schema missing properties.", param, code)
     if tool.get("strict") is True:
         check_strict(schema, what, param, code, ())
-        _check_keywords(schema, what, param, code)
-
-
-_UNKNOWN_TO_STRICT = ("oneOf", "allOf", "not", "if", "prefixItems", "uniqueItems", "patternProperties", "default")
-
-
-def _check_keywords(node: Any, what: str, param: str, code: str | None) -> None:
-    if isinstance(node, list):
-        for each in cast("list[Any]", node):
-            _check_keywords(each, what, param, code)
-    elif isinstance(node, dict):
-        held = cast("dict[str, Any]", node)
-        for key, value in held.items():
-            if key in _UNKNOWN_TO_STRICT:
-                raise Unacceptable(f"Invalid schema for {what}: In context=(), '{key}' is not permitted.", param, code)
-            inner: Sequence[Any] = [value]
-            if key in ("properties", "$defs") and isinstance(value, dict):
-                inner = list(cast("dict[str, Any]", value).values())
-            if key not in ("enum", "const"):
-                for each in inner:
-                    _check_keywords(each, what, param, code)
 
 
 def _check_text(text: Mapping[str, Any]) -> None:
@@ -239,4 +218,3 @@ def _check_text(text: Mapping[str, Any]) -> None:
         )
     if held.get("strict") is True:
         check_strict(schema, what, "text.format.schema", "invalid_json_schema", ())
-        _check_keywords(schema, what, "text.format.schema", "invalid_json_schema")

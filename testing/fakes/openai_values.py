@@ -20,6 +20,11 @@ _KINDS = {
     "float": "a decimal",
     "NoneType": "null",
 }
+_UNKNOWN_TO_STRICT = {
+    *("oneOf", "allOf", "not", "if", "then", "else", "prefixItems", "uniqueItems", "contains", "default"),
+    *("patternProperties", "propertyNames", "minProperties", "maxProperties", "unevaluatedProperties"),
+    *("minLength", "maxLength", "dependentRequired", "dependentSchemas", "discriminator"),
+}
 _NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _MAX_NAME = 64
 
@@ -134,8 +139,10 @@ def check_strict(schema: Any, what: str, param: str, code: str | None, context: 
                 code,
             )
     for key, value in node.items():
+        if key in _UNKNOWN_TO_STRICT:
+            raise Unacceptable(f"{place}, '{key}' is not permitted.", param, code)
         if key in ("properties", "$defs"):
             for name, inner in cast("dict[str, Any]", value).items():
                 check_strict(inner, what, param, code, (*context, key, name))
-        elif key not in ("enum", "const", "required", "default"):
+        elif key not in ("enum", "const", "required"):
             check_strict(value, what, param, code, (*context, key))

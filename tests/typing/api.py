@@ -77,7 +77,9 @@ def on_tool(event: events.ToolStarted) -> None:
     assert_type(event.tool, str)
 
 
-async def on_end(event: events.RunCompleted | events.RunStopped | events.RunLimited | events.RunFailed) -> None:
+async def on_end(
+    event: events.RunCompleted | events.RunStopped | events.RunLimited | events.RunWaiting | events.RunFailed,
+) -> None:
     assert_type(event.usage, Usage)
 
 

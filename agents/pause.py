@@ -1,0 +1,65 @@
+"""A run that waits to be resumed.
+
+A pause begins where the step at hand ends: a model call comes to its reply, a tool call to its result, and nothing new
+is begun. It holds for the run and all below it. What is asked of a run is its `pause_asked`; whether it has come to rest,
+its `rests`. All of this belongs to the loop's thread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+from . import events
+
+if TYPE_CHECKING:
+    from .run_cell import RunCell
+
+
+class Resumed:
+    """The control signal that has a run look again whether it may go on."""
+
+    __slots__ = ()
+
+
+def holds(run: RunCell) -> bool:
+    """Whether the run is to begin nothing new."""
+    above: RunCell | None = run
+    while above is not None:
+        if above.pause_asked:
+            return True
+        above = above.run_parent
+    return False
+
+
+def word_for(run: RunCell) -> str | None:
+    """How the run's state is called in the tree, where a pause changes it."""
+    return "paused" if run.rests else "pausing" if holds(run) else None
+
+
+def look_again(run: RunCell) -> None:
+    """The pause may be over."""
+    if run.resumed is not None:
+        run.resumed.set()
+    run.mailbox.signal(Resumed())
+
+
+async def tell(run: RunCell) -> None:
+    """Say that the run rests, or that it goes on, if that is news."""
+    if run.rests is not holds(run):
+        run.rests = not run.rests
+        await run.voice.say(events.RunPaused if run.rests else events.RunResumed)
+
+
+async def rest(run: RunCell) -> None:
+    """Wait until the run is resumed."""
+    try:
+        while holds(run):
+            run.resumed = anyio.Event()
+            await tell(run)
+            await run.resumed.wait()
+    except BaseException:
+        run.rests = False
+        raise
+    await tell(run)

@@ -1,0 +1,217 @@
+"""What comes before a tool call runs: is it allowed, does somebody approve it, is it its turn.
+
+It happens in the call's own task, so a call that waits holds up none of its siblings, and in this order: the policy,
+the question, the gate. A call that waits for an answer has taken nothing, neither a lock nor a place. What the run must
+write down or say is said by the run: the call signals where it is, and goes on when it is told to.
+
+Whoever judges a call (policy, `needs_approval`, approver) is a guard: what it raises fails the run.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio import CancelScope
+
+from ..actors import WouldDeadlock
+from ..actors.crashes import is_crash
+from ..providers import ToolResult
+from .approvals import EXPIRED, Answer, Approvals, Approver, PendingCall, Question, denied, read_answer
+from .context import RunContext
+from .errors import StaleApproval
+from .policy import Ask, Deny, Policy, judge
+
+if TYPE_CHECKING:
+    from .run_cell import RunCell
+    from .tool_cell import ToolCell
+
+
+class Asked:
+    """A call waits for an answer."""
+
+    __slots__ = ("cell", "question")
+
+    def __init__(self, cell: ToolCell, question: Question) -> None:
+        self.cell = cell
+        self.question = question
+
+
+class Resolved:
+    """A call waits no more: it has an answer, or it expired."""
+
+    __slots__ = ("cell", "question")
+
+    def __init__(self, cell: ToolCell, question: Question) -> None:
+        self.cell = cell
+        self.question = question
+
+
+class Admitted:
+    """A call has all that it needs, and is about to run."""
+
+    __slots__ = ("cell",)
+
+    def __init__(self, cell: ToolCell) -> None:
+        self.cell = cell
+
+
+class GuardRaised(Exception):
+    """A guard has raised its ``__cause__``."""
+
+
+def policies_of(run: RunCell) -> tuple[Policy, ...]:
+    """What judges a run's calls: its agent's policy, and those that it and the runs above it were started with."""
+    own = (run.agent.policy,) if run.agent.policy is not None else ()
+    given = [each.options.policy for each in _line(run) if each.options.policy is not None]
+    return (*own, *given) if given else own
+
+
+def approver_of(run: RunCell) -> Approver | None:
+    """Who answers for a run: the approver that it, or the nearest run above it, was started with."""
+    return next((each.options.approve for each in _line(run) if each.options.approve is not None), None)
+
+
+def approvals_of(run: RunCell) -> Approvals:
+    """What the tree of this run asks. In the loop's thread only: it may have to be made."""
+    *_, root = _line(run)
+    if root.approvals is None:
+        root.approvals = Approvals()
+    return root.approvals
+
+
+def asked_by(run: RunCell) -> tuple[PendingCall, ...]:
+    """The calls of a run, and of those below it, that wait for an answer. From any thread."""
+    *_, root = _line(run)
+    return root.approvals.pending(run.name) if root.approvals is not None else ()
+
+
+def answer_call(run: RunCell, call_id: str, answer: Answer, below: str | None) -> None:
+    """Answer a call of a run, or of one below it. From any thread.
+
+    Raises:
+        StaleApproval: no such call waits.
+        ValueError: several do.
+    """
+    *_, root = _line(run)
+    if root.approvals is None:
+        raise StaleApproval(f"run {run.name!r}", call_id)
+    run.stage.home.run(root.approvals.answer(run.name, call_id, answer, below).tell)
+
+
+def _line(run: RunCell) -> Iterator[RunCell]:
+    """A run and those above it, up to the root."""
+    each: RunCell | None = run
+    while each is not None:
+        yield each
+        each = each.run_parent
+
+
+async def admit(cell: ToolCell) -> ToolResult | None:
+    """Wait until the call may run; returns None then, else the result of a call that must not.
+
+    A call that has to be approved while nobody is there to ask has no result either: it `pends`.
+
+    Raises:
+        GuardRaised: nobody can say whether the call may run.
+    """
+    verdict = await _verdict(cell)
+    given = cell.run.answers.get(cell.call_id)
+    if isinstance(verdict, Deny):
+        return denied(cell.call, verdict.reason)
+    if given is not None and given is not True:
+        return denied(cell.call, given)
+    if isinstance(verdict, Ask) and given is None:
+        refused = await _ask(cell, verdict.question)
+        if refused is not None or cell.pends:
+            return refused
+    return await _enter(cell)
+
+
+async def _verdict(cell: ToolCell) -> Any:
+    """What the policies and the tool itself say."""
+    try:
+        verdict: Any = await judge(policies_of(cell.run), cell.call, RunContext(cell.run, cell))
+        needed: Any = cell.tool.rules.needs_approval
+        if callable(needed) and not isinstance(verdict, Deny):
+            needed = needed(cell.tool.arguments(cell.call))
+            if inspect.isawaitable(needed):
+                needed = await needed
+            if not isinstance(needed, bool | str):
+                raise TypeError(f"needs_approval returns True, False or a question, not {needed!r}")
+    except BaseException as error:
+        raise _of_guard(error) from error
+    if needed and not isinstance(verdict, Deny | Ask):
+        return Ask(needed if isinstance(needed, str) else "")
+    return verdict
+
+
+def _of_guard(error: BaseException) -> BaseException:
+    return GuardRaised() if is_crash(error) else error
+
+
+async def _ask(cell: ToolCell, text: str) -> ToolResult | None:
+    """Ask somebody; the result of a call that nobody has approved."""
+    run = cell.run
+    approver = approver_of(run)
+    if approver is None and not run.voice.reachable:
+        cell.pends = True
+    asked = PendingCall(
+        cell.call_id, cell.tool.name, cell.call.arguments or {}, text or f"May {cell.tool.name} run?", run.name
+    )
+    scope = CancelScope()
+    question = cell.question = Question(asked, run.voice.path, scope.cancel)
+    if cell.pends:
+        question.closed = True
+        run.mailbox.signal(Asked(cell, question))
+        return None
+    timeout = run.agent.approval_timeout
+    if timeout is not None:
+        scope.deadline = anyio.current_time() + timeout
+    with scope:
+        approvals_of(run).ask(question)
+        run.mailbox.signal(Asked(cell, question))
+        if approver is not None:
+            answer = await _approver_says(approver, asked)
+            if approvals_of(run).withdraw(question):
+                question.answer = answer
+        else:
+            await anyio.sleep_forever()
+    # Not cancelled from elsewhere: there is an answer, or the time is over. Nobody can answer from here on.
+    approvals_of(run).withdraw(question)
+    await cell.report(Resolved(cell, question))
+    if question.answer is None:
+        return denied(cell.call, EXPIRED.format(run.agent.approval_timeout or 0.0))
+    return None if question.answer is True else denied(cell.call, question.answer)
+
+
+async def _approver_says(approver: Any, asked: PendingCall) -> Answer:
+    try:
+        answer = approver(asked)
+        if inspect.isawaitable(answer):
+            answer = await answer
+        return read_answer(answer)
+    except BaseException as error:
+        raise _of_guard(error) from error
+
+
+async def _enter(cell: ToolCell) -> ToolResult | None:
+    """Wait for the call's turn at the gate, and have the run say that it begins."""
+    gate, rules = cell.run.stage.gate, cell.tool.rules
+    key = rules.lock
+    if callable(key):
+        try:
+            key = key(cell.tool.arguments(cell.call))
+            hash(key)
+        except Exception as error:
+            return cell.error_of(error)
+    if key is not None or rules.limit is not None or gate.everyone is not None:
+        cell.passes = gate.make_pass(cell.tool, rules.limit, key, cell.pass_above())
+        try:
+            await cell.passes.enter()
+        except WouldDeadlock as error:
+            return cell.error_of(error)
+    await cell.report(Admitted(cell))
+    return None
