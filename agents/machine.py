@@ -30,7 +30,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from ..providers import Message, ModelReply, ToolCall, ToolResult, user
+from ..providers import Message, ModelReply, StopReason, ToolCall, ToolResult, user
 
 StopMode: TypeAlias = Literal["now", "after_tools", "after_turn"]
 STOP_MODES: tuple[StopMode, ...] = ("now", "after_tools", "after_turn")
@@ -40,6 +40,8 @@ Status: TypeAlias = Literal["completed", "stopped", "limited", "waiting", "faile
 
 #: Stop reasons of a message that the provider wants back before it goes on with the same answer.
 UNFINISHED = ("pause", "compaction")
+#: Stop reasons of a message whose tool calls nobody stands for any more.
+WITHHELD = ("refusal", "content_filter", "error")
 
 
 #: Causes of results that tell the model to call otherwise; nothing, or nothing of use, has run.
@@ -159,7 +161,14 @@ Effect: TypeAlias = CallModel | CancelModel | CallTools | CancelTools | Finish
 
 
 class Rejected(Exception):
-    """An answer that cannot be read as the output type; the text tells the model what to mend."""
+    """An answer that cannot be read as the output type; the text tells the model what to mend.
+
+    One that is `final` does not go back to the model: it has refused to answer.
+    """
+
+    def __init__(self, text: str, *, final: bool = False) -> None:
+        super().__init__(text)
+        self.final = final
 
 
 class Unusable(Exception):
@@ -205,6 +214,7 @@ class Machine:
         "output_retries",
         "rules",
         "state",
+        "stop_reason",
         "tool_retries",
         "turn",
     )
@@ -221,6 +231,8 @@ class Machine:
         #: The current turn, from 1; 0 before the first model call.
         self.turn = 0
         self.output_retries = 0
+        #: Why the model ended its last reply.
+        self.stop_reason: StopReason | None = None
         #: Turns in a row, up to the last one with calls, in which none of them could run.
         self.tool_retries = 0
         self._messages: list[Message] = [*history, *prompt]
@@ -313,6 +325,7 @@ class Machine:
     def _replied(self, reply: ModelReply) -> list[Effect]:
         message = with_distinct_ids(reply.message, self.turn)
         self._messages.append(message)
+        self.stop_reason = reply.stop_reason
         calls = message.tool_calls
         self._mid_answer = not calls and reply.stop_reason in UNFINISHED
         if not calls:
@@ -322,6 +335,8 @@ class Machine:
         self._calls, self._results = calls, {}
         if reply.stop_reason == "length":
             self._results[calls[-1].id or ""] = cut_off(calls[-1])
+        elif reply.stop_reason in WITHHELD:
+            self._results = {call.id or "": not_meant(call, reply.stop_reason) for call in calls}
         return self._act()
 
     def _act(self) -> list[Effect]:
@@ -342,7 +357,7 @@ class Machine:
         try:
             output = self.rules.read(message)
         except Rejected as rejection:
-            if self.output_retries >= self.rules.output_retries:
+            if rejection.final or self.output_retries >= self.rules.output_retries:
                 return self._finish(Finish("failed", "error", error=rejection))
             self.output_retries += 1
             self._messages.append(user(str(rejection)))
@@ -433,6 +448,12 @@ STOPPED = "the run was stopped before this call finished"
 def cancelled(call: ToolCall, why: str = STOPPED) -> ToolResult:
     """The result of a call that something kept from finishing. It never claims success."""
     return ToolResult(call.id or "", f"cancelled: {why}", call.name, True, "cancelled")
+
+
+def not_meant(call: ToolCall, reason: str) -> ToolResult:
+    """The result of a call in a reply that the model, or its provider, has taken back."""
+    text = f"not run: the reply with this call ended with the stop reason {reason!r}"
+    return ToolResult(call.id or "", text, call.name, True, "invalid")
 
 
 def cut_off(call: ToolCall) -> ToolResult:

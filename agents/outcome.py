@@ -36,6 +36,7 @@ def make_result(run: RunCell, finish: Finish, messages: list[Message]) -> RunRes
         ended_at=utc(run.stage.sources.clock()),
         conversation_id=run.options.conversation_id,
         outlived=tuple(run.outlived),
+        stop_reason=run.machine.stop_reason if run.machine is not None else None,
         pending=_pending(run, own) if finish.status == "waiting" else (),
     )
 

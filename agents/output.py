@@ -66,6 +66,10 @@ class OutputType:
             Rejected: it does not fit; the text tells the model what to mend.
         """
         text = message.text
+        if message.refusal is not None and not text:
+            if self.schema is None:
+                return message.refusal
+            raise Rejected(f"the model refused to answer: {message.refusal}", final=True)
         if self.schema is None:
             return text
         try:

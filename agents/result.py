@@ -10,7 +10,7 @@ from typing import Any, Generic
 import msgspec
 from typing_extensions import TypeVar
 
-from ..providers import Message, Usage, message_to_openai
+from ..providers import Message, StopReason, Usage, message_to_openai
 from .approvals import PendingCall
 from .machine import Status
 
@@ -71,6 +71,7 @@ class RunResult(Generic[OutputT]):
     conversation_id: str | None = None
     cost: float | None = None
     outlived: tuple[str, ...] = ()
+    stop_reason: StopReason | None = None
     pending: tuple[PendingCall, ...] = ()
 
     @property

@@ -36,6 +36,7 @@ from greenroom.providers import (
     ModelReply,
     Overloaded,
     RateLimited,
+    Refusal,
     Scripted,
     ToolCall,
     Usage,
@@ -395,6 +396,20 @@ async def test_an_answer_that_the_filter_withheld_is_no_answer() -> None:
     assert caught.value.result.status == "failed"
     half = ModelReply(assistant("so far"), "content_filter")
     assert (await Agent("helper", Scripted(half)).run("hello")).output == "so far"
+
+
+async def test_a_refusal_is_the_answer_or_the_error() -> None:
+    """As text it is what the model said; it is no value of another type, and the model is not asked again for one."""
+    refusal = ModelReply(assistant(Refusal("I cannot help with that.")), "refusal")
+    result = await Agent("helper", Scripted(refusal)).run("hello")
+    assert (result.output, result.stop_reason) == ("I cannot help with that.", "refusal")
+    with pytest.raises(OutputInvalid, match="I cannot help with that"):
+        await Agent("helper", Scripted(refusal), output=int).run("hello")
+
+
+async def test_the_result_tells_why_the_model_ended() -> None:
+    result = await Agent("helper", Scripted(ModelReply(assistant("half an ans"), "length"))).run("hello")
+    assert (result.status, result.stop_reason) == ("completed", "length")
 
 
 async def test_attempts_are_bounded() -> None:

@@ -73,6 +73,28 @@ def test_an_answer_that_the_provider_suspended_goes_on(reason: StopReason) -> No
     assert run.handle(Replied(ModelReply(assistant("still"), reason))) == [Finish("limited", "turns")]
 
 
+@pytest.mark.parametrize("reason", ["refusal", "content_filter", "error"])
+def test_calls_of_a_reply_that_was_taken_back_do_not_run(reason: StopReason) -> None:
+    run = machine()
+    run.handle(Begin())
+    reply = ModelReply(assistant("I will", tool_calls=[ToolCall("a", "pay", {})]), reason)
+    assert run.handle(Replied(reply)) == [CallModel()]
+    (result,) = run.messages[-1].tool_results
+    assert (result.call_id, result.is_error, result.cause) == ("a", True, "invalid")
+    assert reason in result.content
+
+
+def test_a_final_rejection_does_not_go_back() -> None:
+    def refused(message: Message) -> str:
+        raise Rejected("the model refused to answer: no", final=True)
+
+    run = Machine(Rules(allow, refused), (), (user("hello"),))
+    run.handle(Begin())
+    (finish,) = run.handle(says("no"))
+    assert isinstance(finish, Finish)
+    assert (finish.status, str(finish.error)) == ("failed", "the model refused to answer: no")
+
+
 def test_results_go_back_in_the_order_of_the_calls() -> None:
     """Scenario 63: endings come in any order, results are sent in call order."""
     run = machine()
