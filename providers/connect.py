@@ -39,14 +39,6 @@ NATIVE: Mapping[str, Callable[..., Provider]] = {
     "cohere": Cohere,
     "azure": AzureOpenAIChat,
 }
-_NATIVE_KEYS = {
-    "openai-responses": ("OPENAI_API_KEY",),
-    "anthropic": ("ANTHROPIC_API_KEY",),
-    "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
-    "cohere": ("COHERE_API_KEY", "CO_API_KEY"),
-    "azure": ("AZURE_OPENAI_API_KEY",),
-    "ollama": ("OLLAMA_API_KEY",),
-}
 _EXAMPLE = "'openai:gpt-5-mini'"
 _PROJECT, _LOCATION = ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT"), ("GOOGLE_CLOUD_LOCATION", "GOOGLE_CLOUD_REGION")
 
@@ -86,17 +78,6 @@ def names_vendor(model: str) -> bool:
     """Whether `model` is written with the name of a known vendor before a colon."""
     vendor, colon, _ = model.partition(":")
     return bool(colon) and (canonical(vendor) in VENDORS or canonical(vendor) in NATIVE)
-
-
-def key_of(model: str) -> str | None:
-    """The key of the vendor that `model` names, from its usual environment variable, or None.
-
-    For a caller who sends it to another address than the vendor's, and knows why.
-    """
-    vendor = canonical(model.partition(":")[0])
-    chat = VENDORS.get(vendor)
-    variables = chat.key_variables if chat is not None else _NATIVE_KEYS.get(vendor, ())
-    return next((key for name in variables if (key := os.environ.get(name, "").strip())), None)
 
 
 def _read(model: Any) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -13,6 +14,8 @@ import pytest
 from greenroom import __version__
 from greenroom.cli import status_of
 from greenroom.load import Call, Latency, Plan, Turn, simulated_server
+
+from .wire import json_answer, serve
 
 COMMAND = [sys.executable, "-P", "-W", "error", "-X", "dev", "-m", "greenroom"]
 TOOLS = '''
@@ -189,6 +192,17 @@ async def test_a_limit_is_named_by_its_option(folder: Path, anyio_backend: str) 
         )
     assert (done.returncode, done.stdout) == (1, "Let me see.\n")
     assert done.stderr.splitlines() == ["weather(city='Tokyo')", "greenroom: no answer within --limit-turns 1"]
+
+
+@pytest.mark.anyio
+async def test_a_key_goes_to_another_address_only_when_it_is_named(folder: Path) -> None:
+    said = {"choices": [{"message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}]}
+    async with serve(json_answer(said)) as server:
+        for more in ((), ("--key-variable", "OPENAI_API_KEY")):
+            command = ("run", "hello", "--base-url", server.url, *more)
+            done = await anyio.to_thread.run_sync(partial(greenroom, folder, *command, OPENAI_API_KEY="sk-of-the-test"))
+            assert (done.returncode, done.stdout) == (0, "hi\n")
+    assert [request.headers.get("authorization") for request in server.requests] == [None, "Bearer sk-of-the-test"]
 
 
 @pytest.mark.anyio

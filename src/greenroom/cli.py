@@ -62,6 +62,7 @@ def run(
     *,
     model: str = "openai:gpt-5-mini",
     base_url: str | None = None,
+    key_variable: str | None = None,
     tools: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
     instructions: str | None = None,
     backend: Backend = "asyncio",
@@ -72,8 +73,9 @@ def run(
     Args:
         prompt: What to ask.
         model: vendor:model, or with --base-url any name that the server knows.
-        base_url: An OpenAI-compatible endpoint, up to and without /chat/completions. The key of the vendor that
-            the model names is sent; for a bare name none is.
+        base_url: Another endpoint than the vendor's, up to and without the path of its wire format. No key is sent
+            there, unless --key-variable says which.
+        key_variable: The environment variable that holds the key.
         tools: Functions that the model may call, each as module:function, from the current directory or installed.
         instructions: The system prompt.
         backend: The event loop.
@@ -83,6 +85,7 @@ def run(
         prompt=prompt,
         model=model,
         base_url=base_url,
+        key_variable=key_variable,
         tools=tuple(tools or ()),
         instructions=instructions,
         turns=limit_turns,

@@ -19,7 +19,7 @@ import msgspec
 from .agents import Agent, AgentError, LimitExceeded, Limits, Tool, events
 from .cli_loop import run_interruptible
 from .providers import OpenAIChat, Provider, ProviderError, connect
-from .providers.connect import key_of, names_vendor
+from .providers.connect import names_vendor
 
 
 class Misuse(Exception):
@@ -32,6 +32,7 @@ class Answering(msgspec.Struct, frozen=True, kw_only=True):
     prompt: str
     model: str
     base_url: str | None = None
+    key_variable: str | None = None
     tools: tuple[str, ...] = ()
     instructions: str | None = None
     turns: int = 50
@@ -68,11 +69,11 @@ def answer(asked: Answering, backend: str) -> int:
 
 
 def _provider(asked: Answering) -> Provider:
-    if asked.base_url is None:
-        return connect(asked.model)
-    if names_vendor(asked.model):
-        return connect(asked.model, base_url=asked.base_url, api_key=key_of(asked.model))
-    return OpenAIChat(asked.model, base_url=asked.base_url)
+    given = {"base_url": asked.base_url, "key_variable": asked.key_variable}
+    options = {name: value for name, value in given.items() if value is not None}
+    if asked.base_url is None or names_vendor(asked.model):
+        return connect(asked.model, **options)
+    return OpenAIChat(asked.model, **options)
 
 
 async def _stream(agent: Agent[Any, str], prompt: str) -> None:
