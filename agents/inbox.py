@@ -17,6 +17,7 @@ import msgspec
 
 from .. import journal
 from ..actors import DeadLetter
+from ..journal import Fenced
 from ..providers import Message, Part
 from . import events
 from .errors import RunEnded
@@ -94,6 +95,32 @@ class Letter:
         """Without the message, which may hold what no log should."""
         state = "delivered" if self.delivered else "not delivered" if self.error is not None else "on its way"
         return f"<Letter to run {self._run.name!r}: {state}>"
+
+
+def take(run: RunCell, letter: Letter) -> bool:
+    """Take a message that somebody sends into a run; False where it has ended, or is about to."""
+    machine = run.machine
+    if run.result is not None or run.is_concluded or (machine is not None and machine.state is State.DONE):
+        return False
+    try:
+        of(run).take(letter)
+    except Fenced:
+        return False
+    return True
+
+
+def take_or_return(run: RunCell, letter: Letter) -> None:
+    """The same for a sender in another thread, who cannot be told at once."""
+    if not take(run, letter):
+        letter.settle(letter.refused())
+        run.stage.dead_letters.add(DeadLetter(letter.message, run.name, None, "closed"))
+
+
+def of(run: RunCell) -> Inbox:
+    """The inbox of a run, made at its first message."""
+    if run.inbox is None:
+        run.inbox = Inbox(run)
+    return run.inbox
 
 
 class Inbox:

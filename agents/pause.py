@@ -1,8 +1,8 @@
 """A run that waits to be resumed.
 
 A pause begins where the step at hand ends: a model call comes to its reply, a tool call to its result, and nothing new
-is begun. It holds for the run and all below it. What is asked of a run is its `pause_asked`; whether it has come to rest,
-its `rests`. All of this belongs to the loop's thread.
+is begun. It holds for the run and all below it. What was asked of a run is its `pause_asked`; whether it has come to
+rest, its `rests`. All of this belongs to the loop's thread.
 """
 
 from __future__ import annotations
@@ -38,11 +38,25 @@ def word_for(run: RunCell) -> str | None:
     return "paused" if run.rests else "pausing" if holds(run) else None
 
 
-def look_again(run: RunCell) -> None:
-    """The pause may be over."""
+def pause(run: RunCell) -> None:
+    """Begin nothing new, here and below, until resumed. A run that is to end anyway goes on to its end."""
+    if run.exit is None and run.wanted is None:
+        run.pause_asked = True
+
+
+def resume(run: RunCell) -> None:
+    """Go on, unless a run above is paused too."""
+    if run.pause_asked:
+        run.pause_asked = False
+        _look_again(run)
+
+
+def _look_again(run: RunCell) -> None:
     if run.resumed is not None:
         run.resumed.set()
     run.mailbox.signal(Resumed())
+    for below in run.subruns():
+        _look_again(below)
 
 
 async def tell(run: RunCell) -> None:

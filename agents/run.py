@@ -9,8 +9,9 @@ import anyio
 
 from ..actors import Node
 from ..providers import Message, Part, Usage
+from . import pause
 from .approvals import PendingCall
-from .inbox import Letter, When, read_letter
+from .inbox import Letter, When, read_letter, take, take_or_return
 from .machine import StopMode
 from .readers import EventReader, TextReader
 from .result import OutputT, RunResult
@@ -148,10 +149,10 @@ class Run(Generic[OutputT]):
         """
         cell = self._cell
         letter = Letter(cell, read_letter(message, when), when)
-        if cell.result is not None or (cell.stage.home.here and not cell.take(letter)):
+        if cell.result is not None or (cell.stage.home.here and not take(cell, letter)):
             raise letter.refused()
         if not cell.stage.home.here:
-            cell.stage.home.run(cell.take_or_return, letter)
+            cell.stage.home.run(take_or_return, cell, letter)
         return letter
 
     def pause(self) -> None:
@@ -159,11 +160,11 @@ class Run(Generic[OutputT]):
 
         At once, from any thread. A stop ends a paused run like any other.
         """
-        self._cell.stage.home.run(self._cell.pause)
+        self._cell.stage.home.run(pause.pause, self._cell)
 
     def resume(self) -> None:
         """Have a paused run go on. From any thread; one that is not paused does not mind."""
-        self._cell.stage.home.run(self._cell.resume)
+        self._cell.stage.home.run(pause.resume, self._cell)
 
     def tree(self) -> Node:
         """The run, its open tool calls and its subagents, at this moment."""

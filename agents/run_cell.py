@@ -10,12 +10,11 @@ crashes, a new machine is made, the journal is replayed into it, and the run goe
 run would resume in another process. The budget of such restarts is the run's own.
 
 The end is written once: by `_conclude` in the run's own task; when that was cancelled from outside, by `_say_farewell`
-or `close`; and when it does not end although it was killed, by `give_up`, in the task of the stop ladder.
+or `close`; and when it does not end although it was killed, by the stop ladder.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
@@ -26,7 +25,7 @@ from anyio import CancelScope
 from anyio.abc import TaskGroup
 
 from .. import journal
-from ..actors import DeadLetter, Exit, Node, StrayCancellation
+from ..actors import Exit, Node, StrayCancellation
 from ..actors.cell import Cell
 from ..actors.crashes import is_crash, stray
 from ..actors.exits import sole
@@ -35,11 +34,10 @@ from ..actors.roles import Parent, Verdict
 from ..journal import Claim, Fenced
 from ..mailbox import Budget
 from ..providers import Message, ModelReply, ModelRequest, Usage
-from . import events, pause
+from . import events, inbox, pause
 from .approvals import Answer, Approvals, PendingCall
 from .context import RunContext
 from .errors import RestartLimit
-from .inbox import Inbox, Letter
 from .machine import (
     Begin,
     CallModel,
@@ -64,7 +62,7 @@ from .replay import answered, replay
 from .result import RunResult
 from .run_options import RunOptions
 from .stage import RunStage
-from .stop_ladder import StopLadder
+from .stop_ladder import FAREWELL, StopLadder, stop_in_force
 from .stop_poll import StopPoll
 from .tool_batch import Progress, ToolBatch, ToolEnded
 from .tool_cell import ToolCell
@@ -73,12 +71,8 @@ from .voice import Voice
 if TYPE_CHECKING:
     from .agent import Agent
 
-#: Seconds that observers have to hear of the end of a run that was cancelled.
-FAREWELL = 1.0
 #: Seconds that a subagent whose tool is gone has to stop before it is killed.
 ABANDONED = 5.0
-
-_log = logging.getLogger("greenroom")
 
 
 class RunCell(Cell):
@@ -101,7 +95,6 @@ class RunCell(Cell):
         "_cut",
         "_finish",
         "_group",
-        "_inbox",
         "_intensity",
         "_ladder",
         "_poll",
@@ -109,7 +102,6 @@ class RunCell(Cell):
         "_step",
         "_subruns",
         "_tools_cut",
-        "_wanted",
         "agent",
         "answers",
         "approvals",
@@ -118,6 +110,7 @@ class RunCell(Cell):
         "error",
         "forsaken",
         "history",
+        "inbox",
         "machine",
         "options",
         "outlived",
@@ -132,6 +125,7 @@ class RunCell(Cell):
         "shown_pieces",
         "usage",
         "voice",
+        "wanted",
     )
 
     kind = "run"
@@ -191,7 +185,7 @@ class RunCell(Cell):
         self._claim: Claim | None = None
         self._intensity = Intensity(agent.supervision.intensity, agent.supervision.period)
         self._subruns: dict[str, RunCell] = {}
-        self._wanted: StopAsked | None = None
+        self.wanted: StopAsked | None = None
         # The group that our task is in, and who climbs the rungs of a stop there.
         self._group: TaskGroup | None = None
         self._ladder: StopLadder | None = None
@@ -200,7 +194,7 @@ class RunCell(Cell):
         self.pause_asked = False
         self.rests = False
         self.resumed: anyio.Event | None = None
-        self._inbox: Inbox | None = None
+        self.inbox: inbox.Inbox | None = None
         # How it ends, once that is decided.
         self._finish: Finish | None = None
         # The interruptible step at hand, and whether a stop has cut the model call or the tools.
@@ -256,7 +250,7 @@ class RunCell(Cell):
         except anyio.WouldBlock:
             pass
         with CancelScope() as self._step:
-            if self._wanted is None:
+            if self.wanted is None:
                 await slots.acquire()
                 self._step = None
                 return True
@@ -267,8 +261,8 @@ class RunCell(Cell):
         """Cancelled from outside, or interrupted: write the end, and let observers hear of it for a bounded time."""
         with CancelScope(shield=True, deadline=anyio.current_time() + FAREWELL):
             if self.result is None:
-                self._settle_cut_off()
-                await self.voice.publish(self._last_event())
+                self.settle_cut_off()
+                await self.voice.publish(self.last_event())
             elif not self.forsaken:
                 await self.voice.tell_observers()
 
@@ -326,11 +320,11 @@ class RunCell(Cell):
             self.write(self._began())
             await store.durable(claim)
             await self.voice.say(events.RunStarted, agent=self.agent.name)
-            effects = machine.handle(self._wanted or Begin())
-        if self._inbox is not None:
-            self._inbox.open(machine)
-        if self._wanted is not None and machine.state is not State.DONE:
-            self._interrupt(machine.handle(self._wanted))
+            effects = machine.handle(self.wanted or Begin())
+        if self.inbox is not None:
+            self.inbox.open(machine)
+        if self.wanted is not None and machine.state is not State.DONE:
+            self._interrupt(machine.handle(self.wanted))
         while True:
             match effects:
                 case [Finish() as finish]:
@@ -386,7 +380,7 @@ class RunCell(Cell):
     async def _request(self, machine: Machine) -> ModelRequest:
         instructions = await self.agent.instructions_for(RunContext(self))
         if machine.due:
-            await self._mail().deliver(machine)
+            await inbox.of(self).deliver(machine)
         return ModelRequest(
             machine.messages,
             tools=self.agent.toolbox.specs,
@@ -473,9 +467,9 @@ class RunCell(Cell):
         if caller is not None and caller.passes is not None:
             await caller.passes.regain()
 
-    def subruns(self, call_id: str) -> list[RunCell]:
-        """The live runs that this tool call has started."""
-        return [cell for cell in self._subruns.values() if cell.call_id == call_id]
+    def subruns(self, call_id: str | None = None) -> list[RunCell]:
+        """The live runs that this tool call has started, or all of them."""
+        return [cell for cell in self._subruns.values() if call_id is None or cell.call_id == call_id]
 
     def contains(self, budget: Budget) -> bool:
         tools = self._batch.cells.values() if self._batch is not None else ()
@@ -489,46 +483,6 @@ class RunCell(Cell):
         children = tuple(cell.node(now) for cell in tools)
         node = super().node(now)
         return msgspec.structs.replace(node, state=pause.word_for(self) or node.state, detail=detail, children=children)
-
-    # -- messages and pauses
-
-    def take(self, letter: Letter) -> bool:
-        """Take a message that somebody sends into the run; False where it has ended, or is about to."""
-        machine = self.machine
-        if self.result is not None or self._finish is not None or (machine is not None and machine.state is State.DONE):
-            return False
-        try:
-            self._mail().take(letter)
-        except Fenced:
-            return False
-        return True
-
-    def take_or_return(self, letter: Letter) -> None:
-        """The same for a sender in another thread, who cannot be told at once."""
-        if not self.take(letter):
-            letter.settle(letter.refused())
-            self.stage.dead_letters.add(DeadLetter(letter.message, self.name, None, "closed"))
-
-    def _mail(self) -> Inbox:
-        if self._inbox is None:
-            self._inbox = Inbox(self)
-        return self._inbox
-
-    def pause(self) -> None:
-        """Begin nothing new, here and below, until resumed. A run that is to end anyway goes on to its end."""
-        if self.exit is None and self._wanted is None:
-            self.pause_asked = True
-
-    def resume(self) -> None:
-        """Go on, unless a run above is paused too."""
-        if self.pause_asked:
-            self.pause_asked = False
-            self._look_again()
-
-    def _look_again(self) -> None:
-        pause.look_again(self)
-        for run in tuple(self._subruns.values()):
-            run._look_again()
 
     # -- stopping
 
@@ -553,12 +507,12 @@ class RunCell(Cell):
             self._ladder.ask(mode, grace, self._group)
 
     def _ask_to_stop(self, stop: StopAsked) -> None:
-        if self._wanted is not None and urgency(self._wanted) >= urgency(stop):
+        if self.wanted is not None and urgency(self.wanted) >= urgency(stop):
             return
         if self.rests:
             stop = StopAsked("now", stop.reason)  # there is no turn and no tool at work that it could wait for
-        self._wanted = stop
-        self.resume()
+        self.wanted = stop
+        pause.resume(self)
         machine = self.machine
         if machine is not None and machine.state is not State.READY:
             self._interrupt(machine.handle(stop))
@@ -567,10 +521,15 @@ class RunCell(Cell):
         if stop.mode == "now":
             super().request_stop(stop.reason)
 
+    @property
+    def is_concluded(self) -> bool:
+        """Whether it is decided how the run ends."""
+        return self._finish is not None
+
     def urge(self) -> None:
         """The grace of a gentle stop is over: end now."""
-        if self._wanted is not None:
-            self.stop_run("now", self._wanted.reason)
+        if self.wanted is not None:
+            self.stop_run("now", self.wanted.reason)
 
     def _interrupt(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
@@ -595,40 +554,7 @@ class RunCell(Cell):
         if self._claim is not None:
             self.write(journal.Ended(finish.status, finish.reason))
             await self.stage.journal.durable(self._claim)
-        await self.voice.publish(self._last_event())
-
-    async def give_up(self) -> None:
-        """Write the end although our task does not end: something in it swallows its cancellation. Leaves first."""
-        for run in tuple(self._subruns.values()):
-            await run.give_up()
-        if self.exit is not None or self.forsaken:
-            return
-        self.forsaken = True
-        self._name_survivors()
-        _log.warning("run %s has ended, but %s does not heed its cancellation", self.name, ", ".join(self.outlived))
-        with CancelScope(shield=True, deadline=anyio.current_time() + FAREWELL):
-            if self.result is None:
-                self._settle_cut_off()
-                await self.voice.publish(self._last_event())
-        self._give_back()
-        self.voice.log.end(self.error)
-        self._notify()
-
-    def _give_back(self) -> None:
-        """Nobody gets to the messages that are still on their way."""
-        if self._inbox is not None:
-            self._inbox.close()
-
-    def _name_survivors(self) -> None:
-        """Name what goes on although our task was killed."""
-        stuck = [cell for cell in self._batch.cells.values() if cell.exit is None] if self._batch is not None else []
-        for cell in stuck:
-            below = [f"{run.name}/{name}" for run in self.subruns(cell.call_id) for name in run.outlived]
-            self.outlived += below or [f"{cell.tool.name}:{cell.call_id}"]
-            self.voice.mention(events.ToolOutlived, call_id=cell.call_id, tool=cell.tool.name)
-        if not stuck:
-            provider = self.agent.provider
-            self.outlived.append(f"{provider.name}:{provider.model}" if self._call is not None else self.name)
+        await self.voice.publish(self.last_event())
 
     async def wait_over(self) -> None:
         """Wait for the result: for the end, or until the run is given up."""
@@ -658,7 +584,7 @@ class RunCell(Cell):
         self.result = make_result(self, finish, machine.messages)
         self.error = make_error(self, finish, self.result)
 
-    def _last_event(self) -> events.Event:
+    def last_event(self) -> events.Event:
         assert self.result is not None
         return last_event(self, self.result)
 
@@ -666,23 +592,14 @@ class RunCell(Cell):
         """How a run ends that was cut off: as was decided before, or for the reason of the stop above it."""
         if self._finish is not None:
             return self._finish
-        stop = self._stop_in_force()
+        stop = stop_in_force(self)
         return Finish("stopped", stop.reason if stop is not None else "cancelled")
 
-    def _stop_in_force(self) -> StopAsked | None:
-        """What was asked of us, or else what ends a run above and us with it."""
-        run: RunCell | None = self
-        while run is not None:
-            if run._wanted is not None and (run is self or run._wanted.mode == "now"):
-                return run._wanted
-            run = run.run_parent
-        return None
-
-    def _settle_cut_off(self) -> None:
+    def settle_cut_off(self) -> None:
         """Make the result of a run that is cut off. One that was to end is over in its journal, too."""
         finish = self._cut_off()
         self._settle(finish)
-        if self._claim is not None and self._stop_in_force() is not None:
+        if self._claim is not None and stop_in_force(self) is not None:
             with suppress(Fenced):
                 self.write(journal.Ended(finish.status, finish.reason))
 
@@ -690,12 +607,13 @@ class RunCell(Cell):
         if self.result is None:
             # The task ended in a way that nobody foresaw, or before it began.
             self._settle(Finish("failed", "error", error=exit.error) if exit.kind == "crashed" else self._cut_off())
-            self.voice.log_event(self._last_event())
+            self.voice.log_event(self.last_event())
         for run in tuple(self._subruns.values()):
             run.kill()
         if self._claim is not None:
             self.stage.journal.release(self._claim)
-        self._give_back()
+        if self.inbox is not None:
+            self.inbox.close()
         if self._ladder is not None:
             self._ladder.fall()
         if self._poll is not None:
@@ -705,7 +623,7 @@ class RunCell(Cell):
         self.voice.log.end(self.error)
         super().close(exit)
         self.machine = self._call = self._batch = self._claim = None
-        self._group = self._ladder = self._poll = self._inbox = None
+        self._group = self._ladder = self._poll = self.inbox = None
 
 
 def _builtin(messages: Sequence[Message]) -> list[Any]:

@@ -15,6 +15,7 @@ end. A run that nobody stops has none.
 
 from __future__ import annotations
 
+import logging
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -22,13 +23,18 @@ import anyio
 from anyio import CancelScope
 from anyio.abc import TaskGroup
 
-from .machine import StopMode
+from . import events
+from .machine import StopAsked, StopMode
 
 if TYPE_CHECKING:
     from .run_cell import RunCell
 
 #: Seconds that a killed run has to end before it is given up.
 LAST = 0.1
+#: Seconds that observers have to hear of the end of a run that was cancelled.
+FAREWELL = 1.0
+
+_log = logging.getLogger("greenroom")
 
 _URGE, _KILL, _GIVE_UP, _TOP = range(4)
 
@@ -84,6 +90,47 @@ class StopLadder:
                     run.kill()
                 case 2:
                     self._rung = _TOP
-                    await run.give_up()
+                    await give_up(run)
                 case _:
                     return
+
+
+async def give_up(run: RunCell) -> None:
+    """Write the end of a run although its task goes on: something in it swallows its cancellation. Leaves first."""
+    for below in run.subruns():
+        await give_up(below)
+    if run.exit is not None or run.forsaken:
+        return
+    run.forsaken = True
+    _name_survivors(run)
+    _log.warning("run %s has ended, but %s does not heed its cancellation", run.name, ", ".join(run.outlived))
+    with CancelScope(shield=True, deadline=anyio.current_time() + FAREWELL):
+        if run.result is None:
+            run.settle_cut_off()
+            await run.voice.publish(run.last_event())
+    if run.inbox is not None:
+        run.inbox.close()
+    run.voice.log.end(run.error)
+    run._notify()
+
+
+def _name_survivors(run: RunCell) -> None:
+    """Name what goes on although the run's task was killed."""
+    batch, provider = run._batch, run.agent.provider
+    stuck = [cell for cell in batch.cells.values() if cell.exit is None] if batch is not None else []
+    for cell in stuck:
+        below = [f"{each.name}/{name}" for each in run.subruns(cell.call_id) for name in each.outlived]
+        run.outlived += below or [f"{cell.tool.name}:{cell.call_id}"]
+        run.voice.mention(events.ToolOutlived, call_id=cell.call_id, tool=cell.tool.name)
+    if not stuck:
+        run.outlived.append(f"{provider.name}:{provider.model}" if run._call is not None else run.name)
+
+
+def stop_in_force(run: RunCell) -> StopAsked | None:
+    """What was asked of a run, or else what ends a run above and it with that."""
+    above: RunCell | None = run
+    while above is not None:
+        if above.wanted is not None and (above is run or above.wanted.mode == "now"):
+            return above.wanted
+        above = above.run_parent
+    return None

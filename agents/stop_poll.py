@@ -90,8 +90,10 @@ class StopPoll:
         try:
             wanted = await self._stop_when(RunContext(self._run))
         except BaseException as error:
-            if not is_crash(error) or self._scope.cancel_called:
+            if not is_crash(error):
                 raise
+            if self._scope.cancel_called:
+                return False  # what it raised while it was cancelled is nobody's concern
             what = _described(error)
             if not self._failed:  # the first of a row: an outage must not fill the log
                 _log.warning("stop_when of run %s failed and is asked again: %s", self._run.name, what)

@@ -17,12 +17,12 @@ import msgspec
 
 from .checks import is_number
 from .errors import ProviderError
-from .messages import Message, ServerItem
-from .vocabulary import Usage
+from .messages import ServerItem
+from .vocabulary import ModelReply, Usage
 
 _TICK = 1e-10  # of a dollar, at xAI
 #: Tiers that are billed at the list price. Another one is cheaper (batch, flex) or dearer (priority).
-_USUAL_TIERS = (None, "", "default", "standard", "auto", "on_demand", "standard_only", "ON_DEMAND")
+_USUAL_TIERS = ("", "default", "standard", "auto", "on_demand", "standard_only")
 _USUAL_PLACES = (None, "", "global", "not_available")
 #: Items of a provider that cost nothing beside their tokens. Others are its own tools, which have prices of their own.
 _FREE_ITEMS = {
@@ -33,6 +33,8 @@ _FREE_ITEMS = {
 MAY_BE_BILLED = ("provider", "interrupted", "stalled", "bad_response")
 #: What a request may hold beside `ModelSettings` and be billed for apart, or at another price.
 _DEAR = ("tools", "web_search_options", "plugins", "speed", "inference_geo", "toolConfig", "cachedContent")
+#: Where a request asks for a tier; Bedrock puts its name into an object.
+_TIER_KEYS = ("service_tier", "serviceTier")
 
 
 class Billed(msgspec.Struct, frozen=True):
@@ -95,11 +97,23 @@ def reported(usage: Usage, vendor: str | None) -> float | None:
     return float(told) if is_number(told) and told >= 0 else None
 
 
-def is_plain(message: Message, extra: Mapping[str, Any] | None) -> bool:
+def is_plain(reply: ModelReply, extra: Mapping[str, Any] | None) -> bool:
     """Whether nothing but tokens at the usual price is billed, as far as request and answer show it."""
-    if any(isinstance(part, ServerItem) and part.kind not in _FREE_ITEMS for part in message.parts):
+    if any(isinstance(part, ServerItem) and part.kind not in _FREE_ITEMS for part in reply.message.parts):
         return False
-    return extra is None or (not any(extra.get(key) for key in _DEAR) and extra.get("service_tier") in _USUAL_TIERS)
+    if _is_dear(reply.service_tier):
+        return False
+    return extra is None or not (any(extra.get(key) for key in _DEAR) or any(map(_is_dear, _tiers(extra))))
+
+
+def _tiers(told: Mapping[str, Any]) -> list[Any]:
+    return [told.get(key) for key in _TIER_KEYS]
+
+
+def _is_dear(tier: Any) -> bool:
+    """Whether a tier, in any form, is not the usual one."""
+    named = _mapping(tier).get("type") if isinstance(tier, Mapping) else tier
+    return not (named is None or (isinstance(named, str) and named.lower() in _USUAL_TIERS))
 
 
 def is_unbilled(error: ProviderError) -> bool:
@@ -112,7 +126,7 @@ def is_unbilled(error: ProviderError) -> bool:
 
 
 def _is_usual(raw: Mapping[str, Any]) -> bool:
-    if raw.get("service_tier") not in _USUAL_TIERS or raw.get("trafficType") not in _USUAL_TIERS:
+    if any(_is_dear(tier) for tier in (*_tiers(raw), raw.get("trafficType"))):
         return False
     if raw.get("speed") not in (None, "standard") or raw.get("inference_geo") not in _USUAL_PLACES:
         return False

@@ -263,7 +263,8 @@ class Endpoint(Provider):
     def _read_body(self, body: bytes, kind: str) -> ModelReply:
         """The reply in a whole body: some servers stream without being asked, and gateways name either form wrongly."""
         streamed = kind == self._dialect.stream_type
-        opening = body[:64].removeprefix(_MARK).lstrip()
+        body = body.removeprefix(_MARK)
+        opening = body[:64].lstrip()
         if self._dialect.stream_type == SSE:
             streamed = opening.startswith(_FIELDS) or (streamed and not opening.startswith(_NO_EVENTS))
         elif opening.startswith(b"\0"):
@@ -291,7 +292,7 @@ class Endpoint(Provider):
                 ),
                 call.headers,
             )
-        body = await call.read_all(MAX_ERROR_BODY)
+        body = (await call.read_some(MAX_ERROR_BODY)).removeprefix(_MARK)
         if call.status < 300:
             return self._stamp(
                 BadResponse(f"the endpoint answered with status {call.status}: {excerpt(body)}", status=call.status),
@@ -418,7 +419,7 @@ class EndpointStream:
             gate.answered(ticket, call.headers, owner._wall_clock)
             kind = content_type(call.headers)
             if "html" in kind:
-                body = await call.read_all(MAX_ERROR_BODY)
+                body = await call.read_some(MAX_ERROR_BODY)
                 raise owner._stamp(
                     BadResponse(f"expected an event stream and got {kind}: {excerpt(body)}", status=200), call.headers
                 )
@@ -509,9 +510,10 @@ class EndpointStream:
     def _end(self, decoder: StreamDecoder, out: list[ModelEvent]) -> None:
         """The body has ended as its framing said."""
         sse = self._owner._dialect.stream_type == SSE
-        if sse and self._opening and self._opening[:64].lstrip().startswith(_NO_EVENTS):
+        opening = bytes(self._opening or b"").removeprefix(_MARK)
+        if sse and opening[:64].lstrip().startswith(_NO_EVENTS):
             # Not an event stream at all, whatever its content type says.
-            self._reply = self._owner._dialect.decode(bytes(self._opening))
+            self._reply = self._owner._dialect.decode(opening)
             out += events_of(self._reply)
             return
         left = self._framer.close()

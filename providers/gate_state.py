@@ -10,6 +10,10 @@ things keep a ticket waiting:
   not come back in one wave. What counts is calls without an answer, not open ones: an answer may stream for a minute. A
   call that fails in another way is an answer too: it was not refused. The ramp is over when as many could go as the
   freeze had met, and nobody waits.
+- **A ceiling.** Some providers count the calls that are open at once, and tell it nobody. Two refused waves in a row of
+  which about as many calls were taken are such a provider: no more are let in at once than were taken. The ceiling grows
+  by an eighth when so many calls have been answered under it, and each time that it proves right it grows half as fast.
+  A wave that it does not explain takes it away.
 - **Limits of the user**: calls inside at once, and requests and tokens in any 60 seconds.
 - **Limits that the provider tells** with each answer: what is left, and when all of it is there again. Between two
   answers the rest is reckoned: it grows at the pace that the last answer implies, and shrinks with each call let in
@@ -36,6 +40,8 @@ from .rate_headers import Rate
 FREEZE = 1.0
 #: Seconds that a freeze lasts at most, before one call goes to look.
 MAX_FREEZE = 60.0
+#: Under a ceiling it takes so many answers for each call that is let in at once before more are tried; and at most.
+ROUNDS, MAX_ROUNDS = 16, 1024
 #: Seconds that are no wait: sums of times are not exact, and a wait that is shorter than their error would never end.
 TICK = 1e-6
 
@@ -100,12 +106,18 @@ class GateState:
 
     __slots__ = (
         "_admitted",
+        "_ceiling",
+        "_credit",
         "_goal",
         "_learned",
         "_limits",
         "_mark",
+        "_peak",
+        "_refusals",
         "_requests",
+        "_rounds",
         "_spent",
+        "_taken",
         "_tokens",
         "_unanswered",
         "_waves",
@@ -138,6 +150,15 @@ class GateState:
         self._goal = 0
         self._mark = 0
         self._waves = 0
+        # The ceiling: how many may be inside at once (None: any number); answers for each of them before it grows, and
+        # answers since it has; how many the last wave met inside, how many of them it refused, and how many were taken
+        # of the wave before it, or are known to be taken.
+        self._ceiling: int | None = None
+        self._rounds = ROUNDS
+        self._credit = 0
+        self._peak = 0
+        self._refusals = 0
+        self._taken: int | None = None
         if limits is not None:
             self.limit(limits)
 
@@ -153,6 +174,7 @@ class GateState:
             and self._requests is None
             and self._tokens is None
             and (self._limits.concurrency is None or self.inside < self._limits.concurrency)
+            and (self._ceiling is None or self.inside < self._ceiling)
         )
 
     @property
@@ -197,6 +219,8 @@ class GateState:
             return inf, "ramp"
         if self._limits.concurrency is not None and self.inside >= self._limits.concurrency:
             return inf, "concurrency"
+        if self._ceiling is not None and self.inside >= self._ceiling:
+            return inf, "concurrency"
         wait = 0.0
         if self._requests is not None:
             wait = self._requests.delay(now, 1)
@@ -238,8 +262,12 @@ class GateState:
         if ticket.answered or ticket.place is not Place.INSIDE:
             return
         ticket.answered = True
+        if self._ceiling is not None and self.inside >= self._ceiling:
+            self._grow(self._ceiling)
         if self._width is None or ticket.number <= self._mark:
             return
+        if self._waves:
+            self._learn()
         self._unanswered -= 1
         self._width += 1
         self._waves = 0
@@ -258,9 +286,13 @@ class GateState:
             chance: a number from 0 up to and without 1.
         """
         same_wave = self._width is not None and ticket.number <= self._mark
-        if same_wave and retry_after is None:
-            return
-        if not same_wave:
+        if same_wave:
+            self._refusals += 1
+            if retry_after is None:
+                return
+        else:
+            self._peak = self.inside
+            self._refusals = 1
             self._waves += 1
             self._mark = self._admitted
             self._width = 1
@@ -268,9 +300,11 @@ class GateState:
             self._goal = max(self._goal, self.inside + len(self.queue))
             if self.troubled_since is None:
                 self.troubled_since = now
-        pause = FREEZE if retry_after is None else retry_after
-        if self._waves > 1:
-            pause = max(pause, FREEZE * 2 ** min(self._waves - 1, 16))
+        if retry_after is None or (not retry_after and self._waves > 1):
+            # Nothing was asked for; or "at once", which has been tried.
+            pause = FREEZE * 2 ** min(self._waves - 1, 16)
+        else:
+            pause = retry_after
         pause = min(pause, MAX_FREEZE)
         self.frozen_until = max(self.frozen_until, now + pause + chance * max(pause / 4, FREEZE / 4))
 
@@ -302,6 +336,29 @@ class GateState:
         self._limits = limits
         self._requests = Window.following(self._requests, limits.requests_per_minute)
         self._tokens = Window.following(self._tokens, limits.tokens_per_minute)
+
+    def _learn(self) -> None:
+        """The last wave is over, and calls are answered again: compare how many of it were taken with the one before.
+
+        What the gate cannot see (a call that was sent later than it was let in) makes the numbers inexact by some.
+        """
+        taken = self._peak - self._refusals
+        before = self._taken
+        if before is not None and taken > 0 and abs(taken - before) <= max(1, before // 4):
+            self._rounds = ROUNDS if self._ceiling is None else min(2 * self._rounds, MAX_ROUNDS)
+            self._ceiling = min(taken, before)
+        else:
+            self._ceiling, self._rounds = None, ROUNDS
+        self._taken = taken if taken > 0 else None
+        self._credit = 0
+
+    def _grow(self, ceiling: int) -> None:
+        """One more answer while as many as may be are inside."""
+        self._credit += 1
+        if self._credit >= ceiling * self._rounds:
+            self._taken = ceiling
+            self._ceiling = ceiling + max(1, ceiling // 8)
+            self._credit = 0
 
     def _let_in(self, ticket: Ticket, now: float) -> None:
         for learned in self._learned.values():

@@ -117,7 +117,7 @@ class Prices:
         told = None
         if price is None and self._published:
             told = reported(usage, _TELLING.get((base_url or "").rstrip("/")))
-        if told is not None or (price is None and not self._published) or not is_plain(reply.message, extra):
+        if told is not None or (price is None and not self._published) or not is_plain(reply, extra):
             return told
         counted = billed(usage, family)
         if counted is None:

@@ -21,12 +21,14 @@ class Vendor(msgspec.Struct, frozen=True, kw_only=True):
 
 _COMPLETION_TOKENS = Quirks(max_tokens_key="max_completion_tokens")
 # Both know JSON, and no schema of it.
-_REASONING_CONTENT = Quirks(thinking_key="reasoning_content", parallel_tool_calls=False, json_schemas=False)
+_REASONING_CONTENT = Quirks(thinking_key="reasoning_content", parallel_tool_calls=False, json_schemas="never")
 
 VENDORS: dict[str, Vendor] = {
     "openai": Vendor(base_url=OPENAI_URL, key_variables=("OPENAI_API_KEY",), quirks=_COMPLETION_TOKENS),
     "groq": Vendor(
-        base_url="https://api.groq.com/openai/v1", key_variables=("GROQ_API_KEY",), quirks=_COMPLETION_TOKENS
+        base_url="https://api.groq.com/openai/v1",
+        key_variables=("GROQ_API_KEY",),
+        quirks=Quirks(max_tokens_key="max_completion_tokens", json_schemas="alone"),
     ),
     "mistral": Vendor(
         base_url="https://api.mistral.ai/v1",

@@ -126,7 +126,8 @@ _TAKEN = ("messages", "model", "stream")
 class ModelReply(msgspec.Struct, frozen=True, omit_defaults=True):
     """A whole answer of a model.
 
-    `stop_reason` is our word and None when the provider gave none; `stop_reason_raw` is the provider's.
+    `stop_reason` is our word and None when the provider gave none; `stop_reason_raw` is the provider's. `service_tier`
+    is the one that has answered (``default``, ``flex``, ``priority`` …), where the provider names it beside the usage.
     """
 
     message: Message
@@ -135,6 +136,7 @@ class ModelReply(msgspec.Struct, frozen=True, omit_defaults=True):
     model: str | None = None
     response_id: str | None = None
     stop_reason_raw: str | None = None
+    service_tier: str | None = None
 
 
 class TextDelta(msgspec.Struct, frozen=True, gc=False, tag="text_delta"):

@@ -571,3 +571,24 @@ async def test_a_stop_before_the_first_step_of_a_resumed_run_keeps_the_calls_wai
     assert (result.status, told(result), "a" in stage.ran) == ("stopped", [WAITS, "seen"], False)
     assert (await stage.agent.run(history=result, approvals={"call_1": True})).output == "done"
     assert stage.ran == ["look", "a"]
+
+
+async def test_a_resumed_run_that_crashes_goes_on_with_its_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The siblings' results and the answers are those of its beginning; what it has done since is in its journal."""
+    stage = Stage([call("remove", path="a"), call("remove", path="b"), call("look")], "done")
+    first = await stage.agent.run("Go")
+    done = tool_batch.ToolBatch._ended
+    crashes = [RuntimeError("bug")]
+
+    async def crash_once(batch: Any, cell: Any) -> Any:
+        effects = await done(batch, cell)
+        if crashes:
+            raise crashes.pop()
+        return effects
+
+    monkeypatch.setattr(tool_batch.ToolBatch, "_ended", crash_once)
+    second = await stage.agent.run(history=first, approvals={"call_1": True, "call_2": "no"})
+    assert crashes == []
+    assert second.output == "done"
+    assert told(second) == ["removed a", "denied: no", "seen"]
+    assert stage.ran.count("a") == stage.ran.count("look") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import pairwise
 from math import inf
@@ -162,6 +163,7 @@ class GateMachine(RuleBasedStateMachine):
     def enter(self, ticket: Ticket) -> None:
         assert ticket.place is Place.INSIDE
         assert self.now >= self.frozen_until - 1e-5
+        assert self.state._ceiling is None or self.state.inside <= self.state._ceiling
         self.inside.append(ticket)
         self.let_in.append(self.now)
 
@@ -336,6 +338,78 @@ def test_freezes_in_a_row_get_longer_up_to_a_minute_and_an_answer_ends_the_row()
     leave_answered(state, [state.ask(now)])
     state.refused(state.ask(now), now, None, 0.0)
     assert state.frozen_until - now == 1.0
+
+
+def test_what_the_provider_asks_for_holds_however_often_it_refuses() -> None:
+    """It knows better than we do. "At once" is no word that holds twice."""
+    for retry_after, expected in ((0.3, [0.3, 0.3, 0.3, 0.3]), (0.0, [0.0, 2.0, 4.0, 8.0])):
+        state, now, pauses = GateState(), 0.0, list[float]()
+        for _ in range(4):
+            ticket = state.ask(now)
+            state.refused(ticket, now, retry_after, 0.0)
+            state.leave(ticket)
+            pauses.append(pytest.approx(state.frozen_until - now))
+            now = state.frozen_until
+        assert pauses == expected
+
+
+class Crowded:
+    """A provider that takes so many calls at once and refuses the others. Its calls last for ever, or until `end`."""
+
+    def __init__(self, taken: int) -> None:
+        self.taken = taken
+        self.state = GateState()
+        self.now = 0.0
+        self.most = 0
+
+    def wave(self) -> int:
+        """Let in as many as may go now; returns how many were refused."""
+        self.now = max(self.now, self.state.frozen_until)
+        tickets = self.state.admit(self.now)
+        self.most = len(tickets)
+        for ticket in tickets[self.taken :]:
+            self.state.refused(ticket, self.now, 1.0, 0.0)
+            self.state.leave(ticket)
+            self.state.ask(self.now)
+        leave_answered(self.state, tickets[: self.taken])
+        return max(0, len(tickets) - self.taken)
+
+    def line(self, count: int) -> None:
+        """So many more who want to go, none of them at once."""
+        first = self.state.ask(self.now)
+        self.state.refused(first, self.now, 1.0, 0.0)
+        self.state.leave(first)
+        for _ in range(count):
+            self.state.ask(self.now)
+
+
+def test_a_provider_that_counts_open_calls_is_learned_in_two_waves() -> None:
+    """Its next wave comes when the ceiling is tried, and each time later."""
+    crowd = Crowded(20)
+    crowd.line(20_000)
+    refused = [crowd.wave() for _ in range(400)]
+    waves = [index for index, count in enumerate(refused) if count]
+    assert refused[waves[0]] == refused[waves[1]] == 12, "1, 2, 4, 8, 16, 32: twelve are too many"
+    assert all(refused[index] == 2 for index in waves[2:]), "22 are tried"
+    gaps = [later - earlier for earlier, later in pairwise(waves[1:])]
+    assert all(later > earlier * 1.5 for earlier, later in pairwise(gaps))
+    assert len(waves) <= 6
+
+
+def test_a_ceiling_grows_with_its_provider_and_goes_when_it_explains_nothing() -> None:
+    crowd = Crowded(20)
+    crowd.line(100_000)
+    while crowd.state._ceiling is None:
+        crowd.wave()
+    assert crowd.state._ceiling == 20
+    crowd.taken = 40
+    while crowd.state._ceiling is not None and crowd.state._ceiling < 40:
+        assert crowd.wave() == 0
+    assert crowd.most >= 32
+    crowd.taken = 3
+    crowd.wave()
+    crowd.wave()
+    assert crowd.state._ceiling is None
 
 
 def test_chance_only_adds() -> None:
@@ -777,6 +851,38 @@ def test_five_hundred_runs_and_one_refusal_are_no_second_wave(streamed: bool) ->
             opened = [event for event in heard if isinstance(event, GateOpened)]
             assert len(waited) == len(opened) > 100
             assert {event.reason for event in waited} <= {"frozen", "ramp"}
+
+    for backend in BACKENDS:
+        run(scenario, backend=backend)
+
+
+def test_five_hundred_runs_at_a_provider_that_takes_twenty_at_once() -> None:
+    """It says nothing of it and refuses the others: none of the runs may fail of that, and refusals become rare."""
+
+    async def scenario() -> None:
+        busy, refusals = 0, list[float]()
+
+        async def handle(request: httpx.Request) -> httpx.Response:
+            nonlocal busy
+            busy += 1
+            try:
+                if busy > 20:
+                    await anyio.sleep(0.005)
+                    refusals.append(anyio.current_time())
+                    return refusal(retry_after="1")
+                await anyio.sleep(0.2)
+                return answer("hi")
+            finally:
+                busy -= 1
+
+        agent = Agent("helper", chat(handle))
+        async with System(sources=Sources(chance=random.Random(7).random)) as system:
+            runs = [await system.start(agent, "Go") for _ in range(500)]
+            results = [await each.result() for each in runs]
+        assert {result.output for result in results} == {"hi"}
+        later = [time for time in refusals if time > 0.5]
+        assert len(later) <= 40
+        assert anyio.current_time() < 14
 
     for backend in BACKENDS:
         run(scenario, backend=backend)

@@ -68,6 +68,7 @@ PURE_MODULES = {
     "greenroom.actors.backoff",
     "greenroom.actors.restart",
     "greenroom.agents.machine",
+    "greenroom.agents.repair",
     "greenroom.agents.tool_results",
     "greenroom.providers.dialects.attachments",
     "greenroom.providers.function_arguments",

@@ -445,6 +445,15 @@ def test_a_schema_is_told_in_words_where_none_is_known(vendor: str) -> None:
     assert json.dumps(CLOSED, separators=(",", ":")) in body["messages"][0]["content"]
 
 
+@pytest.mark.parametrize(("stream", "tools", "forced"), [(False, False, True), (True, False, False), (False, True, False)])
+def test_groq_takes_a_schema_without_tools_and_in_one_piece_only(stream: bool, tools: bool, forced: bool) -> None:
+    dialect = ChatDialect("m", quirks=VENDORS["groq"].quirks)
+    request = ModelRequest([user("x")], output_schema=CLOSED, tools=[ToolSpec("f", "", {})] if tools else [])
+    body = json.loads(dialect.encode(request, stream=stream).body)
+    assert ("response_format" in body) is forced
+    assert ("JSON schema" in body["messages"][0]["content"]) is not forced
+
+
 PDF, LINK = document(b"%PDF", media_type="application/pdf", name="a.pdf"), document("https://x.example/a.pdf", name="a")
 DATA_URL = "data:application/pdf;base64,JVBERg=="
 

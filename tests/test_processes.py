@@ -275,7 +275,7 @@ async def ended_by(how: str, given: Tool[..., Any], started: Path, **arguments: 
 async def test_a_tool_ends_with_its_process_group(how: str, tmp_path: Path) -> None:
     """Scenario 66: a shell command with a background grandchild, both of which ignore SIGTERM and write later."""
     sentinel = tmp_path / "sentinel"
-    given = there("with_grandchild", timeout=0.6 if how == "timeout" else None)
+    given = there("with_grandchild", timeout=1 if how == "timeout" else None)
     result, _ = await ended_by(how, given, tmp_path / "started", sentinel=str(sentinel))
     expected = "timed_out" if how == "timeout" else "cancelled"
     assert [each.cause for each in told(result.messages)] == [expected]
@@ -297,7 +297,7 @@ async def test_a_stopped_call_is_over_at_once_and_cleans_up(tmp_path: Path) -> N
 async def test_a_call_that_ignores_its_stop_is_over_after_the_grace(tmp_path: Path) -> None:
     """Scenario 66, of the process itself."""
     result, took = await ended_by("stop", there("hang_deaf"), tmp_path / "started")
-    assert process_worker.GRACE <= took < process_worker.GRACE + 0.3
+    assert process_worker.GRACE <= took < process_worker.GRACE + 1
     assert told(result.messages)[0].cause == "cancelled"
 
 
@@ -549,7 +549,7 @@ PROGRAM = """
             copy = os.fork()
             if not copy:
                 time.sleep(60)
-            print(copy, *(each.content for each in idle.messages[2].tool_results), flush=True)
+            print(copy, *(each.tool_results[0].content for each in idle.messages[2:4]), flush=True)
             await Agent("a", Scripted([call("hang", started={started!r})], ""), tools=tools).run("Go")
 
     anyio.run(main, backend={backend!r})

@@ -6,9 +6,9 @@ import msgspec
 
 from greenroom import tool
 from greenroom.agents.machine import CallModel, CallTools, Machine, Rules, State
-from greenroom.agents.replay import replay
+from greenroom.agents.replay import answered, replay
 from greenroom.agents.tool import Toolbox
-from greenroom.journal import Began, Happened, Intended, Record, Replied, encode
+from greenroom.journal import Answered, Began, Happened, Intended, Record, Replied, encode
 from greenroom.providers import ModelReply, ToolCall, ToolResult, assistant, user
 
 
@@ -77,3 +77,22 @@ def test_an_intent_of_an_earlier_turn_says_nothing_of_this_one() -> None:
     assert unknown == []
     [effect] = effects
     assert isinstance(effect, CallTools)
+
+
+def test_an_answer_is_for_one_turn() -> None:
+    """An approval that was given before a crash is not asked for again; a later call may have the same id."""
+    given = {"id-pay": True}
+    assert answered(records(Answered("id-charge", "no")), given) == {"id-pay": True, "id-charge": "no"}
+    assert answered(records(Answered("id-pay", True), asked("pay")), given) == {}
+    assert answered(records(asked("pay"), Answered("id-pay", True)), {}) == {"id-pay": True}
+
+
+def test_calls_that_waited_go_on_beside_the_results_that_are_there() -> None:
+    """What is recorded of them is not done again."""
+    message = assistant(tool_calls=[ToolCall(f"id-{name}", name, {}, "{}") for name in ("pay", "look", "charge")])
+    rules = Rules(TOOLS.refuse, lambda message: message.text)
+    it = Machine(rules, (user("Go"), message), (), [ToolResult("id-look", "seen", "look")])
+    effects, unknown = replay(it, records(Intended("id-pay"), happened("pay")), TOOLS)
+    [effect] = effects
+    assert isinstance(effect, CallTools)
+    assert ([call.name for call in effect.calls], unknown, it.turn) == (["charge"], [], 0)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
+from weakref import ref
 
 import anyio
 import pytest
 
-from greenroom import Agent, RunContext, StopToken, System
+from greenroom import Agent, RunContext, RunEnded, StopToken, System
 from greenroom.agents.events import TERMINAL
+from greenroom.journal import Claim, Ended, MemoryJournal, decode
 from greenroom.providers import ModelReply, ModelRequest, Provider, Scripted, assistant, call
 from greenroom.testing import run as in_fresh_loop
 
@@ -296,6 +299,46 @@ def test_a_deaf_observer_is_named(backend: str) -> None:
 
 
 @BACKENDS
+def test_an_observer_that_hangs_is_killed_after_the_grace(backend: str) -> None:
+    """It is no step that a stop cancels; it heeds the kill, so nothing has outlived the run."""
+
+    async def scenario() -> None:
+        async def observe(event: Any) -> None:
+            await anyio.sleep(60)
+
+        async with System() as system:
+            run = await system.start(Agent("a", Scripted("fine"), hooks={"on_model_end": observe}), "Go")
+            await anyio.sleep(1)
+            began = anyio.current_time()
+            result = await run.stop(reason="enough", grace=1)
+            assert anyio.current_time() - began == pytest.approx(1)
+        assert (result.status, result.reason, result.outlived) == ("stopped", "enough", ())
+
+    in_fresh_loop(scenario, backend=backend)
+
+
+@BACKENDS
+def test_a_run_that_is_given_up_gives_its_messages_back(backend: str) -> None:
+    """Whoever waits for the delivery does not wait for the deaf tool."""
+
+    async def scenario() -> None:
+        async with System() as system:
+            agent = Agent("a", Scripted([call("work")]), tools=[tool_of(lambda: shielded(60))])
+            run = await system.start(agent, "Go")
+            await anyio.sleep(1)
+            letter = run.send("too late")
+            run.stop(grace=1)
+            began = anyio.current_time()
+            with pytest.raises(RunEnded):
+                await letter
+            assert anyio.current_time() - began < 1.2
+            with pytest.raises(RunEnded):
+                run.send("much too late")
+
+    in_fresh_loop(scenario, backend=backend)
+
+
+@BACKENDS
 def test_a_closing_system_climbs_the_ladder(backend: str) -> None:
     """Leaving the block stops the runs; a deaf one gives its result after the grace, and keeps the block open."""
 
@@ -354,6 +397,69 @@ def test_a_first_stop_that_is_more_urgent_keeps_its_reason(backend: str) -> None
             assert (await run.result()).reason == "first"
 
     in_fresh_loop(scenario, backend=backend)
+
+
+class Written(MemoryJournal):
+    """A journal that keeps what was written after its run is over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[Any] = []
+
+    def append(self, claim: Claim, record: bytes) -> int:
+        """Keep it."""
+        self.records.append(decode(record))
+        return super().append(claim, record)
+
+
+@BACKENDS
+@pytest.mark.parametrize("seconds", [2, 60])
+def test_a_killed_run_is_over_in_its_journal(backend: str, seconds: float) -> None:
+    """Nobody goes on with a run that was stopped, also where it had to be killed, or given up."""
+
+    async def scenario() -> None:
+        journal = Written()
+        async with System(journal=journal) as system:
+            agent = Agent("a", Scripted([call("work")]), tools=[tool_of(lambda: shielded(seconds))])
+            run = await system.start(agent, "Go")
+            await anyio.sleep(1)
+            await run.stop(reason="enough", grace=0.95)
+        assert journal.records[-1] == Ended("stopped", "enough")
+        assert len([record for record in journal.records if isinstance(record, Ended)]) == 1
+
+    in_fresh_loop(scenario, backend=backend)
+
+
+def test_nothing_of_a_steered_run_is_left_to_the_collector() -> None:
+    """Ladder, poll, inbox and token let go of the run, and it of them."""
+
+    async def never(context: RunContext[None]) -> bool:
+        return False
+
+    async def one(token: StopToken) -> None:
+        async with System() as system:
+            agent = Agent("a", Scripted([call("work")]), tools=[tool_of(lambda: anyio.sleep(60))])
+            run = await system.start(agent, "Go", stop=token, stop_when=never)
+            cells.append(ref(run._cell))
+            await anyio.sleep(1)
+            run.send("too late")
+            run.pause()
+            run.resume()
+            await run.stop()
+
+    async def scenario() -> None:
+        token = StopToken()
+        await one(token)
+        await anyio.sleep(1)
+
+    cells: list[Any] = []
+    gc.collect()
+    gc.disable()
+    try:
+        in_fresh_loop(scenario, backend="asyncio")
+        assert [cell() for cell in cells] == [None]
+    finally:
+        gc.enable()
 
 
 # -- stop tokens
@@ -432,9 +538,12 @@ async def test_a_token_keeps_nothing_of_its_runs() -> None:
     """Neither those that have ended nor those that were never started."""
     token = StopToken()
     agent = Agent("a", Scripted(*["fine"] * 50))
-    for _ in range(50):
-        await agent.run("Go", stop=token)
-    assert len(token._runs) == 0
+    async with System() as system:
+        runs = [await system.start(agent, "Go", stop=token) for _ in range(50)]
+        assert len(token._runs) == 50
+        for run in runs:
+            await run.result()
+        assert len(token._runs) == 0
     agent.stream("Go", stop=token)
     assert len(token._runs) == 0
 

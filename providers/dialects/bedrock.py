@@ -60,6 +60,7 @@ class _Answer(msgspec.Struct, rename="camel"):
     output: _Output | None = None
     stop_reason: str | None = None
     usage: dict[str, Any] | None = None
+    service_tier: Any = None
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
@@ -120,7 +121,8 @@ class ConverseDialect:
         if said is None:
             raise _not_an_answer(body, "it has no message")
         parts = [read_block(block) for block in said.content or ()]
-        return make_reply([part for part in parts if part is not None], self.model, answer.stop_reason, answer.usage)
+        known = [part for part in parts if part is not None]
+        return make_reply(known, self.model, answer.stop_reason, answer.usage, answer.service_tier)
 
     def framer(self) -> EventStreamFramer:
         """What cuts one streamed answer into messages."""

@@ -103,13 +103,16 @@ def make_call(use: dict[str, Any], raw: str) -> ToolCall:
     )
 
 
-def make_reply(parts: list[Part], model: str, stop: str | None, usage: dict[str, Any] | None) -> ModelReply:
+def make_reply(parts: list[Part], model: str, stop: str | None, usage: dict[str, Any] | None, tier: Any) -> ModelReply:
     """The reply of these parts. `model` is the one asked for: an answer does not name it."""
     message = Message("assistant", tuple(parts), False, stamp(parts, model))
     reason = _STOP_REASONS.get(stop) if stop is not None else None
     if reason == "stop" and message.tool_calls:
         reason = "tool_calls"
-    return ModelReply(message, reason, make_usage(usage), None, None, stop)
+    named: Any = cast("dict[str, Any]", tier).get("type") if isinstance(tier, dict) else None
+    return ModelReply(
+        message, reason, make_usage(usage), None, None, stop, named if isinstance(named, str) else None
+    )
 
 
 def stamp(parts: list[Part], model: str) -> ProviderData | None:

@@ -63,8 +63,9 @@ class _MessageStop(msgspec.Struct, rename="camel"):
     stop_reason: str | None = None
 
 
-class _Metadata(msgspec.Struct):
+class _Metadata(msgspec.Struct, rename="camel"):
     usage: dict[str, Any] | None = None
+    service_tier: Any = None
 
 
 _decode_delta = msgspec.json.Decoder(_DeltaEvent).decode
@@ -129,6 +130,7 @@ class ConverseStreamDecoder:
         self._calls = 0
         self._stop: str | None = None
         self._usage: dict[str, Any] | None = None
+        self._tier: Any = None
 
     def feed(self, event: WireEvent) -> list[ModelEvent]:
         """Decode one event.
@@ -160,7 +162,8 @@ class ConverseStreamDecoder:
             case "messageStop":
                 self._stop = _decode_message_stop(event.data).stop_reason
             case "metadata":
-                self._usage = _decode_metadata(event.data).usage
+                metadata = _decode_metadata(event.data)
+                self._usage, self._tier = metadata.usage, metadata.service_tier
                 self.done = self._stop is not None
             case _:
                 pass
@@ -232,7 +235,8 @@ class ConverseStreamDecoder:
             what = "the stream ended without a stop reason" if clean else "the stream was cut"
             raise StreamInterrupted(what, partial=self.partial())
         parts = [block.part() for block in self._blocks]
-        return make_reply([part for part in parts if part is not None], self._model, self._stop, self._usage)
+        known = [part for part in parts if part is not None]
+        return make_reply(known, self._model, self._stop, self._usage, self._tier)
 
     def partial(self) -> Message | None:
         """What has come so far, or None for nothing. Its tool calls have no `arguments`: they must not run."""

@@ -48,8 +48,9 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
         empty_answers: whether a message of the model may say nothing.
         alternate: whether, behind the system's messages, the user and the assistant must take turns (Perplexity, and
             the chat templates of many local models).
-        json_schemas: whether ``response_format`` takes a JSON schema. If not, the schema is told as an instruction, and
-            where there are no tools, JSON of any kind is forced (DeepSeek, z.ai).
+        json_schemas: whether ``response_format`` takes a JSON schema: always, neither with tools nor in a stream
+            (Groq), or never. Otherwise the schema is told as an instruction; a server that never takes one is made to
+            answer with JSON of any kind where there are no tools (DeepSeek, z.ai).
         documents: how a document is given: as a ``file``, which holds its bytes, as a ``file`` that may also be a URL
             (OpenRouter), or as a ``document_url`` (Mistral).
     """
@@ -64,7 +65,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     answer_after_tools: bool = False
     empty_answers: bool = True
     alternate: bool = False
-    json_schemas: bool = True
+    json_schemas: Literal["always", "alone", "never"] = "always"
     documents: Literal["file", "file_or_url", "document_url"] = "file"
 
 

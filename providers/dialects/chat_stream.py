@@ -82,6 +82,7 @@ class ChatStreamDecoder:
         self._finish: str | None = None
         self._usage: dict[str, Any] | None = None
         self._vendor_usage: dict[str, Any] | None = None
+        self._tier: str | None = None
         self._model: str | None = None
         self._id: str | None = None
 
@@ -118,6 +119,8 @@ class ChatStreamDecoder:
             self._id = str(chunk.id)
         if chunk.usage is not None:
             self._usage = chunk.usage
+        if isinstance(chunk.service_tier, str):
+            self._tier = chunk.service_tier
         if chunk.x_groq is not None and chunk.x_groq.usage is not None:
             self._vendor_usage = chunk.x_groq.usage
         events: list[ModelEvent] = []
@@ -273,6 +276,7 @@ class ChatStreamDecoder:
             self._model,
             self._id,
             self._finish,
+            self._tier,
         )
 
     def _believable(self) -> bool:

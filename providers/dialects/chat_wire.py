@@ -75,6 +75,7 @@ class Chunk(msgspec.Struct):
     usage: dict[str, Any] | None = None
     x_groq: Vendor | None = None
     error: Any = None
+    service_tier: Any = None
 
 
 decode_chunk = msgspec.json.Decoder(Chunk).decode

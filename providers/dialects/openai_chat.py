@@ -64,7 +64,8 @@ class ChatDialect:
         """
         settings, quirks = request.settings, self.quirks
         instructions, schema = request.instructions, request.output_schema
-        if schema is not None and not quirks.json_schemas:
+        forced = quirks.json_schemas == "always" or (quirks.json_schemas == "alone" and not (stream or request.tools))
+        if schema is not None and not forced:
             instructions = "\n\n".join(filter(None, [instructions, schema_instruction(schema)]))
         messages = write_messages(request.messages, instructions, quirks, self.family)
         body: dict[str, Any] = {"model": self.model, "messages": messages}
@@ -74,9 +75,9 @@ class ChatDialect:
                 body["tool_choice"] = self._tool_choice(settings.tool_choice)
             if settings.parallel_tool_calls is not None and quirks.parallel_tool_calls:
                 body["parallel_tool_calls"] = settings.parallel_tool_calls
-        if schema is not None and quirks.json_schemas:
+        if schema is not None and forced:
             body["response_format"] = _response_format(schema)
-        elif schema is not None and not request.tools:
+        elif schema is not None and quirks.json_schemas == "never" and not request.tools:
             body["response_format"] = {"type": "json_object"}  # with tools it could spoil what is said beside calls
         if stream:
             body["stream"] = True
@@ -129,6 +130,7 @@ class ChatDialect:
             answer.model,
             str(answer.id) if answer.id else None,
             choice.finish_reason,
+            answer.service_tier if isinstance(answer.service_tier, str) else None,
         )
 
     def _message(self, said: Said, answer: Chunk) -> Message:

@@ -170,6 +170,7 @@ def reply_of(response: Mapping[str, Any], items: list[Item], stamp: Stamp) -> Mo
         _text(response.get("model")),
         _text(response.get("id")),
         raw,
+        _text(response.get("service_tier")),
     )
 
 

@@ -193,9 +193,11 @@ def retry_after(headers: Mapping[str, str], error: Mapping[str, Any], *, now: fl
 def _seconds(value: str | None, date: str | None, now: float) -> float | None:
     if value is None:
         return None
-    number = _number(value)
-    if number is not None:
-        return number
+    # Sent twice, as by a gateway behind another one, it is a list, and the longer wait holds. A date has a comma, too.
+    numbers = [_number(each) for each in value.split(",")]
+    told = [number for number in numbers if number is not None]
+    if len(told) == len(numbers):
+        return max(told)
     moment = _moment(value)
     if moment is None:
         return None

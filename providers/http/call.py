@@ -11,7 +11,6 @@ await, and `close` gives the connection's slot back in every case.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +21,7 @@ import msgspec
 
 from ..errors import BadResponse, ConnectionFailed, InvalidRequest, ProviderError, Stalled, StreamInterrupted
 from .connections import Connections
-from .failures import HTTPX_ERRORS, to_httpx
+from .failures import HTTPX_ERRORS, NotHttpx, to_httpx
 from .foreign import ForeignBody
 from .inflate import Inflate
 from .transport import NEVER, Body, FreeListTransport, Target
@@ -30,6 +29,8 @@ from .transport import NEVER, Body, FreeListTransport, Target
 MAX_BODY = 64 * 1024 * 1024
 MAX_ERROR_BODY = 256 * 1024
 DRAIN_TIMEOUT = 1.0
+#: Seconds for the body of a failure: what has failed is known by then.
+ERROR_BODY_TIMEOUT = 10.0
 _DRAIN_BYTES = 256 * 1024
 
 
@@ -135,10 +136,7 @@ class Call:
         self.headers = headers = _named(answer.headers)
         encoding = headers.get("content-encoding")
         if encoding and encoding != "identity":
-            try:
-                self._inflate = Inflate(encoding)
-            except BadResponse as error:
-                raise self._fail(error) from None
+            self._inflate = Inflate(encoding)
 
     async def _send(self) -> Body | ForeignBody:
         client, url, timeouts = self._client, self._url, self._timeouts
@@ -196,8 +194,8 @@ class Call:
             elif self._inflate is not None:
                 chunk = self._inflate.feed(chunk)
             return chunk
-        except zlib.error as error:
-            raise self._fail(BadResponse(f"the body is not encoded as it says: {error}")) from error
+        except BadResponse as error:
+            raise self._fail(error) from None
         except Exception as error:
             known = _known(error)
             self._ended = True
@@ -221,6 +219,20 @@ class Call:
             if size > limit:
                 raise self._fail(BadResponse(f"the body is larger than {limit} bytes"))
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def read_some(self, limit: int) -> bytes:
+        """What can be had of the body of a failure: at most `limit` bytes, not for long, and no error in no case.
+
+        The status and the headers have said what has failed; the body is there to be quoted.
+        """
+        deadline = min(self.deadline(), anyio.current_time() + ERROR_BODY_TIMEOUT)
+        body = bytearray()
+        try:
+            while len(body) < limit and (chunk := await self.read(deadline)) is not None:
+                body += chunk
+        except ProviderError:
+            pass
+        return bytes(body[:limit])
 
     async def drain(self) -> bool:
         """Read what is left, so that the connection can be used again, but not for long. True: the body ended well."""
@@ -268,6 +280,8 @@ class Call:
             case httpx.ConnectError():
                 refused = "certificate" in str(error).lower()
                 return ConnectionFailed(f"no connection to {self._where()}: {error}", retryable=not refused)
+            case NotHttpx():
+                return BadResponse(f"{self._where()} does not answer in HTTP: {error}")
             case httpx.ProxyError():
                 return ConnectionFailed(f"the proxy refused: {error}")
             case httpx.UnsupportedProtocol() | httpx.InvalidURL() | httpx.LocalProtocolError():

@@ -5,6 +5,16 @@ from __future__ import annotations
 import httpcore
 import httpx
 
+
+
+class NotHttp(httpcore.RemoteProtocolError):
+    """What came instead of the head of an answer is none: another protocol, or a head without end."""
+
+
+class NotHttpx(httpx.RemoteProtocolError):
+    """The same for httpx."""
+
+
 HTTPX_ERRORS: dict[type[Exception], type[httpx.TransportError]] = {
     httpcore.ConnectTimeout: httpx.ConnectTimeout,
     httpcore.ReadTimeout: httpx.ReadTimeout,
@@ -13,6 +23,7 @@ HTTPX_ERRORS: dict[type[Exception], type[httpx.TransportError]] = {
     httpcore.ConnectError: httpx.ConnectError,
     httpcore.ReadError: httpx.ReadError,
     httpcore.WriteError: httpx.WriteError,
+    NotHttp: NotHttpx,
     httpcore.RemoteProtocolError: httpx.RemoteProtocolError,
     httpcore.LocalProtocolError: httpx.LocalProtocolError,
     httpcore.UnsupportedProtocol: httpx.UnsupportedProtocol,

@@ -18,6 +18,8 @@ import anyio.abc
 import h11
 import httpcore
 
+from .failures import NotHttp
+
 _MAX_HEAD = 100 * 1024
 _LOST = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError, ssl.SSLError)
 
@@ -54,7 +56,10 @@ class Wire:
             except _LOST:
                 pass  # a server may answer and close before it has read everything: its answer says more
             while True:
-                event = self._event()
+                try:
+                    event = self._event()
+                except httpcore.RemoteProtocolError as error:
+                    raise NotHttp(str(error)) from error
                 if type(event) is h11.Response:
                     return event
                 if event is h11.NEED_DATA:

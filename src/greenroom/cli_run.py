@@ -70,7 +70,7 @@ def answer(asked: Answering, backend: str) -> int:
 
 def _provider(asked: Answering) -> Provider:
     given = {"base_url": asked.base_url, "key_variable": asked.key_variable}
-    options = {name: value for name, value in given.items() if value is not None}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if asked.base_url is None or names_vendor(asked.model):
         return connect(asked.model, **options)
     return OpenAIChat(asked.model, **options)

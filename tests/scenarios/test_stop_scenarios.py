@@ -18,7 +18,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from greenroom import Agent, Retry, Run, RunResult, System
+from greenroom import Agent, Retry, Run, RunResult, StaleApproval, System, tool
 from greenroom.agents.events import TERMINAL
 from greenroom.providers import (
     Message,
@@ -302,6 +302,37 @@ class InAPause(Scene):
             assert causes(result) == [None, "cancelled"]
 
 
+class InAnApproval(Scene):
+    """58: waiting for somebody to approve a call; a late approval runs nothing."""
+
+    def make(self) -> Agent[Any, Any]:
+        self.run: Run[Any] | None = None
+
+        @tool(needs_approval=True)
+        async def pay() -> str:
+            """Never runs."""
+            raise AssertionError
+
+        return Agent("a", Scripted([call("quick"), call("pay")], "never"), tools=[quick, pay])
+
+    def hear(self, event: Any) -> None:
+        super().hear(event)
+        if event.type == "approval.requested":
+            self.reached.set()
+
+    async def enter(self, system: System) -> Run[Any]:
+        self.run = await super().enter(system)
+        return self.run
+
+    def check(self, result: RunResult[Any]) -> None:
+        if self.reached.is_set():
+            assert self.run is not None
+            assert causes(result)[1:] == ["cancelled"]
+            assert [event.answer for event in self.heard if event.type == "approval.resolved"] == ["withdrawn"]
+            with pytest.raises(StaleApproval):
+                self.run.approve("call_2")
+
+
 SCENES = [
     InTheRequest,
     InTheText,
@@ -312,6 +343,7 @@ SCENES = [
     InTheBackoff,
     InTheQueue,
     InAPause,
+    InAnApproval,
 ]
 EACH = pytest.mark.parametrize("scene_type", SCENES, ids=lambda each: each.__name__)
 
@@ -329,7 +361,7 @@ async def stopped(scene: Scene, system: System, mode: Any = "now") -> RunResult[
 @EACH
 @BACKENDS
 def test_a_stop_is_over_soon(backend: str, scene_type: type[Scene]) -> None:
-    """Scenarios 52 to 57: stopped, with the reason given, within 100 ms of real time; what had come is kept."""
+    """Scenarios 52 to 58: stopped, with the reason given, within 100 ms of real time; what had come is kept."""
 
     async def scenario() -> None:
         scene = scene_type()
@@ -352,7 +384,7 @@ def test_a_stop_is_over_soon(backend: str, scene_type: type[Scene]) -> None:
 @EACH
 @BACKENDS
 def test_a_stop_at_every_step(backend: str, scene_type: type[Scene]) -> None:
-    """Scenarios 52 to 57: from its start to that moment, whenever the stop comes."""
+    """Scenarios 52 to 58: from its start to that moment, whenever the stop comes."""
 
     async def scenario(interruption: Interruption) -> None:
         scene = scene_type()
@@ -373,7 +405,7 @@ def test_a_stop_at_every_step(backend: str, scene_type: type[Scene]) -> None:
 
 @EACH
 def test_a_stop_in_every_order(seeds: range, scene_type: type[Scene]) -> None:
-    """Scenarios 52 to 57: whichever task runs first."""
+    """Scenarios 52 to 58: whichever task runs first."""
 
     async def scenario() -> None:
         scene = scene_type()

@@ -112,7 +112,7 @@ def test_an_exception_is_told_without_what_was_at_hand(
             result = await agent.run("Go", on_event=heard.append)
         else:
             with pytest.raises(
-                ToolError, match="^tool 'crashes' failed: Refused: refused after 9 characters$"
+                ToolError, match=r"^tool 'crashes' failed: Refused: refused after 9 characters$"
             ) as caught:
                 await agent.run("Go", on_event=heard.append)
             assert isinstance(caught.value.__cause__, Refused)
