@@ -23,6 +23,7 @@ from .errors import (
     Overloaded,
     ProviderError,
     RateLimited,
+    SdkFailed,
     Stalled,
     StreamInterrupted,
 )
@@ -122,6 +123,7 @@ __all__ = [
     "Role",
     "ScriptExhausted",
     "Scripted",
+    "SdkFailed",
     "ServerItem",
     "Signer",
     "Stalled",

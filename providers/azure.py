@@ -92,10 +92,10 @@ class AzureOpenAIChat(OpenAIChat):
 
 def _is_azure(url: str) -> bool:
     try:
-        host = urlsplit(url.strip()).hostname or ""
+        parts = urlsplit(url.strip())
+        return parts.scheme == "https" and (parts.hostname or "").endswith(_HOSTS)
     except ValueError:
         return False
-    return host.endswith(_HOSTS)
 
 
 def _path(resource: str, deployment: Any, version: str | None, *, told: bool) -> str:

@@ -30,7 +30,7 @@ _FREE_ITEMS = {
     *("citation", "citationsContent", "message", "text"),
 }
 #: Failures of a call that had perhaps been carried out; what it has cost then, nobody says.
-MAY_BE_BILLED = ("provider", "interrupted", "stalled", "bad_response")
+MAY_BE_BILLED = ("provider", "interrupted", "stalled", "bad_response", "sdk")
 #: What a request may hold beside `ModelSettings` and be billed for apart, or at another price.
 _DEAR = ("tools", "web_search_options", "plugins", "speed", "inference_geo", "toolConfig", "cachedContent")
 #: Where a request asks for a tier; Bedrock puts its name into an object.

@@ -41,8 +41,18 @@ _PATTERNS = [(re.compile(pattern).match, vendor) for pattern, vendor in _BARE]
 
 
 def vendor_of(model: str) -> str | None:
-    """Whose model a bare name like ``gpt-5-mini`` is, or None for a name that could be anybody's."""
-    return next((vendor for matches, vendor in _PATTERNS if matches(model)), None)
+    """Whose model a bare name like ``gpt-5-mini`` is, or None for a name that could be anybody's.
+
+    Capitals do not count, and a model that was tuned at OpenAI (``ft:gpt-4o:…``) is OpenAI's.
+    """
+    base = model.lower().removeprefix("ft:")
+    return next((vendor for matches, vendor in _PATTERNS if matches(base)), None)
+
+
+def well_known(model: str) -> str | None:
+    """The bare name that is probably meant by one that is not known: ``gpt-5-mini`` by ``gpt5-mini``."""
+    meant = re.sub(r"^([a-z]+)[ _]?(?=\d)", r"\1-", model.lower())
+    return meant if vendor_of(meant) is not None else None
 
 
 def canonical(vendor: str) -> str:

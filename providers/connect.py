@@ -18,7 +18,7 @@ from typing import Any
 from .anthropic import Anthropic, BedrockAnthropic
 from .azure import AzureOpenAIChat
 from .bedrock import Bedrock
-from .catalogue import canonical, vendor_of
+from .catalogue import canonical, vendor_of, well_known
 from .cohere import Cohere
 from .gemini import Gemini, Vertex
 from .ollama import Ollama, host_url
@@ -94,7 +94,7 @@ def _read(model: Any) -> tuple[str, str]:
         raise ValueError(f"model {model!r} names no model: write it like {_EXAMPLE}")
     if not known:
         # A colon may also stand inside a bare name, as in that of a tuned model.
-        vendor, name = vendor_of(model) or "", model
+        vendor, name = vendor_of(model) or "", model if colon else model.lower()
     if not vendor:
         raise ValueError(_unknown(model, head.strip(), colon))
     return vendor, name
@@ -132,6 +132,8 @@ def _unknown(model: str, vendor: str, colon: str) -> str:
     head, slash, name = model.partition("/")
     if slash and name and not colon and canonical(head) in known:
         return f"{what}: did you mean '{canonical(head)}:{name}'?"
-    near = difflib.get_close_matches(vendor.lower(), known, n=1)
+    meant = None if colon else well_known(model)
+    # A bare name is hardly ever a vendor's that was mistyped.
+    near = [meant] if meant else difflib.get_close_matches(vendor.lower(), known, n=1, cutoff=0.6 if colon else 0.8)
     hint = f"; did you mean {near[0]!r}?" if near and vendor else ""
     return f"{what}: write 'vendor:model' with a vendor of {', '.join(known)}{hint}"

@@ -14,6 +14,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -38,6 +39,7 @@ from .http import (
 )
 from .openai_messages import UNDECODABLE
 from .provider import Provider
+from .secrets import secrets_in, take_out
 from .signing import Signer, UnsignedRequest, check_signer, signature
 from .vocabulary import ModelEvent, ModelReply, ModelRequest, events_of
 
@@ -102,6 +104,7 @@ class Endpoint(Provider):
         self._key_variable = key_variable
         self._client = client
         self._extra_headers = _checked_headers(headers)
+        self._held = secrets_in(self._extra_headers, base_url)
         self._key_header = key_header
         self._own_headers = own_headers or {}
         self._signer = check_signer(signer)
@@ -142,7 +145,7 @@ class Endpoint(Provider):
             try:
                 return self._read_body(body, content_type(call.headers))
             except ProviderError as error:
-                raise self._stamp(error, call.headers) from None
+                raise call.failed(error) from None
         finally:
             try:
                 await call.close()
@@ -163,7 +166,7 @@ class Endpoint(Provider):
         """Who is asked, and as whom: whoever has the same account shares its gate and its health."""
         key = self._current_key()
         if self._account is None or self._account[0] != key:
-            self._account = key, Account(self.name, self.model, self.base_url, tuple(self._secrets()))
+            self._account = key, Account(self.name, self.model, self.base_url, self._secrets())
         return self._account[1]
 
     @property
@@ -210,15 +213,18 @@ class Endpoint(Provider):
             raise InvalidRequest(str(error), provider=self.name) from error
         if encoded.path != self._url_path:
             self._url, self._url_path = endpoint(self.base_url, encoded.path), encoded.path
-        url = self._url
+        url, stamp = self._url, self._stamp
         if self._signer is not None:
-            headers = await self._sign(self._signer, headers, str(url), encoded.body)
+            signed = await self._sign(self._signer, headers, str(url), encoded.body)
+            headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in signed.items()]
+            stamp = partial(stamp, signed=secrets_in(signed))
         connections: AsyncClient | Connections = self._client if self._client is not None else membership.join()
-        return Call(connections, url, headers, encoded.body, self.timeouts, self._stamp)
+        return Call(connections, url, headers, encoded.body, self.timeouts, stamp)
 
     async def _sign(
         self, signer: Signer, headers: list[tuple[bytes, bytes]], url: str, body: bytes
-    ) -> list[tuple[bytes, bytes]]:
+    ) -> dict[str, str]:
+        """The headers of a request with those that the signer adds."""
         named = {name.decode("ascii"): value.decode("latin-1") for name, value in headers}
         try:
             named |= _checked_headers(await signature(signer, UnsignedRequest("POST", url, named, body)), "signer=")
@@ -226,7 +232,7 @@ class Endpoint(Provider):
             raise
         except Exception as error:
             raise AuthError(f"the request could not be signed ({type(error).__name__})", provider=self.name) from error
-        return [(name.encode("ascii"), value.encode("latin-1")) for name, value in named.items()]
+        return named
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
         key = self._current_key()
@@ -284,48 +290,35 @@ class Endpoint(Provider):
     async def _failure(self, call: Call) -> ProviderError:
         """The error that a response of failure tells."""
         if 300 <= call.status < 400:
-            return self._stamp(
+            return call.failed(
                 BadResponse(
                     f"the endpoint redirects (status {call.status}); redirects are not followed, because they "
                     "would take the key along: set base_url to the final address",
                     status=call.status,
-                ),
-                call.headers,
+                )
             )
         body = (await call.read_some(MAX_ERROR_BODY)).removeprefix(_MARK)
         if call.status < 300:
-            return self._stamp(
-                BadResponse(f"the endpoint answered with status {call.status}: {excerpt(body)}", status=call.status),
-                call.headers,
+            return call.failed(
+                BadResponse(f"the endpoint answered with status {call.status}: {excerpt(body)}", status=call.status)
             )
         error = self._dialect.read_error(call.status, call.headers, body, now=self._wall_clock())
         if isinstance(error, AuthError) and self._key is None and self._signer is None:
             known = self._key_variable
             error.hint = f"the key is read from {known}" if known else "no key was sent: pass api_key="
-        return self._stamp(error, call.headers)
+        return call.failed(error)
 
-    def _stamp(self, error: ProviderError, headers: Mapping[str, str]) -> ProviderError:
-        """Name the provider and the request, and take the key out of what the provider said."""
+    def _stamp(self, error: ProviderError, headers: Mapping[str, str], signed: tuple[str, ...] = ()) -> ProviderError:
+        """Name the provider and the request, and take out of what the provider said what nobody may see."""
         error.provider = self.name
         if error.request_id is None:
             error.request_id = next((headers[name] for name in _REQUEST_IDS if name in headers), None)
-        for secret in self._secrets():
-            if secret in error.message:
-                error = _reworded(error, error.message.replace(secret, "[key]"))
-            for field in ("code", "error_type", "param", "request_id"):
-                told = getattr(error, field)
-                if told is not None and secret in told:
-                    setattr(error, field, told.replace(secret, "[key]"))
+        take_out(error, (*self._secrets(), *signed))
         return error
 
-    def _secrets(self) -> list[str]:
+    def _secrets(self) -> tuple[str, ...]:
         key = self._current_key()
-        held = [
-            value.removeprefix("Bearer ")
-            for name, value in self._extra_headers.items()
-            if any(word in name.lower() for word in ("auth", "key", "token", "secret", "cookie"))
-        ]
-        return [secret for secret in (key, *held) if secret and len(secret) >= 6]
+        return (key, *self._held) if key else self._held
 
 
 def _is_sendable(value: str) -> bool:
@@ -372,12 +365,6 @@ def _checked_timeouts(timeouts: Any) -> Timeouts:
     return timeouts
 
 
-def _reworded(error: ProviderError, message: str) -> ProviderError:
-    error.message = message
-    error.args = (message,)
-    return error
-
-
 class EndpointStream:
     """The events of one streamed answer; see `ModelStream`.
 
@@ -420,9 +407,7 @@ class EndpointStream:
             kind = content_type(call.headers)
             if "html" in kind:
                 body = await call.read_some(MAX_ERROR_BODY)
-                raise owner._stamp(
-                    BadResponse(f"expected an event stream and got {kind}: {excerpt(body)}", status=200), call.headers
-                )
+                raise call.failed(BadResponse(f"expected an event stream and got {kind}: {excerpt(body)}", status=200))
             self._whole = kind.endswith("json") and kind != owner._dialect.stream_type
         except BaseException as error:
             if isinstance(error, ProviderError):
@@ -476,7 +461,7 @@ class EndpointStream:
         if error.partial is None:
             error.partial = decoder.partial()
         self._decoder = None
-        self._failed = self._owner._stamp(error, call.headers)
+        self._failed = call.failed(error)
         if self._gate is not None and self._ticket is not None:
             self._gate.failed(self._ticket, error)
 

@@ -12,7 +12,8 @@
     ├── ConnectionFailed            no connection: name, refusal, TLS, timeout while connecting
     ├── StreamInterrupted           the answer ended before its end
     ├── Stalled                     no byte within a deadline (first byte, idle, total)
-    └── BadResponse                 an answer that is not of this wire format
+    ├── BadResponse                 an answer that is not of this wire format
+    └── SdkFailed                   the blocking client of a `ThreadProvider` raised what we cannot read
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class ProviderError(Exception):
     Attributes:
         status: the HTTP status, or None when there was no response.
         kind: one word for the class of failure (``auth``, ``rate_limit``, ``overloaded``, ``invalid_request``,
-            ``context_overflow``, ``content_filter``, ``connection``, ``interrupted``, ``stalled``, ``bad_response``).
+            ``context_overflow``, ``content_filter``, ``connection``, ``interrupted``, ``stalled``, ``bad_response``,
+            ``sdk``).
         code: the provider's error code, or its type where it sends no code.
         error_type: the provider's error type, or None.
         param: the request parameter that the provider blames, or None.
@@ -155,3 +157,9 @@ class BadResponse(ProviderError):
     """The endpoint answered with something that is not of this wire format."""
 
     kind = "bad_response"
+
+
+class SdkFailed(ProviderError):
+    """The blocking client of a `ThreadProvider` failed in a way of its own; its error is the ``__cause__``."""
+
+    kind = "sdk"

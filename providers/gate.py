@@ -46,7 +46,7 @@ class Account(NamedTuple):
     secrets: tuple[str, ...]
 
     def __repr__(self) -> str:
-        return f"Account({self.provider!r}, {self.model!r}, {self.base_url!r})"
+        return f"Account({self.provider!r}, {self.model!r}, {self.base_url.partition('?')[0]!r})"
 
 
 class Gate:

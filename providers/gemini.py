@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from .signing import Signer
 GEMINI_URL = "https://generativelanguage.googleapis.com/v1beta"
 _KEY_VARIABLES = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 _KEY_HEADER = "x-goog-api-key"
+_LOCATION = re.compile(r"[a-z0-9-]+")  # it becomes part of the host, which gets the key
 _MULTI_REGIONS = {"us", "eu"}
 
 
@@ -127,6 +129,10 @@ class Vertex(Endpoint):
             if not isinstance(value, str) or not value.strip():  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ValueError(f"Vertex({what}=) must be the {what} in Google Cloud, not {value!r}")
         project, location = project.strip(), location.strip()
+        if not _LOCATION.fullmatch(location):
+            raise ValueError(
+                f"Vertex(location=) must be a location in Google Cloud, like 'europe-west4', not {location!r}"
+            )
         given = [name.lower() for name in headers or ()]
         if base_url is None and signer is None and api_key is None and "authorization" not in given:
             raise ValueError(
@@ -171,6 +177,8 @@ def _check_name(who: str, model: Any) -> None:
     if not isinstance(model, str) or not model.strip():
         wrong = TypeError if not isinstance(model, str) else ValueError
         raise wrong(f"{who}(model) must be the model's name, like 'gemini-3.8-flash', not {model!r}")
+    if ".." in model.split("/"):
+        raise ValueError(f"{who}(model) must be the model's name, and not lead elsewhere: {model!r}")
 
 
 def _without_path(base_url: Any) -> Any:

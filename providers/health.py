@@ -140,4 +140,4 @@ _NOT_HERE = (402, 404, 413)
 _NO_MODEL = re.compile(r"model|deployment", re.IGNORECASE)
 #: Failures that are not worth another try with the same provider, but with another: a wrong key, quota that is used up,
 #: a certificate that is refused, an endpoint that is no endpoint.
-_PASSED_ON = {"auth", "rate_limit", "overloaded", "connection", "interrupted", "stalled", "bad_response"}
+_PASSED_ON = {"auth", "rate_limit", "overloaded", "connection", "interrupted", "stalled", "bad_response", "sdk"}

@@ -14,6 +14,7 @@ from .http import AsyncClient, Timeouts
 from .signing import Signer
 
 OLLAMA_URL = "http://localhost:11434"
+_THINK = ("low", "medium", "high")
 _PORTS = {"http": "80", "https": "443"}
 
 
@@ -70,6 +71,8 @@ class Ollama(Endpoint):
             raise ValueError(f"keep_alive= must be seconds or text like '10m', not {keep_alive!r}")
         if not (think is None or isinstance(think, (bool, str))):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"think= must be True, False, 'low', 'medium' or 'high', not {think!r}")
+        if isinstance(think, str) and think not in _THINK:
+            raise ValueError(f"think= must be True, False, 'low', 'medium' or 'high', not {think!r}")
         url = host_url(os.environ.get("OLLAMA_HOST", "")) if base_url is None else _server(base_url)
         super().__init__(
             OllamaDialect(model.strip(), context_length=context_length, keep_alive=keep_alive, think=think),

@@ -11,6 +11,7 @@ import anyio
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 
+from .errors import BadResponse
 from .messages import Message, Refusal, Text, Thinking, ToolCall
 from .openai_messages import parse_arguments
 from .threads import Loop, ThreadCall
@@ -128,7 +129,7 @@ class Pieces:
     def add(self, piece: Any) -> list[ModelEvent]:
         """Take a piece; returns the event to hand out for it, if any."""
         if self._whole is not None:
-            raise TypeError(f"stream_sync() must end with its ModelReply, but went on with {piece!r}")
+            raise BadResponse(f"stream_sync() must end with its ModelReply, but went on with {piece!r}")
         match piece:
             case ModelReply():
                 self._whole = piece
@@ -138,7 +139,7 @@ class Pieces:
             case TextDelta() | ThinkingDelta() | RefusalDelta() | ToolCallDelta():
                 event = piece
             case _:
-                raise TypeError(f"stream_sync() must yield text, events and at last a ModelReply, not {piece!r}")
+                raise BadResponse(f"stream_sync() must yield text, events and at last a ModelReply, not {piece!r}")
         self.shown = True
         self._fold(event)
         return [event]

@@ -10,6 +10,9 @@ The methods run in threads of our own, so that nothing else waits for them. A th
 given up ends at once for whoever waited for it, its thread is named as having outlived it (in the log, and in
 `result.outlived` of a run), and what it returns later is dropped. A stream that is left ends at its next piece.
 
+Whatever the methods raise is a failure of the provider, never a crash of the run, which would make the same call again:
+a `ProviderError` as it is, another error as `sdk_errors` reads it, with the original as its ``__cause__``.
+
 A stream's thread hands its pieces over through a short queue: it waits when nobody reads, and the loop never waits for
 it but in `__anext__`.
 """
@@ -17,7 +20,8 @@ it but in `__anext__`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from math import inf
@@ -28,10 +32,11 @@ import anyio
 from anyio import CancelScope, Semaphore
 from anyio.lowlevel import RunVar
 
-from .errors import Stalled
+from .errors import BadResponse, ProviderError, Stalled
 from .messages import assistant
 from .notices import ThreadOutlived, listening
 from .provider import ModelStream, Provider
+from .sdk_errors import sdk_error
 from .thread_pieces import END, Pieces, ThreadQueue
 from .threads import RunningLoop, ThreadCall, Workers
 from .vocabulary import (
@@ -59,10 +64,9 @@ class ThreadProvider(Provider):
         """Answer `request`, in a thread.
 
         Raises:
-            ProviderError: the call failed; `retryable` says whether another try may help.
+            ProviderError: the call failed; `retryable` says whether another try may help. Any other error is made
+                into one.
         """
-        if not self._streams:
-            raise NotImplementedError(f"{type(self).__name__} must define complete_sync() or stream_sync()")
         parts = Pieces()
         for piece in self.stream_sync(request):
             parts.add(piece)
@@ -80,8 +84,10 @@ class ThreadProvider(Provider):
         return type(self).stream_sync is not ThreadProvider.stream_sync
 
     async def complete(self, request: ModelRequest) -> ModelReply:
+        if not self._streams and type(self).complete_sync is ThreadProvider.complete_sync:
+            raise NotImplementedError(f"{type(self).__name__} must define complete_sync() or stream_sync()")
         shared = _join()
-        call = ThreadCall(partial(_unheard, self.complete_sync, request))
+        call = ThreadCall(partial(_unheard, _answer, self, request))
         try:
             with CancelScope(deadline=_deadline(self.timeout)):
                 return _reply(self, await shared.workers.run_within(call, shared.slots(self)))
@@ -155,7 +161,7 @@ class _ThreadStream:
     async def _start(self, shared: _Shared) -> ThreadQueue:
         slots = shared.slots(self._provider)
         queue = ThreadQueue(shared.loop)
-        call = ThreadCall(partial(_unheard, queue.fill, partial(self._provider.stream_sync, self._request)))
+        call = ThreadCall(partial(_unheard, queue.fill, partial(_pieces, self._provider, self._request)))
         self._call = call
         await slots.acquire()
         call.waits, call.runs = False, True
@@ -226,6 +232,26 @@ def _unheard(function: Callable[..., Any], *args: Any) -> Any:
     return function(*args)
 
 
+def _answer(provider: ThreadProvider, request: ModelRequest) -> Any:
+    """What the provider answers, in a thread; its errors are ours."""
+    try:
+        return provider.complete_sync(request)
+    except ProviderError:
+        raise
+    except Exception as error:
+        raise sdk_error(error, provider.name, now=time.time()) from error
+
+
+def _pieces(provider: ThreadProvider, request: ModelRequest) -> Iterator[Any]:
+    """The pieces that the provider yields, in a thread; its errors are ours."""
+    try:
+        yield from provider.stream_sync(request)
+    except ProviderError:
+        raise
+    except Exception as error:
+        raise sdk_error(error, provider.name, now=time.time()) from error
+
+
 def _deadline(timeout: float | None) -> float:
     return inf if timeout is None else anyio.current_time() + timeout
 
@@ -234,7 +260,8 @@ def _reply(provider: ThreadProvider, answer: Any) -> ModelReply:
     if isinstance(answer, str):
         return ModelReply(assistant(answer), "stop")
     if not isinstance(answer, ModelReply):
-        raise TypeError(f"{type(provider).__name__}.complete_sync() must return a ModelReply or text, not {answer!r}")
+        said = f"{type(provider).__name__}.complete_sync() must return a ModelReply or text, not {answer!r}"
+        raise BadResponse(said, provider=provider.name)
     return answer
 
 

@@ -82,7 +82,7 @@ def test_a_vendor_and_a_model(name: str, kind: str, vendor: str, model: str) -> 
         ("chatgpt-4o-latest", "openai"),
         ("o3", "openai"),
         ("o4-mini", "openai"),
-        ("ft:gpt-4o-mini:org::id", None),
+        ("ft:gpt-4o-mini:Org::id", "openai"),
         ("claude-sonnet-5", "anthropic"),
         ("gemini-2.5-pro", "gemini"),
         ("deepseek-chat", "deepseek"),
@@ -107,6 +107,11 @@ def test_a_well_known_bare_name(name: str, vendor: str | None) -> None:
             connect(name)
 
 
+def test_a_bare_name_with_capitals() -> None:
+    """It goes to the vendor as the vendor writes it."""
+    assert (connect("Claude-Sonnet-4-5").name, connect("GPT-5-mini").model) == ("anthropic", "gpt-5-mini")
+
+
 @pytest.mark.parametrize("vendor", [*VENDORS, *NATIVE])
 def test_every_vendor_can_be_made(vendor: str) -> None:
     assert isinstance(connect(f"{vendor}:some-model", **NEEDED.get(vendor, {})), Provider)
@@ -118,6 +123,8 @@ def test_every_vendor_can_be_made(vendor: str) -> None:
         ("opnai:gpt-5", ValueError, "did you mean 'openai'"),
         ("antropic:claude", ValueError, "did you mean 'anthropic'"),
         ("openai/gpt-5", ValueError, "did you mean 'openai:gpt-5'"),
+        ("gpt5-mini", ValueError, "did you mean 'gpt-5-mini'"),
+        ("opnai", ValueError, "did you mean 'openai'"),
         ("my-model", ValueError, "unknown model 'my-model': write 'vendor:model' with a vendor of"),
         ("", ValueError, "write 'vendor:model'"),
         (":", ValueError, "write 'vendor:model'"),
@@ -332,6 +339,8 @@ def test_the_key_of_azure_goes_to_azure_alone(base_url: str, monkeypatch: pytest
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", KEY)
     assert endpoint("azure:mine", base_url=base_url)._current_key() is None
     assert endpoint("azure:mine", base_url=base_url, key_variable="AZURE_OPENAI_API_KEY")._current_key() == KEY
+    assert endpoint("azure:mine", base_url=RESOURCE)._current_key() == KEY
+    assert endpoint("azure:mine", base_url=RESOURCE.replace("https", "http"))._current_key() is None  # for all to read
 
 
 def test_azure_with_a_token_looks_up_no_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,6 +189,9 @@ def test_generations(model: str, expected: int | None) -> None:
         (OLD, "medium", {"thinkingBudget": 8192, "includeThoughts": True}),
         (OLD, "high", {"thinkingBudget": 24576, "includeThoughts": True}),
         (OLD, "none", {"thinkingBudget": 0}),
+        (GeminiDialect("gemini-2.5-pro"), "none", {"thinkingBudget": 128}),  # it cannot be without thoughts
+        (GeminiDialect("gemini-2.0-flash"), "high", None),
+        (GeminiDialect("gemini-1.5-pro"), "none", None),
     ],
 )
 def test_reasoning_effort(dialect: GeminiDialect, effort: str, expected: dict[str, Any]) -> None:
@@ -200,6 +203,8 @@ def test_reasoning_effort(dialect: GeminiDialect, effort: str, expected: dict[st
 def test_an_effort_without_a_budget_is_refused() -> None:
     with pytest.raises(ValueError, match="reasoning_effort must be one of none, minimal"):
         encode(ModelRequest([user("x")], settings={"reasoning_effort": "utmost"}), OLD)
+    with pytest.raises(ValueError, match="reasoning_effort must be one of none, minimal"):
+        encode(ModelRequest([user("x")], settings={"reasoning_effort": "utmost"}))
 
 
 def test_extra_is_merged_into_what_is_there() -> None:
@@ -1146,6 +1151,12 @@ def test_arguments_that_have_no_meaning() -> None:
         Vertex(MODEL, project="p")
     with pytest.raises(ValueError, match=r"Vertex\(project=\) must be"):
         Vertex(MODEL, project=" ", api_key="k")
+    for location in ("evil.example/", "evil.example#", "Europe", "a b"):
+        with pytest.raises(ValueError, match=r"Vertex\(location=\) must be a location"):
+            Vertex(MODEL, project="p", location=location, api_key="k")
+    for name in ("../../x", "x/../y", ".."):
+        with pytest.raises(ValueError, match="lead elsewhere"):
+            Gemini(name)
     with pytest.raises(ValueError, match=r"like 'gemini-3\.8-flash'"):
         Gemini(" ")
     with pytest.raises(TypeError, match=r"like 'gemini-3\.8-flash'"):

@@ -124,6 +124,8 @@ PURE_MODULES = {
     "greenroom.providers.rate_headers",
     "greenroom.providers.openai_messages",
     "greenroom.providers.retry",
+    "greenroom.providers.sdk_errors",
+    "greenroom.providers.secrets",
     "greenroom.providers.framing.sse",
 }
 IMPURE_LIBRARIES = HTTP_LIBRARIES | {

@@ -429,6 +429,7 @@ def test_where_the_server_is(host: str, url: str, monkeypatch: pytest.MonkeyPatc
         ({"context_length": 8.5}, ValueError),
         ({"keep_alive": []}, ValueError),
         ({"think": 5}, TypeError),
+        ({"think": "lots"}, ValueError),
         ({"base_url": "gpu"}, ValueError),
         ({"base_url": 5}, TypeError),
     ],

@@ -445,7 +445,9 @@ def test_a_schema_is_told_in_words_where_none_is_known(vendor: str) -> None:
     assert json.dumps(CLOSED, separators=(",", ":")) in body["messages"][0]["content"]
 
 
-@pytest.mark.parametrize(("stream", "tools", "forced"), [(False, False, True), (True, False, False), (False, True, False)])
+@pytest.mark.parametrize(
+    ("stream", "tools", "forced"), [(False, False, True), (True, False, False), (False, True, False)]
+)
 def test_groq_takes_a_schema_without_tools_and_in_one_piece_only(stream: bool, tools: bool, forced: bool) -> None:
     dialect = ChatDialect("m", quirks=VENDORS["groq"].quirks)
     request = ModelRequest([user("x")], output_schema=CLOSED, tools=[ToolSpec("f", "", {})] if tools else [])

@@ -307,12 +307,15 @@ def test_an_observer_that_hangs_is_killed_after_the_grace(backend: str) -> None:
             await anyio.sleep(60)
 
         async with System() as system:
-            run = await system.start(Agent("a", Scripted("fine"), hooks={"on_model_end": observe}), "Go")
+            tools = [tool_of(lambda: anyio.sleep(0))]
+            agent = Agent("a", Scripted([call("work")]), tools=tools, hooks={"on_tool_end": observe})
+            run = await system.start(agent, "Go")
             await anyio.sleep(1)
             began = anyio.current_time()
             result = await run.stop(reason="enough", grace=1)
             assert anyio.current_time() - began == pytest.approx(1)
         assert (result.status, result.reason, result.outlived) == ("stopped", "enough", ())
+        assert causes(result) == [None]
 
     in_fresh_loop(scenario, backend=backend)
 
@@ -540,7 +543,6 @@ async def test_a_token_keeps_nothing_of_its_runs() -> None:
     agent = Agent("a", Scripted(*["fine"] * 50))
     async with System() as system:
         runs = [await system.start(agent, "Go", stop=token) for _ in range(50)]
-        assert len(token._runs) == 50
         for run in runs:
             await run.result()
         assert len(token._runs) == 0

@@ -110,9 +110,7 @@ def make_reply(parts: list[Part], model: str, stop: str | None, usage: dict[str,
     if reason == "stop" and message.tool_calls:
         reason = "tool_calls"
     named: Any = cast("dict[str, Any]", tier).get("type") if isinstance(tier, dict) else None
-    return ModelReply(
-        message, reason, make_usage(usage), None, None, stop, named if isinstance(named, str) else None
-    )
+    return ModelReply(message, reason, make_usage(usage), None, None, stop, named if isinstance(named, str) else None)
 
 
 def stamp(parts: list[Part], model: str) -> ProviderData | None:

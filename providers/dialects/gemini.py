@@ -34,6 +34,9 @@ from .wire_errors import excerpt
 _encode = msgspec.json.Encoder().encode
 _GENERATION = re.compile(r"\bgemini-(?:(\d+)|[a-z-]*latest\b)")
 _NEWEST = 99
+#: Models that refuse to be told how much to think, and one that cannot but think.
+_WITHOUT_THOUGHTS = re.compile(r"\bgemini-(?:1|2\.0)\b").search
+_ALWAYS_THINKS = re.compile(r"\bgemini-2\.5-pro\b").search
 _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 _LEVELS = {"none": "MINIMAL", "xhigh": "HIGH", "max": "HIGH"}
 # As Google maps the efforts of OpenAI: https://ai.google.dev/gemini-api/docs/openai#thinking
@@ -110,7 +113,7 @@ class GeminiDialect:
             ("maxOutputTokens", settings.max_tokens),
             ("stopSequences", settings.stop),
             ("seed", settings.seed),
-            ("thinkingConfig", _thinking(settings.reasoning_effort, self._old)),
+            ("thinkingConfig", _thinking(settings.reasoning_effort, self.model, self._old)),
         )
         return {key: value for key, value in given if value is not None}
 
@@ -181,16 +184,16 @@ def _calling(choice: str) -> dict[str, Any]:
     return {"mode": "ANY", "allowedFunctionNames": [choice]}
 
 
-def _thinking(effort: str | None, old: bool) -> dict[str, Any] | None:
+def _thinking(effort: str | None, model: str, old: bool) -> dict[str, Any] | None:
     """The thoughts are asked for too: a stream that shows them is not silent while the model thinks."""
-    if effort is None:
+    if effort is None or _WITHOUT_THOUGHTS(model):
         return None
+    if effort not in _BUDGETS:
+        raise ValueError(f"reasoning_effort must be one of {', '.join(_BUDGETS)} for this model, not {effort!r}")
     if not old:
         config: dict[str, Any] = {"thinkingLevel": _LEVELS.get(effort, effort.upper())}
-    elif effort in _BUDGETS:
-        config = {"thinkingBudget": _BUDGETS[effort]}
     else:
-        raise ValueError(f"reasoning_effort must be one of {', '.join(_BUDGETS)} for this model, not {effort!r}")
+        config = {"thinkingBudget": max(_BUDGETS[effort], 128 if _ALWAYS_THINKS(model) else 0)}
     return config if effort == "none" else {**config, "includeThoughts": True}
 
 

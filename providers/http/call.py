@@ -129,7 +129,7 @@ class Call:
         try:
             self._answer = answer = await self._send()
         except Exception as error:
-            translated = self._fail(self._translate(_known(error)))
+            translated = self.failed(self._translate(_known(error)))
             # What the library says of a request that it refuses may quote a header.
             raise translated from (None if isinstance(translated, InvalidRequest) else error)
         self.status = answer.status
@@ -195,15 +195,15 @@ class Call:
                 chunk = self._inflate.feed(chunk)
             return chunk
         except BadResponse as error:
-            raise self._fail(error) from None
+            raise self.failed(error) from None
         except Exception as error:
             known = _known(error)
             self._ended = True
             if isinstance(known, httpx.TimeoutException):
                 by_total = deadline >= self._total_at
                 name, limit = ("total", self._timeouts.total) if by_total else ("idle", self._timeouts.idle)
-                raise self._fail(Stalled(f"nothing more within {name}={limit:g} s")) from error
-            raise self._fail(self._translate(known)) from error
+                raise self.failed(Stalled(f"nothing more within {name}={limit:g} s")) from error
+            raise self.failed(self._translate(known)) from error
 
     async def read_all(self, limit: int) -> bytes:
         """The whole body.
@@ -217,7 +217,7 @@ class Call:
             chunks.append(chunk)
             size += len(chunk)
             if size > limit:
-                raise self._fail(BadResponse(f"the body is larger than {limit} bytes"))
+                raise self.failed(BadResponse(f"the body is larger than {limit} bytes"))
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def read_some(self, limit: int) -> bytes:
@@ -262,7 +262,8 @@ class Call:
             except Exception:
                 pass  # the answer has been used or given up; how its connection ends is nobody's business
 
-    def _fail(self, error: ProviderError) -> ProviderError:
+    def failed(self, error: ProviderError) -> ProviderError:
+        """The error with what is known of this call in it, and without what nobody may see."""
         return self._stamp(error, self.headers)
 
     def _translate(self, error: Exception) -> ProviderError:

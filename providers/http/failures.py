@@ -6,7 +6,6 @@ import httpcore
 import httpx
 
 
-
 class NotHttp(httpcore.RemoteProtocolError):
     """What came instead of the head of an answer is none: another protocol, or a head without end."""
 
