@@ -18,7 +18,7 @@ from ..actors import ActorSystem, Report, raise_descriptor_limit
 from ..actors import RestartLimit as ActorRestartLimit
 from ..journal import Journal
 from ..providers import GateLimits
-from ..providers.gate import check_gates
+from ..providers.gate_names import check_gates
 from .approvals import Answer, Approver
 from .errors import RestartLimit
 from .history import History, Prompt

@@ -73,9 +73,10 @@ class ToolBatch:
         self._width = run.agent.tools_at_once
         #: Whether every call has to be admitted, whatever its tool says.
         self._governed = bool(run.answers or policies_of(run)) or run.stage.gate.everyone is not None
-        #: Calls that wait for an approval, and those that have it and wait for their turn.
+        #: Calls that do not count, because they wait for an approval or for the end of a pause; and those of them that
+        #: wait for us, with whether they begin then.
         self._idle: set[str] = set()
-        self._ready: deque[ToolCell] = deque()
+        self._ready: dict[ToolCell, bool] = {}
         self.cells: dict[str, ToolCell] = {}
 
     async def perform(self, calls: Sequence[ToolCall]) -> list[Effect]:
@@ -87,10 +88,8 @@ class ToolBatch:
                 held = pause.holds(self._run)
                 if not held or len(self.cells) == len(self._idle):
                     await pause.tell(self._run)
-                while self._ready and self._has_room and not held:
-                    cell = self._ready.popleft()
-                    self._idle.discard(cell.call_id)
-                    cell.let_go()
+                while self._ready and not held and self._has_room:
+                    await self._let_go(next(iter(self._ready)))
                 while queue and not self._cut and self._has_room and not pause.holds(self._run):
                     await self._start(group, queue.popleft())
                 while queue and self._cut:
@@ -172,17 +171,24 @@ class ToolBatch:
             case Resolved():
                 await self._resolved(cell, signal.question)
             case Admitted():
-                if not self._cut:
-                    await self._begin(cell)
-                cell.let_go()
+                self._idle.add(cell.call_id)
+                self._ready[cell] = True
+                if not pause.holds(self._run):
+                    await self._let_go(cell)
         return []
+
+    async def _let_go(self, cell: ToolCell) -> None:
+        """Let a call go on that waits for us: to the gate, or to its beginning."""
+        self._idle.discard(cell.call_id)
+        if self._ready.pop(cell) and not self._cut:
+            await self._begin(cell)
+        cell.let_go()
 
     async def _ended(self, cell: ToolCell) -> list[Effect]:
         """Take the result of a call, or the lack of one."""
         del self.cells[cell.call_id]
         self._idle.discard(cell.call_id)
-        if cell in self._ready:
-            self._ready.remove(cell)
+        self._ready.pop(cell, None)
         question = cell.question
         if cell.pends:
             assert question is not None
@@ -192,11 +198,12 @@ class ToolBatch:
         assert result is not None
         if question is not None and question.said:
             await self._tell_resolved(question)
-        error = self._fatal(cell, result)
-        if error is not None:
-            self._machine.handle(Aborted(error))
-        if error is not None or (cell.on_error == "cancel" and result.cause in FAILURES):
-            self.cancel(SIBLING_FAILED)
+        if result.is_error:
+            error = self._fatal(cell, result)
+            if error is not None:
+                self._machine.handle(Aborted(error))
+            if error is not None or (cell.on_error == "cancel" and result.cause in FAILURES):
+                self.cancel(SIBLING_FAILED)
         effects = self._done(result)
         await self._report(cell, result)
         return effects
@@ -227,7 +234,7 @@ class ToolBatch:
             self._run.write(journal.Answered(cell.call_id, answer))
         await self._tell_resolved(question, None if answer is not None else "expired")
         if answer is True:
-            self._ready.append(cell)
+            self._ready[cell] = False
         else:
             cell.let_go()
 

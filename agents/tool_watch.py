@@ -1,8 +1,8 @@
 """Notices a tool that blocks the event loop, and which one it was.
 
 While a coroutine runs from one suspension to the next, nothing else in the loop does. So each step of an async tool is
-timed, which costs a fraction of a microsecond; a long one is told of when it is over. Only the tool's own steps count:
-what it waits for, subagents among it, runs in steps of others.
+timed, which costs about 0.1 microseconds, and one for the call; a long step is told of when it is over. Only the tool's
+own steps count: what it waits for, subagents among it, runs in steps of others.
 """
 
 from __future__ import annotations

@@ -123,7 +123,10 @@ def _place(options: dict[str, Any]) -> None:
             if found is not None:
                 options[option] = found
     if "project" not in options:
-        raise ValueError(f"vertex needs the id of a Google Cloud project: set {_PROJECT[0]} or pass project=")
+        raise ValueError(
+            f"vertex needs the id of a Google Cloud project: set {_PROJECT[0]} or pass project=; "
+            "and signer= or api_key="
+        )
 
 
 def _unknown(model: str, vendor: str, colon: str) -> str:

@@ -104,13 +104,13 @@ class Endpoint(Provider):
         self._key_variable = key_variable
         self._client = client
         self._extra_headers = _checked_headers(headers)
-        self._held = secrets_in(self._extra_headers, base_url)
         self._key_header = key_header
         self._own_headers = own_headers or {}
         self._signer = check_signer(signer)
         self._wall_clock = wall_clock
         self._url_path = ""
         self._url = endpoint(base_url, "")
+        self._held = secrets_in(self._extra_headers, base_url)
         self._prepared: tuple[str | None, list[tuple[bytes, bytes]]] | None = None
         self._account: tuple[str | None, Account] | None = None
         self._entered: list[SharedConnections] = []
@@ -215,29 +215,26 @@ class Endpoint(Provider):
             self._url, self._url_path = endpoint(self.base_url, encoded.path), encoded.path
         url, stamp = self._url, self._stamp
         if self._signer is not None:
-            signed = await self._sign(self._signer, headers, str(url), encoded.body)
-            headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in signed.items()]
-            stamp = partial(stamp, signed=secrets_in(signed))
+            added = await self._sign(self._signer, headers, str(url), encoded.body)
+            headers = [*(pair for pair in headers if pair[0].decode("ascii") not in added), *_encoded(added)]
+            stamp = partial(stamp, signed=secrets_in(added))
         connections: AsyncClient | Connections = self._client if self._client is not None else membership.join()
         return Call(connections, url, headers, encoded.body, self.timeouts, stamp)
 
-    async def _sign(
-        self, signer: Signer, headers: list[tuple[bytes, bytes]], url: str, body: bytes
-    ) -> dict[str, str]:
-        """The headers of a request with those that the signer adds."""
+    async def _sign(self, signer: Signer, headers: list[tuple[bytes, bytes]], url: str, body: bytes) -> dict[str, str]:
+        """The headers that the signer adds to those of a request."""
         named = {name.decode("ascii"): value.decode("latin-1") for name, value in headers}
         try:
-            named |= _checked_headers(await signature(signer, UnsignedRequest("POST", url, named, body)), "signer=")
+            return _checked_headers(await signature(signer, UnsignedRequest("POST", url, named, body)), "signer=")
         except ProviderError:
             raise
         except Exception as error:
             raise AuthError(f"the request could not be signed ({type(error).__name__})", provider=self.name) from error
-        return named
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
         key = self._current_key()
         if key is None and self._key_variable is not None:
-            raise AuthError(f"no API key: set {self._key_variable} or pass api_key=", provider=self.name)
+            raise AuthError(f"no API key: set {self._key_variable} or pass api_key= or signer=", provider=self.name)
         if self._prepared is None or self._prepared[0] != key:
             named = {
                 "content-type": "application/json",
@@ -256,8 +253,7 @@ class Endpoint(Provider):
                     )
                 named[self._key_header] = f"Bearer {key}" if self._key_header == "authorization" else key
             named |= {name.lower(): value for name, value in self._extra_headers.items()}
-            headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in named.items()]
-            self._prepared = key, [(b"host", self._url.host), *headers]
+            self._prepared = key, [(b"host", self._url.host), *_encoded(named)]
         return self._prepared[1]
 
     def _current_key(self) -> str | None:
@@ -321,6 +317,10 @@ class Endpoint(Provider):
         return (key, *self._held) if key else self._held
 
 
+def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
+
+
 def _is_sendable(value: str) -> bool:
     """Whether a header can carry it."""
     return value.isprintable() and (value.isascii() or max(value) <= "\xff")
@@ -329,6 +329,8 @@ def _is_sendable(value: str) -> bool:
 def _checked_key(key: Any) -> str | None:
     if key is not None and not isinstance(key, str):
         raise TypeError(f"api_key= must be a string, not {type(key).__name__}")
+    if key is not None and not key.strip():
+        raise ValueError("api_key= is empty: leave it out to have it looked up, or where none is needed")
     return None if key is None else key.strip()
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from math import inf
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import anyio
 from anyio.lowlevel import RunVar
@@ -266,22 +266,3 @@ def shared_gates() -> Gates:
         gates = Gates()
         _shared.set(gates)
     return gates
-
-
-def check_gates(gates: Any) -> dict[str, GateLimits]:
-    """Limits by provider name or base URL, as an option gives them.
-
-    Raises:
-        TypeError: it is something else.
-    """
-    if gates is None:
-        return {}
-    if not isinstance(gates, Mapping):
-        raise TypeError(f"gates= takes a dictionary like {{'openai': GateLimits(concurrency=20)}}, not {gates!r}")
-    for name, limits in cast("Mapping[Any, Any]", gates).items():
-        if not isinstance(name, str) or not isinstance(limits, GateLimits):
-            raise TypeError(
-                "gates= takes GateLimits(…) by the provider's name or base URL, like "
-                f"{{'openai': GateLimits(concurrency=20)}}, not {name!r}: {limits!r}"
-            )
-    return dict(cast("Mapping[str, GateLimits]", gates))

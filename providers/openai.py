@@ -101,4 +101,6 @@ def _without_path(base_url: Any) -> Any:
     if not isinstance(base_url, str):
         return base_url
     base, mark, query = base_url.strip().partition("?")
+    if base.endswith("://"):
+        return base_url  # no address at all, to be quoted as it is
     return base.rstrip("/").removesuffix(ChatDialect.path) + mark + query

@@ -7,6 +7,7 @@ as they like, by its looks.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import unquote_plus, urlsplit
 
@@ -15,8 +16,12 @@ from .errors import ProviderError
 _WORDS = ("auth", "key", "token", "secret", "cookie", "password", "credential", "sig", "session")
 #: Shorter texts are in every other sentence.
 _SHORTEST = 6
-#: So many characters without a space, letters and digits among them, are nobody's words.
-_RANDOM = 16
+#: Names of what a provider may well talk about.
+_OPEN = ("organization", "project", "version", "beta", "host")
+#: Letters and digits in a row that are nobody's words, or groups of them.
+_RANDOM = re.compile(
+    r"(?=[^0-9]*[0-9])(?=[^a-z]*[a-z])(.*[a-z0-9+/=]{16}|[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$)", re.I
+)
 
 
 def secrets_in(headers: Mapping[str, str], base_url: str = "") -> tuple[str, ...]:
@@ -44,14 +49,9 @@ def take_out(error: ProviderError, secrets: Iterable[str]) -> None:
 
 
 def _may_be_secret(name: str, value: str) -> bool:
+    name = name.lower()
     if len(value) < _SHORTEST:
         return False
-    if any(word in name.lower() for word in _WORDS):
+    if any(word in name for word in _WORDS):
         return True
-    # What was removed before the last space is looked at as a whole, too.
-    return (
-        len(value) >= _RANDOM
-        and not any(letter.isspace() for letter in value)
-        and any(letter.isdigit() for letter in value)
-        and any(letter.isalpha() for letter in value)
-    )
+    return not any(word in name for word in _OPEN) and _RANDOM.match(value) is not None

@@ -592,3 +592,19 @@ async def test_a_resumed_run_that_crashes_goes_on_with_its_answers(monkeypatch: 
     assert second.output == "done"
     assert told(second) == ["removed a", "denied: no", "seen"]
     assert stage.ran.count("a") == stage.ran.count("look") == 1
+
+
+async def test_nothing_begins_in_a_pause() -> None:
+    """An approval is taken, and the call begins when the run is resumed."""
+    stage = Stage([call("remove", path="a")], "done")
+    heard: list[str] = []
+    async with System() as system:
+        run = await system.start(stage.agent, "Go", on_event=lambda event: heard.append(event.type))
+        id = (await asked(run)).call_id
+        run.pause()
+        run.approve(id)
+        await anyio.wait_all_tasks_blocked()
+        assert ("approval.resolved" in heard, stage.ran) == (True, [])
+        run.resume()
+        assert told(await run.result()) == ["removed a"]
+    assert heard.count("tool.started") == 1

@@ -801,7 +801,7 @@ async def test_a_bearer_key_is_enough_and_a_signer_sees_what_is_sent() -> None:
 @pytest.mark.anyio
 async def test_where_the_key_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_BEARER_TOKEN_BEDROCK", raising=False)
-    with pytest.raises(AuthError, match="AWS_BEARER_TOKEN_BEDROCK"):
+    with pytest.raises(AuthError, match="set AWS_BEARER_TOKEN_BEDROCK or pass api_key= or signer="):
         await Bedrock("m", region="us-east-1").complete(ModelRequest(HISTORY))
     monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "from-the-environment")
     assert dict(Bedrock("m")._headers())[b"authorization"] == b"Bearer from-the-environment"

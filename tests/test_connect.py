@@ -163,6 +163,16 @@ def test_an_unknown_option_names_the_vendor_and_the_option(name: str, option: st
     assert "secret" not in str(caught.value)
 
 
+def test_what_cannot_be_used_is_said_at_once() -> None:
+    """And quoted as it was written."""
+    with pytest.raises(ValueError, match="api_key= is empty: leave it out"):
+        connect("openai:m", api_key=" ")
+    with pytest.raises(ValueError, match=r"base_url must be like .*, not 'http://'"):
+        connect("openai:m", base_url="http://")
+    with pytest.raises(ValueError, match=r"set GOOGLE_CLOUD_PROJECT or pass project=; and signer= or api_key="):
+        connect("vertex:m")
+
+
 def test_options_reach_the_provider() -> None:
     with pytest.raises(ValueError, match="base_url"):
         connect("vllm:m", base_url="localhost:8000")

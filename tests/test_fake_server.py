@@ -385,6 +385,16 @@ async def test_histories_from_elsewhere(family: str, history: str, with_tools: b
         assert server.refusals == []
 
 
+@pytest.mark.parametrize("history", STRANGE)
+@pytest.mark.parametrize("family", FAMILIES)
+async def test_histories_from_elsewhere_without_a_run(family: str, history: str) -> None:
+    """Nobody has mended them before they reach the provider."""
+    async with StrictServer(family, ["Fine."]) as server:
+        request = ModelRequest([*STRANGE[history], user("and now?")])
+        assert (await model(server, family).complete(request)).message.text == "Fine."
+        assert server.refusals == []
+
+
 @pytest.mark.parametrize("history", [[], [*STRANGE["a system message alone"]], [user("One."), assistant("Two")]])
 @pytest.mark.parametrize("family", FAMILIES)
 async def test_conversations_that_ask_nothing(family: str, history: list[Any]) -> None:

@@ -28,11 +28,14 @@ from greenroom.providers import (
     RateLimited,
     Timeouts,
     Usage,
+    connect,
     user,
 )
+from greenroom.providers.connect import NATIVE
 from greenroom.providers.gate import Account, Gate, Gates, estimate, shared_gates
 from greenroom.providers.gate_state import MAX_FREEZE, GateState, Place, Ticket
 from greenroom.providers.rate_headers import Rate, read_rates
+from greenroom.providers.vendors import VENDORS
 from greenroom.testing import explore, interrupt_everywhere, run
 
 from .wire import delta, events, serve, sse_answer
@@ -1073,6 +1076,37 @@ def test_a_provider_that_never_answers_again_fails_its_runs_in_the_end() -> None
 def test_gates_are_checked_when_a_system_is_made(gates: Any) -> None:
     with pytest.raises(TypeError, match="gates= takes"):
         System(gates=gates)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("opnai", "openai"),
+        ("OpenAI", "openai"),
+        ("antropic", "anthropic"),
+        ("google", "gemini"),
+        ("openai-responses", "openai"),
+        ("openai:gpt-5-mini", "openai"),
+        ("mistal", "mistral"),
+        (" openai", "openai"),
+    ],
+)
+def test_limits_under_a_mistyped_name_are_refused(name: str, meant: str) -> None:
+    """Nobody would notice that they never apply."""
+    with pytest.raises(ValueError, match=f"{name!r}.*{meant!r}|{meant!r}.*{name!r}"):
+        System(gates={name: GateLimits(concurrency=1)})
+
+
+@pytest.mark.parametrize("name", ["acme", "openai-eu", "openai2", "my-openai", "http://openai.example/v1", "local"])
+def test_limits_under_a_name_of_ones_own_are_taken(name: str) -> None:
+    System(gates={name: GateLimits(concurrency=1)})
+
+
+@pytest.mark.parametrize("vendor", sorted({*VENDORS, *NATIVE}))
+def test_every_vendor_has_a_name_that_limits_can_go_by(vendor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"vertex": {"project": "p", "signer": lambda _: {}}, "azure": {"base_url": "https://x.openai.azure.com"}}
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    System(gates={connect(f"{vendor}:m", **options.get(vendor, {})).name: GateLimits(concurrency=1)})
 
 
 def test_usage_without_a_total_counts_its_parts() -> None:

@@ -119,6 +119,7 @@ PURE_MODULES = {
     "greenroom.providers.dialects.responses_stream",
     "greenroom.providers.dialects.strict_schema",
     "greenroom.providers.gate_meters",
+    "greenroom.providers.gate_names",
     "greenroom.providers.gate_state",
     "greenroom.providers.health",
     "greenroom.providers.rate_headers",

@@ -9,6 +9,7 @@ import json
 import traceback
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote
 
 import anyio
 import anyio.lowlevel
@@ -23,6 +24,7 @@ from greenroom.providers import (
     AuthError,
     BadResponse,
     ConnectionFailed,
+    ContextOverflow,
     InvalidRequest,
     ModelRequest,
     OpenAIChat,
@@ -293,6 +295,67 @@ async def test_wrong_answers(answer: Answer, kind: type[ProviderError], message:
         assert all(seen.headers["host"] == server.url.removeprefix("http://") for seen in server.requests)
 
 
+LIMITED = b'{"error":{"message":"slow"}}'
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        Answer([b"<html>" + b"x" * 300_000], framing="length"),
+        Answer([b'{"err'], framing="chunked", ending="fin"),
+        Answer([b'{"err'], framing="chunked", ending="rst"),
+        Answer([b'{"err'], framing="chunked", ending="stall"),
+        Answer([LIMITED], headers={"content-encoding": "gzip"}, framing="length"),
+        Answer([gzip.compress(LIMITED)[:-9]], headers={"content-encoding": "gzip"}, framing="length"),
+        Answer([LIMITED], headers={"content-encoding": "br"}, framing="length"),
+        Answer([b"\xef\xbb\xbf" + LIMITED], framing="length"),
+    ],
+    ids=["long", "cut", "reset", "stalled", "packed falsely", "packed and cut", "packed otherwise", "marked"],
+)
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(429, RateLimited), (503, Overloaded), (500, Overloaded), (401, AuthError), (400, InvalidRequest)],
+)
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_a_failure_is_what_its_status_says_whatever_its_body(
+    broken: Answer, status: int, kind: type[ProviderError], streaming: bool
+) -> None:
+    """The class, the time to wait and the id stand in front of the body, which is for the message only."""
+    head = {"retry-after": "2", "x-request-id": "req-1", **broken.headers}
+    answer = Answer(broken.pieces, status, head, broken.framing, broken.ending)
+    async with serve(answer) as server, shared_connections() as connections:
+        provider = model(server, timeouts=Timeouts(idle=0.05))
+        with pytest.raises(ProviderError) as caught:
+            await (read(provider) if streaming else provider.complete(REQUEST))
+        error = caught.value
+        assert (type(error), error.status, error.retry_after, error.request_id) == (kind, status, 2.0, "req-1")
+        assert error.retryable is (status in (429, 500, 503))
+        assert provider.frozen_for > 0 or status not in (429, 503)
+        assert connections.statistics().leased == 0
+        unread = broken.ending != "keep" or len(broken.pieces[0]) > 300_000 or "br" in broken.headers.values()
+        assert not (unread and connections.statistics().idle), "the connection still holds the body"
+
+
+async def test_a_mark_before_a_body_is_none_of_it() -> None:
+    whole = b"\xef\xbb\xbf" + json.dumps(completion()).encode()
+    too_long = b'\xef\xbb\xbf{"error": {"message": "no", "code": "context_length_exceeded"}}'
+    async with serve(Answer([whole], 200, {"content-type": "application/json"}, "length")) as server:
+        assert (await model(server).complete(REQUEST)).message.text == "hello"
+        await read(model(server))
+    async with serve(Answer([whole], 200, {"content-type": "text/event-stream"}, "length")) as server:
+        await read(model(server))
+    async with serve(Answer([too_long], 400, {}, "length")) as server:
+        with pytest.raises(ContextOverflow):
+            await model(server).complete(REQUEST)
+
+
+async def test_a_wait_that_is_told_twice_is_the_longer_one() -> None:
+    async with serve(json_answer({}, 429, {"retry-after": "3, 7"})) as server:
+        with pytest.raises(RateLimited) as caught:
+            await model(server).complete(REQUEST)
+        assert caught.value.retry_after == 7.0
+
+
 async def test_a_packed_answer_is_unpacked() -> None:
     body = gzip.compress(json.dumps(completion()).encode())
     packed = Answer([body], 200, {"content-type": "application/json", "content-encoding": "gzip"}, "length")
@@ -425,6 +488,52 @@ async def test_a_key_shows_in_no_field_of_an_error() -> None:
     fields = [error.message, error.code, error.error_type, error.param, error.request_id]
     assert fields == ["m [key]", "c [key]", "t [key]", "p [key]", "r [key]"]
     assert KEY not in "".join(traceback.format_exception(error))
+
+
+SECRET = "q7Zk4PmX92LwTb8Rc1Vd"
+
+
+@pytest.mark.parametrize(
+    ("options", "tail"),
+    [
+        ({"headers": {"Ocp-Apim-Subscription": SECRET}}, ""),
+        ({"headers": {"X-Pass": "3f2b8c1e-9a4d-4e6f-8b7a-0c1d2e3f4a5b"}}, ""),
+        ({"headers": {"X-Auth": f"Basic {SECRET}"}}, ""),
+        ({}, f"?api-key={SECRET}"),
+        ({}, "?code=a%2Bb%2Fc123456789012345%3D"),
+        ({"signer": lambda _: {"Authorization": f"Bearer {SECRET}"}}, ""),
+        ({"signer": lambda _: {"X-Amz-Security-Token": SECRET}}, ""),
+    ],
+    ids=["a header", "a header with a uuid", "a scheme", "the query", "an encoded query", "a token", "a signature"],
+)
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_whatever_was_sent_as_a_proof_does_not_show(options: dict[str, Any], tail: str, streaming: bool) -> None:
+    """By whatever name it went: a server that quotes the request quotes all of it."""
+    kept = {"3f2b8c1e-9a4d-4e6f-8b7a-0c1d2e3f4a5b", SECRET, "a%2Bb%2Fc123456789012345%3D", "a+b/c123456789012345="}
+
+    def quote(seen: Seen) -> Answer:
+        told = " ".join([seen.target, unquote(seen.target), *seen.headers.values()])
+        return json_answer({"error": {"message": f"what is this: {told}"}}, 400)
+
+    async with serve(script=quote) as server:
+        provider = OpenAIChat("m", base_url=f"{server.url}/v1{tail}", **options)
+        with pytest.raises(InvalidRequest) as caught:
+            await (read(provider) if streaming else provider.complete(REQUEST))
+        shown = "".join(traceback.format_exception(caught.value)) + repr(provider) + repr(provider.account)
+        assert "[key]" in shown
+        assert not [secret for secret in kept if secret in shown]
+        assert server.url.removeprefix("http://") in str(caught.value), "what is no secret stays"
+
+
+async def test_what_a_provider_may_talk_about_stays() -> None:
+    named = {"OpenAI-Organization": "org-A1b2C3d4E5f6G7h8I9j0K1l2", "anthropic-beta": "context1m20250807a1b2c3"}
+    refused = {"error": {"message": f"no {' '.join(named.values())} in 2024-10-21"}}
+    async with serve(json_answer(refused, 400)) as server:
+        provider = OpenAIChat("m", base_url=f"{server.url}/v1?api-version=2024-10-21", headers=named)
+        with pytest.raises(
+            InvalidRequest, match="no org-A1b2C3d4E5f6G7h8I9j0K1l2 context1m20250807a1b2c3 in 2024-10-21"
+        ):
+            await provider.complete(REQUEST)
 
 
 # Wrong arguments.

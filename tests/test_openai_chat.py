@@ -480,6 +480,20 @@ def test_a_document_by_url_is_refused_before_openai_does() -> None:
         encode(ModelRequest([user(LINK)]))
 
 
+def test_a_name_in_pieces_is_one_name() -> None:
+    chunks = [fragment(0, "a", "get_", ""), fragment(0, None, "weather", OSLO), delta("tool_calls")]
+    seen, reply = play(*chunks)
+    assert [(call.id, call.name, call.raw) for call in reply.message.tool_calls] == [("a", "get_weather", OSLO)]
+    assert [event.name for event in seen if isinstance(event, ToolCallDelta)] == ["get_", "get_weather"]
+
+
+def test_counts_may_be_written_as_decimals() -> None:
+    usage = {"prompt_tokens": 5.0, "completion_tokens": 2.5, "total_tokens": 7}
+    reply = DIALECT.decode(json.dumps({**completion("x"), "usage": usage}).encode())
+    assert reply.usage is not None
+    assert (reply.usage.input_tokens, reply.usage.output_tokens, reply.usage.total_tokens) == (5, None, 7)
+
+
 def test_calls_without_an_id_get_one_on_the_way_back() -> None:
     message = assistant(tool_calls=play(fragment(0, None, "w", OSLO), delta("tool_calls"))[1].message.tool_calls)
     assert encode(ModelRequest([message]))["messages"][0]["tool_calls"][0]["id"] == "call_0"
@@ -666,6 +680,7 @@ def test_an_empty_error_is_none(error: Any) -> None:
         (403, {"message": "x", "code": 403, "metadata": {"flagged_input": "y"}}, ContentFiltered),
         (403, {"message": "The model requires moderation and your input was flagged"}, ContentFiltered),
         (404, {"message": "no such model"}, InvalidRequest),
+        (429, {"message": "Request too large for m on tokens per min (TPM): Limit 3, Requested 9."}, ContextOverflow),
         (429, {"message": "x"}, RateLimited),
         (500, {"message": "x"}, Overloaded),
         (503, {"message": "x"}, Overloaded),
@@ -681,6 +696,18 @@ def test_the_class_of_an_error(status: int, error: dict[str, Any], kind: type[Pr
 def test_a_spent_quota_is_not_worth_a_retry() -> None:
     error = DIALECT.read_error(429, {}, b'{"error":{"message":"x","code":"insufficient_quota"}}', now=0.0)
     assert (type(error), error.retryable) == (RateLimited, False)
+
+
+@pytest.mark.parametrize(("status", "advice"), [(503, "false"), (409, "false"), (400, "true"), (503, "true")])
+def test_the_server_may_say_whether_to_try_again(status: int, advice: str) -> None:
+    error = DIALECT.read_error(status, {"x-should-retry": advice}, b'{"error":{"message":"x"}}', now=0.0)
+    assert error.retryable is (advice == "true")
+
+
+def test_an_error_of_fastapi_names_the_field() -> None:
+    detail = [{"type": "x", "loc": ["body", "messages", 0, "name"], "msg": "Extra inputs are not permitted"}]
+    error = DIALECT.read_error(422, {}, json.dumps({"detail": [*detail, {"msg": "and"}, "so on"]}).encode(), now=0.0)
+    assert error.message == "messages.0.name: Extra inputs are not permitted; and; so on"
 
 
 SENT = "Fri, 20 Nov 2026 12:00:00 GMT"

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 from greenroom import Agent, System
@@ -18,6 +19,7 @@ from greenroom.providers import (
     ModelRequest,
     ModelSettings,
     OpenAIChat,
+    OpenAIResponses,
     Price,
     Prices,
     Provider,
@@ -28,13 +30,18 @@ from greenroom.providers import (
     Usage,
     assistant,
     connect,
+    user,
 )
 from greenroom.providers.billing import Billed, billed, is_unbilled, reported
+from greenroom.providers.dialects.bedrock import ConverseDialect
+from greenroom.providers.dialects.openai_chat import ChatDialect
+from greenroom.providers.dialects.openai_responses import ResponsesDialect
 from greenroom.providers.errors import BadResponse, ConnectionFailed, ContentFiltered, Overloaded, RateLimited, Stalled
+from greenroom.providers.framing import WireEvent
 from greenroom.providers.prices import answering
 
 from .recorded import FAMILIES, answer_of, call, records
-from .wire import Answer, completion, json_answer, serve
+from .wire import Answer, completion, delta, events, json_answer, serve, sse_answer
 
 pytestmark = pytest.mark.anyio
 needs_list = pytest.mark.skipif(find_spec("genai_prices") is None, reason="genai-prices is not installed")
@@ -231,6 +238,79 @@ def test_which_entry_counts(table: list[str], dollars: float | None) -> None:
 )
 def test_what_is_billed_beside_tokens_has_no_price(reply: ModelReply, extra: dict[str, Any] | None) -> None:
     assert Prices({"m-1": DIGITS}).cost(reply, CHAT_MODEL, extra) is None
+
+
+CHAT_TIER = {**completion(), "usage": {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13}}
+RESPONSES_TIER = {
+    "id": "r",
+    "status": "completed",
+    "output": [{"id": "i", "type": "message", "content": [{"type": "output_text", "text": "ok"}]}],
+    "usage": {"input_tokens": 10, "output_tokens": 3, "total_tokens": 13},
+}
+CONVERSE_TIER = {
+    "output": {"message": {"role": "assistant", "content": [{"text": "ok"}]}},
+    "stopReason": "end_turn",
+    "usage": {"inputTokens": 10, "outputTokens": 3, "totalTokens": 13},
+}
+
+
+@pytest.mark.parametrize(("tier", "usual"), [("default", True), ("flex", False), ("priority", False), (None, True)])
+def test_a_tier_that_has_answered_unasked_has_no_price(tier: str | None, usual: bool) -> None:
+    """Flex costs half, priority twice; a project may be set to one of them, and the answer tells it at its top."""
+    named = {} if tier is None else {"service_tier": tier}
+    reserved = {} if tier is None else {"serviceTier": {"type": tier}}
+    for dialect, body in (
+        (ChatDialect("m"), {**CHAT_TIER, **named}),
+        (ResponsesDialect("m"), {**RESPONSES_TIER, **named}),
+        (ConverseDialect("m"), {**CONVERSE_TIER, **reserved}),
+    ):
+        reply = dialect.decode(msgspec.json.encode(body))
+        assert reply.service_tier == tier
+        assert reply.usage is not None
+        assert reply.usage.raw == body["usage"]
+        cost = Prices({"m": DIGITS}).cost(reply, CHAT_MODEL)
+        assert (cost is not None) is usual
+
+
+@pytest.mark.parametrize("tier", ["default", "flex"])
+async def test_the_tier_of_a_streamed_answer(tier: str) -> None:
+    usage_of = {"choices": [], "usage": CHAT_TIER["usage"], "service_tier": tier}
+    spoken = events({**delta(content="hi"), "service_tier": tier}, {**delta("stop"), "service_tier": tier}, usage_of)
+    response = events({"type": "response.completed", "response": {**RESPONSES_TIER, "service_tier": tier}}, done=False)
+    for make, data in ((OpenAIChat, spoken), (OpenAIResponses, response)):
+        async with serve(sse_answer([data])) as server, make("m", base_url=server.url) as provider:
+            async with provider.stream(ModelRequest([user("hi")])) as stream:
+                async for _ in stream:
+                    pass
+            assert stream.reply.service_tier == tier
+    decoder = ConverseDialect("m").decoder()
+    for kind, told in (
+        ("messageStart", {"role": "assistant"}),
+        ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "hi"}}),
+        ("messageStop", {"stopReason": "end_turn"}),
+        ("metadata", {"usage": CONVERSE_TIER["usage"], "serviceTier": {"type": tier}}),
+    ):
+        decoder.feed(WireEvent(msgspec.json.encode(told), kind))
+    assert decoder.finish(clean=True).service_tier == tier
+
+
+@pytest.mark.parametrize(
+    ("extra", "usual"),
+    [({"serviceTier": {"type": "priority"}}, False), ({"serviceTier": {"type": "default"}}, True)],
+)
+def test_a_tier_that_is_asked_for_in_the_words_of_bedrock(extra: dict[str, Any], usual: bool) -> None:
+    assert (Prices({"m-1": DIGITS}).cost(reply_of(COUNTED), CHAT_MODEL, extra) is not None) is usual
+
+
+@pytest.mark.parametrize("tier", [3, [], {"a": 1}, {"type": []}, True])
+def test_a_tier_of_any_type_is_no_failure(tier: Any) -> None:
+    told = {"service_tier": tier, "serviceTier": tier}
+    for dialect, body in (
+        (ChatDialect("m"), CHAT_TIER),
+        (ResponsesDialect("m"), RESPONSES_TIER),
+        (ConverseDialect("m"), CONVERSE_TIER),
+    ):
+        assert dialect.decode(msgspec.json.encode({**body, **told})).message.text in ("ok", "hello")
 
 
 def test_items_and_options_that_cost_nothing_change_nothing() -> None:

@@ -91,10 +91,10 @@ async def test_a_head_that_drips_is_bounded_by_the_first_byte() -> None:
 @pytest.mark.parametrize(
     ("said", "error"),
     [
-        (b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", StreamInterrupted),
-        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", StreamInterrupted),
-        (b"HTTP/1.1 200 OK\r\nx: " + b"y" * 200_000, StreamInterrupted),
-        (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n", StreamInterrupted),
+        (b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", BadResponse),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", BadResponse),
+        (b"HTTP/1.1 200 OK\r\nx: " + b"y" * 200_000, BadResponse),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n", BadResponse),
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", StreamInterrupted),
         (
             b"HTTP/1.1 200 OK\r\ncontent-encoding: br\r\ncontent-encoding: gzip\r\ncontent-length: 0\r\n\r\n",
@@ -104,8 +104,9 @@ async def test_a_head_that_drips_is_bounded_by_the_first_byte() -> None:
 )
 async def test_what_is_not_http_is_a_typed_error_and_costs_the_connection(said: bytes, error: type[Exception]) -> None:
     async with saying(said) as url, shared_connections() as connections:
-        with pytest.raises(error):
+        with pytest.raises(error) as caught:
             await ask(url)
+        assert type(caught.value) is error, "who speaks something else will do so again: no use in another try"
         assert (connections.statistics().idle, connections.statistics().leased) == (0, 0)
 
 

@@ -214,15 +214,12 @@ def error_in(body: bytes, partial: Message | None = None) -> ProviderError | Non
 
 
 def read_failure(status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> ProviderError:
-    """Read an answer with a status of failure. The API says itself whether another try makes sense."""
+    """Read an answer with a status of failure."""
     error = read_error(status, headers, body, now=now)
     try:
         parsed: Any = msgspec.json.decode(body)
     except UNDECODABLE:
         parsed = None
-    advice = headers.get("x-should-retry")
-    if advice in ("true", "false"):
-        error.retryable = advice == "true"
     return _completed(error, error_object(parsed) or {}, parsed)
 
 

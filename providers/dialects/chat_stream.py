@@ -206,9 +206,10 @@ class ChatStreamDecoder:
             shown = ToolCallDelta(len(self._calls) - 1, text, identity, function.name)
         else:
             late_id = identity if call.id is None else None
-            late_name = function.name if call.name is None else None
+            late_name = None
+            if function.name and function.name != call.name:
+                late_name = call.name = (call.name or "") + function.name  # it may come in pieces
             call.id = call.id or identity
-            call.name = call.name or function.name
             shown = ToolCallDelta(self._calls.index(call), text, late_id, late_name)
         if delta.extra_content:
             call.extra = delta.extra_content
@@ -234,7 +235,9 @@ class ChatStreamDecoder:
             return None
         if name:
             if open_call.name and name != open_call.name:
-                return None
+                # The rest of the name, where servers give ids; without them it is another call.
+                goes_on = identity is None and open_call.id is not None and not open_call.pieces
+                return open_call if goes_on and index is not None else None
             if open_call.name and identity is None and open_call.pieces and _whole(open_call.raw):
                 return None
         elif index is None and count > 1 and len(self._calls) >= count:

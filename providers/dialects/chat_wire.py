@@ -140,4 +140,6 @@ def _count(holder: Any, key: str) -> int | None:
     if not isinstance(holder, Mapping):
         return None
     value = cast("Mapping[str, Any]", holder).get(key)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None

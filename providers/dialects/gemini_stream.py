@@ -116,7 +116,8 @@ class GeminiStreamDecoder:
         try:
             chunks = decode_chunks(data)
         except UNDECODABLE as error:
-            if data.strip() in (b"", b"[DONE]"):  # proxies add the marker of another format
+            # Proxies add the marker of another format, and events of a type of their own.
+            if data.strip() in (b"", b"[DONE]") or event.event not in ("message", "error"):
                 return []
             raise answered_error(data, partial=self.partial()) or BadResponse(
                 f"an event of the stream is not a Gemini answer ({error}): {excerpt(data)}", partial=self.partial()

@@ -38,6 +38,7 @@ _OVERFLOW = re.compile(
     r"(reduce|shorten) the length of (the |your )?(messages|prompt|input|either)|exceeds the available context size",
     re.IGNORECASE,
 )
+_TOO_LARGE = re.compile(r"request too large for .*\blimit \d+, requested \d+", re.IGNORECASE | re.DOTALL)
 _FILTER_CODES = {"content_filter", "content_policy_violation", "responsibleaipolicyviolation", "moderation_blocked"}
 _FLAGGED = re.compile(r"\b(?:was|been) flagged\b|\bmoderation\b", re.IGNORECASE)
 _AUTH_CODES = {"invalid_api_key", "authentication_error", "permission_denied", "account_deactivated"}
@@ -79,7 +80,11 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes, *, now: flo
     error = error_object(parsed)
     if error is None:
         error = {"message": excerpt(body)}
-    return make_error(error, status=status, headers=headers, now=now)
+    made = make_error(error, status=status, headers=headers, now=now)
+    advice = headers.get("x-should-retry")  # of OpenAI and Anthropic
+    if advice in ("true", "false"):
+        made.retryable = advice == "true"
+    return made
 
 
 def error_object(body: Any) -> Mapping[str, Any] | None:
@@ -142,7 +147,8 @@ def _class(status: int | None, words: set[str], message: str) -> type[ProviderEr
     if status in (401, 403):
         return AuthError
     if status == 429:
-        return RateLimited
+        # More than the account may ever send at once: no wait helps, and nobody else need wait.
+        return ContextOverflow if _TOO_LARGE.search(message) else RateLimited
     if words & _OVERFLOW_CODES or (status in (None, 400, 413, 422, 500) and _OVERFLOW.search(message)):
         return ContextOverflow
     if status is not None and status >= 500:
@@ -257,8 +263,16 @@ def _detail(detail: Any) -> str:
     if isinstance(detail, str):
         return detail
     if _is_list(detail):
-        return "; ".join(str(item.get("msg", item)) if _is_mapping(item) else str(item) for item in detail)
+        return "; ".join(_told(item) if _is_mapping(item) else str(item) for item in detail)
     return _text(detail) or ""
+
+
+def _told(item: Mapping[str, Any]) -> str:
+    """What FastAPI says of one field, and where it is."""
+    place = item.get("loc")
+    where = ".".join(str(step) for step in place if step != "body") if _is_list(place) else ""
+    words = str(item.get("msg", item))
+    return f"{where}: {words}" if where else words
 
 
 def _text(value: Any) -> str | None:

@@ -88,6 +88,7 @@ class Call:
         "_stamp",
         "_timeouts",
         "_total_at",
+        "_unreadable",
         "_url",
         "headers",
         "status",
@@ -111,6 +112,7 @@ class Call:
         self._answer: Body | ForeignBody | None = None
         self._inflate: Inflate | None = None
         self._ended = False
+        self._unreadable = False  # the body of a failure
         self._total_at = 0.0
         self.status = 0
         #: Of the answer, with names in lower case.
@@ -136,7 +138,12 @@ class Call:
         self.headers = headers = _named(answer.headers)
         encoding = headers.get("content-encoding")
         if encoding and encoding != "identity":
-            self._inflate = Inflate(encoding)
+            try:
+                self._inflate = Inflate(encoding)
+            except BadResponse as error:
+                if answer.status == 200:
+                    raise self.failed(error) from None
+                self._unreadable = True
 
     async def _send(self) -> Body | ForeignBody:
         client, url, timeouts = self._client, self._url, self._timeouts
@@ -228,7 +235,7 @@ class Call:
         deadline = min(self.deadline(), anyio.current_time() + ERROR_BODY_TIMEOUT)
         body = bytearray()
         try:
-            while len(body) < limit and (chunk := await self.read(deadline)) is not None:
+            while not self._unreadable and len(body) < limit and (chunk := await self.read(deadline)) is not None:
                 body += chunk
         except ProviderError:
             pass

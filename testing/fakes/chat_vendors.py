@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 from ...providers import Provider, connect
 from .format import Said
@@ -61,8 +61,8 @@ class MistralFormat(OpenAIChatFormat):
             odd = set(message) - _MESSAGE_KEYS[role]
             if odd:
                 raise Unacceptable(f"Extra inputs are not permitted: {min(odd)}", None, "extra_forbidden", 422)
-            parts: Any = message.get("content")
-            for part in parts if isinstance(parts, list) else ():
+            content = message.get("content")
+            for part in cast("list[Any]", content) if isinstance(content, list) else ():
                 if part["type"] not in _MISTRAL_PARTS:
                     words = f"Input tag '{part['type']}' found using 'type' does not match any of the expected tags"
                     raise Unacceptable(words, None, "union_tag_invalid", 422)
@@ -107,7 +107,8 @@ class DeepSeekFormat(OpenAIChatFormat):
         return connect(f"deepseek:{model}", base_url=f"{url}/v1", api_key=self.key)
 
     def check_body(self, body: Mapping[str, Any]) -> None:
-        if (body.get("response_format") or {}).get("type") == "json_schema":
+        form: Any = body.get("response_format") or {"type": "text"}
+        if form["type"] == "json_schema":
             raise Unacceptable("This response_format type is unavailable now", None, "invalid_request_error")
         plain: list[Any] = []
         for index, message in enumerate(body["messages"]):
