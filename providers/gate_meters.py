@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from math import inf
+from typing import NamedTuple
 
 from .rate_headers import Rate, Subject
 
@@ -64,14 +65,27 @@ class Window:
             entry[1] = float(amount)
 
 
+class Book(NamedTuple):
+    """Tickets that were let in so far and their tokens, and those among them that are open: without an answer."""
+
+    admitted: int
+    spent: int
+    open: int
+    open_cost: int
+
+
 class Learned:
     """What is left of one of the provider's limits, as far as is known.
 
     Tickets are numbered in the order of their admission, and so are the tokens that they were expected to use: how much
     has gone since the provider's last word is a difference of two counts.
+
+    Answers come in any order, and the provider counts calls in another one. So a word is taken to know nothing of the
+    calls that were open when it came. When one of them is answered it tells which of the two it was: it was counted
+    later if less was left then, and that is the word to hold on to; otherwise the word had known of it already.
     """
 
-    __slots__ = ("_at", "_limit", "_mark", "_number", "_pace", "_remaining", "subject")
+    __slots__ = ("_at", "_limit", "_mark", "_open", "_pace", "_remaining", "_seen", "_told", "subject")
 
     def __init__(self, subject: Subject) -> None:
         self.subject: Subject = subject
@@ -79,16 +93,22 @@ class Learned:
         self._remaining = inf
         self._pace = 0.0  # per second
         self._at = 0.0
-        self._mark = 0  # what had been let in when this was told
-        self._number = 0  # the ticket whose answer told it
+        self._mark = 0  # what had been let in when this was told, without the calls that it does not know of
+        self._seen = 0  # the last ticket that had been let in then
+        self._open = 0  # calls that were open then and still are
+        self._told = inf
 
-    def learn(self, rate: Rate, number: int, spent: int, now: float) -> None:
-        """Take the provider's word, from the answer to the ticket of this number and these tokens."""
-        if number < self._number:
-            return  # an older call: its answer was overtaken by that of a later one
-        self._number = number
-        self._mark = spent if self.subject == "tokens" else number
-        self._remaining = rate.remaining
+    def learn(self, rate: Rate, number: int, cost: int, now: float, book: Book) -> None:
+        """Take the provider's word, from the answer to the ticket of this number and cost; it is not open any more."""
+        if number <= self._seen and rate.remaining >= self._told:
+            if self._open:
+                self._open -= 1
+                self._mark += cost if self.subject == "tokens" else 1
+            return
+        self._seen = book.admitted
+        self._open = book.open
+        self._mark = book.spent - book.open_cost if self.subject == "tokens" else book.admitted - book.open
+        self._told = self._remaining = rate.remaining
         self._at = now
         if rate.limit is not None:
             self._limit = rate.limit
@@ -115,6 +135,7 @@ class Learned:
         if self._left(now, admitted, spent) < self._need(cost):
             self._remaining = self._need(cost)
             self._mark = spent if self.subject == "tokens" else admitted
+            self._open = 0
             self._at = now
 
     def _left(self, now: float, admitted: int, spent: int) -> float:

@@ -32,7 +32,7 @@ from typing import Any
 import msgspec
 
 from .checks import is_whole
-from .gate_meters import Learned, Window
+from .gate_meters import Book, Learned, Window
 from .notices import WaitReason
 from .rate_headers import Rate
 
@@ -88,7 +88,7 @@ class Ticket:
         number: its place in the order of admission, from 1.
     """
 
-    __slots__ = ("answered", "cost", "entry", "number", "place", "since", "spent", "waiter")
+    __slots__ = ("answered", "cost", "entry", "number", "place", "since", "waiter")
 
     def __init__(self, cost: int, since: float) -> None:
         self.place = Place.WAITING
@@ -96,7 +96,6 @@ class Ticket:
         self.since = since
         self.waiter: Any = None
         self.number = 0
-        self.spent = 0  # the tokens of all tickets up to and with this one
         self.answered = False
         self.entry: list[float] | None = None  # in the window of tokens
 
@@ -112,6 +111,8 @@ class GateState:
         "_learned",
         "_limits",
         "_mark",
+        "_open",
+        "_open_cost",
         "_peak",
         "_refusals",
         "_requests",
@@ -143,6 +144,9 @@ class GateState:
         self._learned: dict[str, Learned] = {}
         self._admitted = 0
         self._spent = 0
+        # Of those who are inside without an answer, and what they are expected to use.
+        self._open = 0
+        self._open_cost = 0
         # The ramp: how many may be without an answer (None: any number), how many are, how many it has to reach; the
         # last ticket that was let in before the freeze; freezes in a row.
         self._width: int | None = None
@@ -207,8 +211,8 @@ class GateState:
         ticket.place = Place.INSIDE
         self._admitted += 1
         ticket.number = self._admitted
-        ticket.spent = self._spent
         self.inside += 1
+        self._open += 1
         return ticket
 
     def blocked(self, now: float, cost: int) -> tuple[float, WaitReason]:
@@ -262,6 +266,8 @@ class GateState:
         if ticket.answered or ticket.place is not Place.INSIDE:
             return
         ticket.answered = True
+        self._open -= 1
+        self._open_cost -= ticket.cost
         if self._ceiling is not None and self.inside >= self._ceiling:
             self._grow(self._ceiling)
         if self._width is None or ticket.number <= self._mark:
@@ -310,11 +316,13 @@ class GateState:
 
     def observe(self, ticket: Ticket, rates: Iterable[Rate], now: float) -> None:
         """Take what the answer to this call told of the provider's limits."""
+        own = not ticket.answered and ticket.place is Place.INSIDE
+        book = Book(self._admitted, self._spent, self._open - own, self._open_cost - own * ticket.cost)
         for rate in rates:
             known = self._learned.get(rate.name)
             if known is None:
                 known = self._learned[rate.name] = Learned(rate.subject)
-            known.learn(rate, ticket.number, ticket.spent, now)
+            known.learn(rate, ticket.number, ticket.cost, now, book)
 
     def used(self, ticket: Ticket, tokens: int) -> None:
         """Correct what the call was expected to use."""
@@ -327,8 +335,11 @@ class GateState:
             del self.queue[ticket]
         elif ticket.place is Place.INSIDE:
             self.inside -= 1
-            if not ticket.answered and self._width is not None and ticket.number > self._mark:
-                self._unanswered -= 1
+            if not ticket.answered:
+                self._open -= 1
+                self._open_cost -= ticket.cost
+                if self._width is not None and ticket.number > self._mark:
+                    self._unanswered -= 1
         ticket.place = Place.LEFT
 
     def limit(self, limits: GateLimits) -> None:
@@ -367,8 +378,9 @@ class GateState:
         self._admitted += 1
         self._spent += ticket.cost
         ticket.number = self._admitted
-        ticket.spent = self._spent
         self.inside += 1
+        self._open += 1
+        self._open_cost += ticket.cost
         if self._width is not None:
             self._unanswered += 1
         if self._requests is not None:

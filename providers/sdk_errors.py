@@ -55,7 +55,7 @@ def sdk_error(error: Exception, provider: str, *, now: float) -> ProviderError:
     if status is None:
         made = _by_name(type(error), message)
     else:
-        headers = next((found for place in places if (found := _headers(place))), {})
+        headers = next((found for place in places if (found := _headers(place))), dict[str, str]())
         code = _held(error, "code") or _held(_held(response, "Error"), "Code")
         told = {"message": message, "code": code if isinstance(code, str) else None, "type": type(error).__name__}
         made = make_error(told, status=status, headers=headers, now=now)
