@@ -22,7 +22,7 @@ import msgspec
 
 from .dialect import Dialect, StreamDecoder
 from .dialects.wire_errors import excerpt
-from .errors import AuthError, BadResponse, InvalidRequest, ProviderError, Stalled, StreamInterrupted
+from .errors import AuthError, BadResponse, InvalidRequest, ProviderError, RateLimited, Stalled, StreamInterrupted
 from .gate import Account, Gate, shared_gates
 from .gate_state import Ticket
 from .http import (
@@ -299,6 +299,10 @@ class Endpoint(Provider):
                 BadResponse(f"the endpoint answered with status {call.status}: {excerpt(body)}", status=call.status)
             )
         error = self._dialect.read_error(call.status, call.headers, body, now=self._wall_clock())
+        advice = call.headers.get("x-should-retry")
+        if advice == "false" or (advice == "true" and not isinstance(error, RateLimited)):
+            # OpenAI and Anthropic know better than a status tells; but a quota that is used up stays so.
+            error.retryable = advice == "true"
         if isinstance(error, AuthError) and self._key is None and self._signer is None:
             known = self._key_variable
             error.hint = f"the key is read from {known}" if known else "no key was sent: pass api_key="

@@ -458,6 +458,64 @@ def test_what_the_provider_has_left_is_kept_to() -> None:
     assert state.next_time(1.0) == pytest.approx(2.0)
 
 
+@given(st.randoms(use_true_random=False))
+def test_a_limit_is_kept_in_whatever_order_calls_are_counted_and_answered(dice: random.Random) -> None:
+    """Twenty in an hour, and a hundred who want to go: twenty go, and none is refused. Any may be counted first."""
+    state, used = GateState(), 0
+    uncounted, counted, let_in = list[Ticket](), list[tuple[Ticket, int]](), 1
+    first = state.ask(0.0)
+    state.answered(first)
+    state.observe(first, [Rate("requests", "requests", 20.0, 19.0, 3600.0)], 0.0)
+    state.leave(first)
+    used = 1
+    uncounted += [ticket for ticket in [state.ask(0.0) for _ in range(100)] if ticket.place is Place.INSIDE]
+    let_in += len(uncounted)
+    while uncounted or counted:
+        if uncounted and (not counted or dice.random() < 0.5):
+            ticket = uncounted.pop(dice.randrange(len(uncounted)))
+            used += 1
+            assert used <= 20, "the provider has refused one"
+            counted.append((ticket, 20 - used))
+            continue
+        ticket, left = counted.pop(dice.randrange(len(counted)))
+        state.answered(ticket)
+        state.observe(ticket, [Rate("requests", "requests", 20.0, float(left), 3600.0)], 0.0)
+        state.leave(ticket)
+        admitted = state.admit(0.0)
+        uncounted += admitted
+        let_in += len(admitted)
+    assert let_in == 20
+
+
+@given(st.randoms(use_true_random=False))
+def test_others_of_the_account_are_known_by_what_they_leave(dice: random.Random) -> None:
+    """The same with somebody else who uses ten of forty meanwhile: the words that come late are the stale ones."""
+    state, used, others, refused = GateState(), 1, 10, 0
+    uncounted, counted = list[Ticket](), list[tuple[Ticket, int]]()
+    first = state.ask(0.0)
+    state.answered(first)
+    state.observe(first, [Rate("requests", "requests", 40.0, 39.0, 3600.0)], 0.0)
+    state.leave(first)
+    queue = [state.ask(0.0) for _ in range(100)]
+    uncounted += [ticket for ticket in queue if ticket.place is Place.INSIDE]
+    while uncounted or counted:
+        if others and dice.random() < 0.5:
+            others -= 1
+            used += 1
+        if uncounted and (not counted or dice.random() < 0.5):
+            ticket = uncounted.pop(dice.randrange(len(uncounted)))
+            used += 1
+            refused += used > 40
+            counted.append((ticket, max(0, 40 - used)))
+            continue
+        ticket, left = counted.pop(dice.randrange(len(counted)))
+        state.answered(ticket)
+        state.observe(ticket, [Rate("requests", "requests", 40.0, float(left), 3600.0)], 0.0)
+        state.leave(ticket)
+        uncounted += state.admit(0.0)
+    assert refused <= 10, "no more than the others have taken before we could know"
+
+
 def test_an_answer_that_was_overtaken_says_nothing() -> None:
     state = GateState()
     slow, quick = state.ask(0.0), state.ask(0.0)
@@ -627,13 +685,13 @@ def test_the_clock_is_watched_while_calls_last() -> None:
 
 
 def test_news_of_the_provider_wake_the_first_in_line() -> None:
-    """An answer on its way tells that more is left than was reckoned: nobody waits for the reckoning."""
+    """The answer of an open call tells that it had been counted: the place that was kept for it is free."""
 
     async def scenario() -> None:
         door = gate()
         told, later = await entered(door), await entered(door)
-        none, nine = ({"x-ratelimit-remaining-requests": left, "x-ratelimit-reset-requests": "40"} for left in "09")
-        door.answered(told, none, lambda: NOW)
+        one, nine = ({"x-ratelimit-remaining-requests": left, "x-ratelimit-reset-requests": "40"} for left in "19")
+        door.answered(told, one, lambda: NOW)
         async with anyio.create_task_group() as group:
             group.start_soon(entered, door)
             await anyio.sleep(1)

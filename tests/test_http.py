@@ -349,6 +349,18 @@ async def test_a_mark_before_a_body_is_none_of_it() -> None:
             await model(server).complete(REQUEST)
 
 
+@pytest.mark.parametrize(
+    ("status", "advice", "retryable"), [(400, "true", True), (429, "false", False), (429, "x", True)]
+)
+async def test_whether_to_try_again_as_the_provider_says_itself(status: int, advice: str, retryable: bool) -> None:
+    async with serve(json_answer({"error": {"message": "no"}}, status, {"x-should-retry": advice})) as server:
+        provider = model(server)
+        with pytest.raises(ProviderError) as caught:
+            await provider.complete(REQUEST)
+        assert caught.value.retryable is retryable
+        assert (provider.frozen_for > 0) is (status == 429 and retryable), "no use in keeping others back"
+
+
 async def test_a_wait_that_is_told_twice_is_the_longer_one() -> None:
     async with serve(json_answer({}, 429, {"retry-after": "3, 7"})) as server:
         with pytest.raises(RateLimited) as caught:
