@@ -88,7 +88,10 @@ def _end_with_the_other_end(descriptor: int) -> None:
 
 
 def _is_alone() -> bool:
-    """Whether the call has left no children; those that have ended and were not waited for count."""
+    """Whether the call has left no threads and no children; those that have ended and were not waited for count."""
+    threading = sys.modules.get("threading")  # which nobody has imported where there are none
+    if threading is not None and threading.active_count() > 1:
+        return False
     try:
         if hasattr(os, "waitid"):
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)

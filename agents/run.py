@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 
-import anyio
-
 from ..actors import Node
 from ..providers import Message, Part, Usage
 from . import pause
@@ -167,8 +165,14 @@ class Run(Generic[OutputT]):
         self._cell.stage.home.run(pause.resume, self._cell)
 
     def tree(self) -> Node:
-        """The run, its open tool calls and its subagents, at this moment."""
-        return self._cell.node(anyio.current_time())
+        """The run, its open tool calls and its subagents, at this moment.
+
+        Raises:
+            RuntimeError: called from another thread.
+        """
+        home = self._cell.stage.home
+        home.refuse_elsewhere("tree()")
+        return self._cell.node(home.now())
 
     def __repr__(self) -> str:
         return f"<Run {self.id} of {self._cell.agent.name!r}: {self.status}>"

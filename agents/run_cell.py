@@ -507,8 +507,10 @@ class RunCell(Cell):
             self._ladder.ask(mode, grace, self._group)
 
     def _ask_to_stop(self, stop: StopAsked) -> None:
-        if self.wanted is not None and urgency(self.wanted) >= urgency(stop):
-            return
+        if self.wanted is not None:
+            if urgency(self.wanted) >= urgency(stop):
+                return
+            stop = StopAsked(stop.mode, self.wanted.reason)  # a more urgent one does not change why
         if self.rests:
             stop = StopAsked("now", stop.reason)  # there is no turn and no tool at work that it could wait for
         self.wanted = stop

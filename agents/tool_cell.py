@@ -252,8 +252,10 @@ class ToolCell(Cell):
             self.failure = error if keep_failure else None
             return self._error(str(error), "failed")
         except BaseException as error:
-            # A tool that raises GeneratorExit by itself only fails: nothing is awaited after this.
-            if not is_crash(error) and not isinstance(error, GeneratorExit):
+            # A tool that raises GeneratorExit by itself only fails: nothing is awaited after this. SystemExit ends a
+            # thread and nothing else, so it does here: command-line parsers raise it over wrong arguments.
+            fails = isinstance(error, GeneratorExit) or (isinstance(error, SystemExit) and self.tool.where == "thread")
+            if not fails and not is_crash(error):
                 raise
             self.failure = stray(self.name, error) if keep_failure else None
             if isinstance(error, get_cancelled_exc_class()):

@@ -456,6 +456,15 @@ async def test_a_process_whose_tool_leaves_a_child_is_not_used_again() -> None:
 
 
 @pytest.mark.anyio
+async def test_a_process_whose_tool_leaves_a_thread_is_not_used_again() -> None:
+    """What the thread does would go on unseen."""
+    async with System(processes=1):
+        process = int((await ask(there("leave_thread"))).content)
+        await until(lambda: not lives(process))
+        assert (await ask(there("pid"))).content != str(process)
+
+
+@pytest.mark.anyio
 async def test_a_process_that_died_in_its_sleep_is_replaced() -> None:
     async with System(processes=1) as system:
         first = int((await ask(there("pid"))).content)

@@ -402,6 +402,26 @@ def test_a_first_stop_that_is_more_urgent_keeps_its_reason(backend: str) -> None
     in_fresh_loop(scenario, backend=backend)
 
 
+@BACKENDS
+def test_a_more_urgent_stop_does_not_change_why(backend: str) -> None:
+    """Asking again changes nothing, except that it may be more urgent."""
+
+    async def scenario() -> None:
+        async def work() -> str:
+            """Work."""
+            run.stop("after_turn", reason="budget")
+            run.stop("now")
+            await anyio.sleep_forever()
+            return "late"
+
+        async with System() as system:
+            run = await system.start(Agent("a", Scripted([call("work")]), tools=[work]), "Go")
+            result = await run.result()
+            assert (result.status, result.reason) == ("stopped", "budget")
+
+    in_fresh_loop(scenario, backend=backend)
+
+
 class Written(MemoryJournal):
     """A journal that keeps what was written after its run is over."""
 

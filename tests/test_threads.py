@@ -323,3 +323,32 @@ def test_an_interrupt_of_run_sync_ends_the_run_in_its_thread(backend: Any, monke
     thread.join(5)
     assert not thread.is_alive()
     assert seen[1:] == ["cleaned up"]
+
+
+@pytest.mark.anyio
+async def test_a_thread_that_exits_is_a_failed_call() -> None:
+    """As everywhere in Python: `sys.exit` ends a thread and no program. Parsers of command lines call it."""
+
+    def parse() -> str:
+        """Parse."""
+        sys.exit(2)
+
+    async def beside() -> str:
+        """Go on."""
+        return "went on"
+
+    script = Scripted([call("parse"), call("beside")], "done")
+    result = await Agent("helper", script, tools=[parse, beside]).run("Go")
+    failed, fine = (each.tool_results[0] for each in result.messages if each.role == "tool")
+    assert (failed.cause, failed.content) == ("failed", "SystemExit: 2")
+    assert fine.content == "went on"
+
+
+@pytest.mark.anyio
+async def test_the_tree_of_a_run_belongs_to_its_loop() -> None:
+    async with System() as system:
+        run = await system.start(Agent("helper", Scripted("done")), "Go")
+        await run.result()
+        assert run.tree().state == "ended"
+        with pytest.raises(RuntimeError, match=r"tree\(\) belongs to the system's event loop"):
+            await anyio.to_thread.run_sync(run.tree)
