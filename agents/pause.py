@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .run_cell import RunCell
 
 
-class Resumed:
+class LookAgain:
     """The control signal that has a run look again whether it may go on."""
 
     __slots__ = ()
@@ -42,6 +42,7 @@ def pause(run: RunCell) -> None:
     """Begin nothing new, here and below, until resumed. A run that is to end anyway goes on to its end."""
     if run.exit is None and run.wanted is None:
         run.pause_asked = True
+        _look_again(run)  # one whose calls all wait for somebody is at rest now
 
 
 def resume(run: RunCell) -> None:
@@ -54,7 +55,7 @@ def resume(run: RunCell) -> None:
 def _look_again(run: RunCell) -> None:
     if run.resumed is not None:
         run.resumed.set()
-    run.mailbox.signal(Resumed())
+    run.mailbox.signal(LookAgain())
     for below in run.subruns():
         _look_again(below)
 

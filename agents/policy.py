@@ -28,9 +28,17 @@ class Allow(msgspec.Struct, frozen=True):
 
 
 class Deny(msgspec.Struct, frozen=True):
-    """The call must not run; the model is told why."""
+    """The call must not run; the model is told why.
+
+    Raises:
+        TypeError: a reason that is no text.
+    """
 
     reason: str = "not allowed"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.reason, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"Deny(reason) takes text for the model, not {self.reason!r}")
 
 
 class Ask(msgspec.Struct, frozen=True):

@@ -518,6 +518,8 @@ class RunCell(Cell):
         machine = self.machine
         if machine is not None and machine.state is not State.READY:
             self._interrupt(machine.handle(stop))
+            if self._batch is not None:
+                self._batch.withdraw()
         elif self._step is not None:
             self._step.cancel()  # it waits for its turn; what is wanted is taken before the first request
         if stop.mode == "now":

@@ -88,7 +88,10 @@ class StopPoll:
 
     async def _wants_stop(self) -> bool:
         try:
-            wanted = await self._stop_when(RunContext(self._run))
+            wanted: Any = await self._stop_when(RunContext(self._run))
+            if not isinstance(wanted, bool):
+                # What a store holds may be true in Python whatever it says: b"0" is.
+                raise TypeError(f"stop_when must return True or False, not {wanted!r}")
         except BaseException as error:
             if not is_crash(error):
                 raise
@@ -101,7 +104,7 @@ class StopPoll:
             await self._run.voice.say(events.StopPollFailed, error=what)
             return False
         self._failed = False
-        return bool(wanted)
+        return wanted
 
 
 def _described(error: BaseException) -> str:

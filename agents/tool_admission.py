@@ -22,6 +22,7 @@ from ..providers import ToolResult
 from .approvals import EXPIRED, Answer, Approvals, Approver, PendingCall, Question, denied, read_answer
 from .context import RunContext
 from .errors import StaleApproval
+from .machine import cancelled
 from .policy import Ask, Deny, Policy, judge
 
 if TYPE_CHECKING:
@@ -155,6 +156,8 @@ def _of_guard(error: BaseException) -> BaseException:
 async def _ask(cell: ToolCell, text: str) -> ToolResult | None:
     """Ask somebody; the result of a call that nobody has approved."""
     run = cell.run
+    if run.wanted is not None:
+        return cancelled(cell.call)  # the run is to end when what runs has ended, and this does not run yet
     approver = approver_of(run)
     if approver is None and not run.voice.reachable:
         cell.pends = True
@@ -174,9 +177,15 @@ async def _ask(cell: ToolCell, text: str) -> ToolResult | None:
         approvals_of(run).ask(question)
         run.mailbox.signal(Asked(cell, question))
         if approver is not None:
-            answer = await _approver_says(approver, asked)
-            if approvals_of(run).withdraw(question):
-                question.answer = answer
+            try:
+                answer = await _approver_says(approver, asked)
+            except GuardRaised:
+                if not scope.cancel_called:
+                    raise
+                # It was told that nobody waits for its answer. What it makes of that is nobody's concern.
+            else:
+                if approvals_of(run).withdraw(question):
+                    question.answer = answer
         else:
             await anyio.sleep_forever()
     # Not cancelled from elsewhere: there is an answer, or the time is over. Nobody can answer from here on.

@@ -108,6 +108,12 @@ class ToolBatch:
         for cell in tuple(self.cells.values()):
             cell.request_stop(reason)
 
+    def withdraw(self) -> None:
+        """Give up the calls that wait for an approval: they do not run, so they would not end by themselves."""
+        for cell in tuple(self.cells.values()):
+            if cell.question is not None and not cell.question.closed:
+                cell.request_stop(None)
+
     def result_of(self, call: ToolCall) -> ToolResult:
         """The result of a call as far as it is known: for a run that is cut off before it could take it."""
         cell = self.cells.get(call.id or "")

@@ -59,6 +59,8 @@ class ToolRules(msgspec.Struct, frozen=True):
 
 
 PLAIN = ToolRules()
+#: The options of a tool that are no rules.
+OTHER_OPTIONS = ("description", "max_result", "name", "replay", "timeout", "where")
 
 
 def read_rules(tool: str, given: Mapping[str, Any]) -> ToolRules:
@@ -69,7 +71,9 @@ def read_rules(tool: str, given: Mapping[str, Any]) -> ToolRules:
     """
     if not given:
         return PLAIN
-    refuse_unknown("tool", given, RuleOptions.__annotations__)
+    refuse_unknown("tool", given, {*OTHER_OPTIONS, *RuleOptions.__annotations__})
+    if "retry_on" in given and not given.get("retries"):
+        raise ValueError(f"tool {tool!r}: retry_on says which errors are tried again: give retries= too")
     limit, lock = given.get("limit"), given.get("lock")
     approval: Any = given.get("needs_approval", False)
     if limit is not None and (not is_whole(limit) or limit < 1):

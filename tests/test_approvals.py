@@ -608,3 +608,46 @@ async def test_nothing_begins_in_a_pause() -> None:
         run.resume()
         assert told(await run.result()) == ["removed a"]
     assert heard.count("tool.started") == 1
+
+
+async def test_a_run_whose_calls_all_wait_comes_to_rest_when_it_is_paused() -> None:
+    stage = Stage([call("remove", path="a")], "done")
+    heard: list[str] = []
+    async with System() as system:
+        run = await system.start(stage.agent, "Go", on_event=lambda event: heard.append(event.type))
+        await asked(run)
+        run.pause()
+        await anyio.wait_all_tasks_blocked()
+        assert (heard.count("run.paused"), run.tree().state) == (1, "paused")
+        result = await run.stop("after_tools")
+        assert (result.status, stage.ran) == ("stopped", [])
+
+
+@pytest.mark.parametrize("mode", ["after_tools", "after_turn"])
+async def test_a_gentle_stop_does_not_wait_for_an_approval(mode: Any) -> None:
+    """A call that waits for one does not run, so it would not end by itself."""
+    stage = Stage()
+    async with System() as system:
+        run = await system.start(stage.agent, "Go")
+        id = (await asked(run)).call_id
+        result = await run.stop(mode)
+        assert (result.status, stage.ran) == ("stopped", ["look"])
+        assert [each.cause for message in result.messages for each in message.tool_results] == ["cancelled", None]
+        with pytest.raises(StaleApproval):
+            run.approve(id)
+
+
+async def test_an_approver_that_minds_being_told_that_it_is_too_late() -> None:
+    """The handle has answered; what the approver raises then fails nothing."""
+
+    async def approve(call: PendingCall) -> bool:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise RuntimeError("nasty")
+
+    stage = Stage([call("remove", path="a")], "done")
+    async with System() as system:
+        run = await system.start(stage.agent, "Go", approve=approve)
+        run.approve((await asked(run)).call_id)
+        assert told(await run.result()) == ["removed a"]

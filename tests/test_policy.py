@@ -330,9 +330,12 @@ def one(**rules: Any) -> Callable[[], Any]:
     [
         (one(retries=-1), ValueError, "retries must be a whole number"),
         (one(retries=True), ValueError, "retries must be a whole number"),
-        (one(retry_on="OSError"), TypeError, "retry_on must be a class of exceptions"),
-        (one(retry_on=()), TypeError, "retry_on must be a class of exceptions"),
-        (one(retry_on=KeyboardInterrupt), TypeError, "retry_on must be a class of exceptions"),
+        (one(retries=1, retry_on="OSError"), TypeError, "retry_on must be a class of exceptions"),
+        (one(retries=1, retry_on=()), TypeError, "retry_on must be a class of exceptions"),
+        (one(retries=1, retry_on=KeyboardInterrupt), TypeError, "retry_on must be a class of exceptions"),
+        (one(retry_on=OSError), ValueError, "give retries= too"),
+        (one(timeot=3), TypeError, "did you mean 'timeout'"),
+        (lambda: Deny(5), TypeError, "takes text for the model, not 5"),  # type: ignore[arg-type]
         (one(limit=0), ValueError, "limit must be a number of calls at once"),
         (one(lock=""), ValueError, "lock must be a key"),
         (one(lock=3), ValueError, "lock must be a key"),

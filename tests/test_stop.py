@@ -690,6 +690,24 @@ def test_a_poll_that_fails_is_asked_again(backend: str, caplog: pytest.LogCaptur
     assert len([record for record in caplog.records if "stop_when" in record.message]) == 2
 
 
+@BACKENDS
+def test_a_poll_answers_true_or_false(backend: str) -> None:
+    """What a store holds is neither: ``b"0"`` would stop the run."""
+
+    async def scenario() -> None:
+        async def stop_when(context: RunContext[None]) -> Any:
+            return b"0"
+
+        heard: list[Any] = []
+        agent = Agent("a", Scripted([call("work")], "fine"), tools=[tool_of(lambda: anyio.sleep(5))])
+        result = await agent.run("Go", stop_when=stop_when, stop_poll=2, on_event=heard.append)
+        assert result.status == "completed"
+        failures = {event.error for event in heard if event.type == "run.stop_poll_failed"}
+        assert failures == {"TypeError: stop_when must return True or False, not b'0'"}
+
+    in_fresh_loop(scenario, backend=backend)
+
+
 async def test_a_run_that_is_not_polled_has_one_task() -> None:
     """And one that is has one more, until its end."""
     tasks: list[int] = []
