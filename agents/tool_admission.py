@@ -184,7 +184,9 @@ async def _ask(cell: ToolCell, text: str) -> ToolResult | None:
                     raise
                 # It was told that nobody waits for its answer. What it makes of that is nobody's concern.
             else:
-                if approvals_of(run).withdraw(question):
+                # One that keeps the loop busy, or shields itself, may answer when its time is over.
+                in_time = anyio.current_time() < scope.deadline
+                if approvals_of(run).withdraw(question) and in_time:
                     question.answer = answer
         else:
             await anyio.sleep_forever()

@@ -214,6 +214,23 @@ def test_a_question_expires() -> None:
         run(scenario, backend=backend)
 
 
+def test_an_approver_that_is_too_late_approves_nothing() -> None:
+    """Also where it shields itself from being told so."""
+
+    async def late(call: PendingCall) -> bool:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(40)
+        return True
+
+    async def scenario() -> None:
+        stage = Stage(approval_timeout=30)
+        result = await stage.agent.run("Go", approve=late)
+        assert (told(result)[0], stage.ran) == ("denied: expired: nobody has approved this call within 30 s", ["look"])
+
+    for backend in ("asyncio", "trio"):
+        run(scenario, backend=backend)
+
+
 def test_the_time_of_a_tool_counts_from_its_approval() -> None:
     async def scenario() -> None:
         deadlines: list[float | None] = []

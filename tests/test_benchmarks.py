@@ -68,7 +68,8 @@ CONTENDERS = {f"bench_{name}.py": load(f"bench_{name}").CONTENDERS for name in N
 def test_a_contender_measures_something(contender: Any, backend: str) -> None:
     figures = anyio.run(contender.measure, TINY, backend=backend)
     assert figures
-    assert all(value >= 0 for value in figures.values())
+    # The memory of a process that has done much else may shrink while twenty actors are started in it.
+    assert all(value >= 0 or what == "KiB" for what, value in figures.items())
 
 
 def test_a_table_compares_every_repeat_of_every_process() -> None:
