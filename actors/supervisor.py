@@ -28,10 +28,10 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from ..mailbox import MESSAGES_PER_CHECKPOINT, Budget, current_budget
-from .actor import Actor
 from .actor_cell import ActorCell
 from .cell import Cell
 from .descent import Descent
+from .dormant import Dormant, may_lie_dormant
 from .errors import BadChildSpec, LinkBroken, NameTaken, RestartLimit, StartFailed, SystemClosed, WouldDeadlock
 from .exits import KILLED, SHUTDOWN, Exit
 from .ref import ActorRef
@@ -223,13 +223,13 @@ class SupervisorCell(Cell):
                 cleanup_time=spec.grace,
             )
         self._roster.add(spec, cell)
-        if _may_lie_dormant(start):
-            cell.lie_dormant(Dormant(cell, self))
+        if may_lie_dormant(start):
+            cell.lie_dormant(Dormant(cell, self._wake_dormant))
         else:
             cell.spawn_in(self._group, self.stage.context)
         return cell
 
-    def wake_dormant(self, cell: Cell) -> None:
+    def _wake_dormant(self, cell: Cell) -> None:
         """Give a dormant child its task, because something has come for it."""
         if self._group is not None:
             cell.spawn_in(self._group, self.stage.context)
@@ -598,33 +598,3 @@ class SupervisorCell(Cell):
             restarts=node.restarts,
             children=tuple(cell.node(now) for cell in self._roster.cells.values()),
         )
-
-
-class Dormant:
-    """Stands in the mailbox of a dormant child where a parked receiver's event would: whoever sets it starts the task.
-
-    An actor without a start and a cleanup of its own does nothing before its first message. So it has no task before:
-    it costs a quarter of one that has, and one that is told something at once never parks.
-    """
-
-    __slots__ = ("_cell", "_supervisor")
-
-    def __init__(self, cell: Cell, supervisor: SupervisorCell) -> None:
-        self._cell = cell
-        self._supervisor = supervisor
-
-    def set(self) -> None:
-        """A message has come, or a signal."""
-        self._supervisor.wake_dormant(self._cell)
-
-
-def _may_lie_dormant(start: object) -> bool:
-    """Whether nobody can tell that the child has no task yet: an Actor class without code for its start and its end."""
-    return (
-        isinstance(start, type)
-        and issubclass(start, Actor)
-        and start.started is Actor.started
-        and start.stopping is Actor.stopping
-        and start.__init__ is Actor.__init__
-        and start.__new__ is Actor.__new__
-    )
