@@ -6,7 +6,7 @@ things keep a ticket waiting:
 - **A freeze.** When the provider refuses a call (429, or "overloaded" with a Retry-After), nobody goes until the time
   that it asked for is over, plus a little of chance, never less. Calls that were on their way at that moment and are
   refused as well belong to the same wave: they can only make the freeze longer.
-- **A ramp.** After a freeze one call goes. Each call that is answered makes room for two, so that those who waited do
+- **A ramp.** After a freeze one call goes, or after a brief one half as many as were at work. Each call that is answered makes room for two, so that those who waited do
   not come back in one wave. What counts is calls without an answer, not open ones: an answer may stream for a minute. A
   call that fails in another way is an answer too: it was not refused. The ramp is over when as many could go as the
   freeze had met, and nobody waits.
@@ -38,6 +38,8 @@ from .rate_headers import Rate
 
 #: Seconds of a freeze where the provider asked for none; doubled with each wave in a row.
 FREEZE = 1.0
+#: A provider that wants to be left alone for less than so many seconds has refused this one call, and is not full.
+BRIEF = 1.0
 #: Seconds that a freeze lasts at most, before one call goes to look.
 MAX_FREEZE = 60.0
 #: Under a ceiling it takes so many answers for each call that is let in at once before more are tried; and at most.
@@ -291,6 +293,7 @@ class GateState:
             retry_after: seconds that the provider asked for, or None.
             chance: a number from 0 up to and without 1.
         """
+        brief = retry_after is not None and 0 < retry_after < BRIEF
         same_wave = self._width is not None and ticket.number <= self._mark
         if same_wave:
             self._refusals += 1
@@ -301,7 +304,7 @@ class GateState:
             self._refusals = 1
             self._waves += 1
             self._mark = self._admitted
-            self._width = 1
+            self._width = max(1, self.inside // 2) if brief else 1
             self._unanswered = 0
             self._goal = max(self._goal, self.inside + len(self.queue))
             if self.troubled_since is None:
@@ -312,7 +315,8 @@ class GateState:
         else:
             pause = retry_after
         pause = min(pause, MAX_FREEZE)
-        self.frozen_until = max(self.frozen_until, now + pause + chance * max(pause / 4, FREEZE / 4))
+        spread = pause if brief else max(pause, FREEZE)
+        self.frozen_until = max(self.frozen_until, now + pause + chance * spread / 4)
 
     def observe(self, ticket: Ticket, rates: Iterable[Rate], now: float) -> None:
         """Take what the answer to this call told of the provider's limits."""
