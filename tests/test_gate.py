@@ -306,6 +306,17 @@ def test_after_a_freeze_the_calls_double() -> None:
     assert waves == [1, 2, 4, 8, 16, 19]
 
 
+def test_after_a_brief_refusal_half_as_many_go_on() -> None:
+    """It concerned this one call: a thousand runs must not come down to one for a pause of fifty milliseconds."""
+    state = GateState()
+    first = [state.ask(0.0) for _ in range(100)]
+    state.refused(first[0], 1.0, 0.05, 0.999)
+    assert 1.05 <= state.frozen_until < 1.0625 + 0.001
+    late = [state.ask(1.01) for _ in range(100)]
+    assert all(ticket.place is Place.WAITING for ticket in late)
+    assert len(state.admit(1.1)) == 50
+
+
 def test_a_ramp_is_not_over_while_those_who_were_refused_still_pause() -> None:
     """Nobody waits at the gate yet, for all pause before their next attempt: they find it narrow when they come."""
     state = GateState()
