@@ -6,7 +6,7 @@ things keep a ticket waiting:
 - **A freeze.** When the provider refuses a call (429, or "overloaded" with a Retry-After), nobody goes until the time
   that it asked for is over, plus a little of chance, never less. Calls that were on their way at that moment and are
   refused as well belong to the same wave: they can only make the freeze longer.
-- **A ramp.** After a freeze one call goes, or after a brief one half as many as were at work. Each call that is answered
+- **A ramp.** After a freeze one call goes, or after a brief one half as many as were at work. Each that is answered
   makes room for two, so that those who waited do not come back in one wave. What counts is calls without an answer, not
   open ones: an answer may stream for a minute. A call that fails in another way is an answer too: it was not refused.
   The ramp is over when as many could go as the freeze had met, and nobody waits.
