@@ -32,13 +32,14 @@ import anyio
 from anyio import CancelScope, Semaphore
 from anyio.lowlevel import RunVar
 
+from ..loops import RunningLoop
 from .errors import BadResponse, ProviderError, Stalled
 from .messages import assistant
 from .notices import ThreadOutlived, listening
 from .provider import ModelStream, Provider
 from .sdk_errors import sdk_error
 from .thread_pieces import END, Pieces, ThreadQueue
-from .threads import RunningLoop, ThreadCall, Workers
+from .threads import ThreadCall, Workers
 from .vocabulary import (
     ModelEvent,
     ModelReply,

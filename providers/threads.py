@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
 
 import anyio
 import sniffio
@@ -30,10 +29,6 @@ try:  # what `anyio.from_thread` looks up: it has no public way in for the threa
     from anyio.from_thread import threadlocals as _of_anyio  # pyright: ignore[reportPrivateImportUsage]
 except ImportError:  # pragma: no cover - then it wants `token=`
     _of_anyio = threading.local()
-
-#: What holds the clocks of loops that are in a test, by native loop or token.
-clocks: WeakKeyDictionary[Any, AbstractContextManager[None]] = WeakKeyDictionary()
-
 
 class Loop(Protocol):
     """The event loop, as a thread needs it."""
@@ -46,24 +41,6 @@ class Loop(Protocol):
     def run(self, function: Callable[..., Any], *args: Any) -> None:
         """Call `function` in the loop's thread. From any thread; a loop that is gone has nothing left to do."""
         ...
-
-
-class RunningLoop:
-    """The event loop that runs here."""
-
-    __slots__ = ("_post", "outside")
-
-    def __init__(self) -> None:
-        loop: Any = current_token().native_token
-        # asyncio's loop and trio's token have the same method under different names.
-        self._post: Callable[..., Any] = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
-        self.outside: AbstractContextManager[None] = clocks.get(loop) or nullcontext()
-
-    def run(self, function: Callable[..., Any], *args: Any) -> None:
-        try:
-            self._post(function, *args)
-        except RuntimeError:  # the loop has closed (trio.RunFinishedError is a RuntimeError too)
-            return
 
 
 class ThreadCall:

@@ -14,8 +14,7 @@ from weakref import WeakKeyDictionary
 
 from anyio.lowlevel import current_token
 
-from ..actors import home
-from ..providers import threads
+from ..loops import clocks
 
 
 class Hold:
@@ -54,7 +53,7 @@ _holds: WeakKeyDictionary[Any, Holds] = WeakKeyDictionary()
 def register(native_loop: object, holds: Holds) -> None:
     """Let `hold_clock` and greenroom's own waits find the holds of this loop (of trio: its token)."""
     _holds[native_loop] = holds
-    home.clocks[native_loop] = threads.clocks[native_loop] = holds.outside
+    clocks[native_loop] = holds.outside
 
 
 def hold_clock() -> AbstractContextManager[None]:

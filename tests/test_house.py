@@ -42,12 +42,13 @@ class Floor(NamedTuple):
     libraries: str
 
 
-GROUND = "mailbox actors providers journal"
+GROUND = "loops mailbox actors providers journal"
 FLOORS = {
+    "loops": Floor(rooms="", libraries="anyio"),
     "mailbox": Floor(rooms="", libraries="anyio msgspec"),
-    "actors": Floor(rooms="mailbox", libraries="anyio msgspec"),
-    "providers": Floor(rooms="", libraries="anyio docstring_parser msgspec sniffio"),
-    "journal": Floor(rooms="", libraries="anyio msgspec"),
+    "actors": Floor(rooms="loops mailbox", libraries="anyio msgspec"),
+    "providers": Floor(rooms="loops", libraries="anyio docstring_parser msgspec sniffio"),
+    "journal": Floor(rooms="loops", libraries="anyio msgspec"),
     "agents": Floor(rooms=GROUND, libraries="anyio msgspec sniffio"),
     "tools": Floor(rooms=f"{GROUND} agents", libraries="anyio mcp msgspec"),
     "load": Floor(rooms=f"{GROUND} agents", libraries="anyio msgspec sniffio"),
