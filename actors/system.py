@@ -167,8 +167,17 @@ class ActorSystem:
             self._watch.close()
 
     def _interrupt(self, body: CancelScope) -> None:
-        self._closing = True
-        body.cancel()
+        """The first signal: end the block, as soon as that is in order."""
+
+        def end() -> None:
+            self._closing = True
+            body.cancel()
+
+        self.wind_down(end)
+
+    def wind_down(self, end: Callable[[], None]) -> None:
+        """Bring things to a good end before the block is ended by a signal; then call `end`."""
+        end()
 
     def _insist(self, group: TaskGroup) -> None:
         assert self._root is not None

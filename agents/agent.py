@@ -29,6 +29,7 @@ from .arguments import (
 )
 from .context import DepsT, RunContext
 from .errors import AgentFrozen, ToolFailed
+from .fingerprint import Fingerprint, fingerprint_of
 from .history import History, Prompt
 from .hooks import Audience, HooksLike
 from .launch import Launch, OnExit, OnLimit, Pending, RunStream, run_here
@@ -91,7 +92,17 @@ class Agent(Generic[DepsT, OutputT]):
         UnknownOption: a keyword that is not ours; the message names ours.
     """
 
-    __slots__ = ("__weakref__", "_config", "_frozen", "_output", "audience", "prices", "provider", "toolbox")
+    __slots__ = (
+        "__weakref__",
+        "_config",
+        "_fingerprint",
+        "_frozen",
+        "_output",
+        "audience",
+        "prices",
+        "provider",
+        "toolbox",
+    )
 
     @overload
     def __init__(
@@ -226,6 +237,7 @@ class Agent(Generic[DepsT, OutputT]):
         self.prices = read_prices(prices)
         self.prices.prepare(self.provider)
         self.toolbox = Toolbox([_as_tool(each) for each in tools])
+        self._fingerprint: Fingerprint | None = None
 
     # -- what it is
 
@@ -309,6 +321,13 @@ class Agent(Generic[DepsT, OutputT]):
         self._frozen = True
 
     # -- for the run
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What the agent is like, for the journals of its runs."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint_of(self, self._config["instructions"])
+        return self._fingerprint
 
     def rules(self, limits: Limits) -> Rules:
         """What a run's machine must know."""
@@ -405,7 +424,9 @@ class Agent(Generic[DepsT, OutputT]):
             return result.output
 
         label = name or re.sub(r"[^a-zA-Z0-9_-]+", "_", self.name).strip("_")[:64] or "agent"
-        return Tool(ask, name=label, description=description or self.description or f"Ask the agent {self.name}.")
+        description = description or self.description or f"Ask the agent {self.name}."
+        # A subagent has a journal of its own, so asking it again means going on with it.
+        return Tool(ask, name=label, description=description, replay="safe")
 
     # -- running
 

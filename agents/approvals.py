@@ -45,9 +45,10 @@ class Question:
         answer: None until there is one.
         closed: whether nobody can answer any more.
         said: whether the run has said that it is asked, and not yet how it ended.
+        until: when it expires, in seconds since the epoch; None if never.
     """
 
-    __slots__ = ("_tell", "answer", "asked", "closed", "path", "said")
+    __slots__ = ("_tell", "answer", "asked", "closed", "path", "said", "until")
 
     def __init__(self, asked: PendingCall, path: tuple[str, ...], tell: Callable[[], None]) -> None:
         self.asked = asked
@@ -55,6 +56,7 @@ class Question:
         self.answer: Answer | None = None
         self.closed = False
         self.said = False
+        self.until: float | None = None
         self._tell = tell
 
     def tell(self) -> None:

@@ -77,6 +77,16 @@ class RunContext(Generic[DepsT]):
         """When this call times out, on the event loop's clock; None without a timeout."""
         return self._call.deadline if self._call is not None else None
 
+    async def sleep(self, seconds: float) -> None:
+        """Sleep. When the call runs once more after a crash, it sleeps only as long as was left.
+
+        Raises:
+            RuntimeError: outside a tool call.
+        """
+        if self._call is None:
+            raise RuntimeError("sleep() is for tool calls; there is none here")
+        await self._call.sleep(seconds)
+
     def emit(self, progress: Any) -> None:
         """Publish progress of this tool call as a `ToolProgress` event. From any thread.
 

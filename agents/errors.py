@@ -14,6 +14,7 @@
     UnknownOption               a keyword that is not ours; the message names ours (a TypeError too)
     StaleApproval               an answer for a call that does not wait, or waits no more
     RunEnded                    a message was sent to a run that has ended; carries it
+    SystemDraining              the System finishes what it has and starts nothing new
     SeveralSystems              the System to run in cannot be told
 
     ModelRetry                  raised by a tool: tell the model what to mend
@@ -109,6 +110,10 @@ class RunEnded(RuntimeError):
     def __init__(self, text: str, message: Message) -> None:
         super().__init__(text)
         self.message = message
+
+
+class SystemDraining(RuntimeError):
+    """The System finishes what it has begun and starts nothing new: ask another one, or later."""
 
 
 class SeveralSystems(RuntimeError):

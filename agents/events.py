@@ -77,6 +77,17 @@ class RunRestarted(Event, frozen=True, kw_only=True, tag="run.restarted"):
     error: str
 
 
+class RunRecovered(Event, frozen=True, kw_only=True, tag="run.recovered"):
+    """A run that was begun in another process goes on from its journal; `claims` is how often it has been taken over.
+
+    `changes` says what has become different about its agent meanwhile.
+    """
+
+    agent: str
+    claims: int
+    changes: tuple[str, ...] = ()
+
+
 class RunCompleted(Event, frozen=True, kw_only=True, tag="run.completed"):
     """A run has its answer."""
 
@@ -334,6 +345,7 @@ class EventsDropped(Event, frozen=True, kw_only=True, tag="events.dropped"):
 AnyEvent: TypeAlias = (
     RunStarted
     | RunRestarted
+    | RunRecovered
     | RunCompleted
     | RunStopped
     | RunLimited

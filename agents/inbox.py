@@ -13,11 +13,10 @@ from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import anyio
-import msgspec
 
 from .. import journal
 from ..actors import DeadLetter
-from ..journal import Fenced
+from ..journal import JournalError
 from ..providers import Message, Part
 from . import events
 from .errors import RunEnded
@@ -55,7 +54,7 @@ class Letter:
         WouldDeadlock: a tool of the run waits for it.
     """
 
-    __slots__ = ("_done", "_run", "delivered", "error", "id", "message", "when")
+    __slots__ = ("_done", "_run", "delivered", "error", "id", "message", "when", "written")
 
     def __init__(self, run: RunCell, message: Message, when: When) -> None:
         self._run = run
@@ -67,6 +66,8 @@ class Letter:
         #: Whether it is in the conversation.
         self.delivered = False
         self.error: RunEnded | None = None
+        #: Whether it is in the run's journal.
+        self.written = False
 
     def settle(self, error: RunEnded | None = None) -> None:
         """It is in the conversation, or will never be."""
@@ -104,7 +105,7 @@ def take(run: RunCell, letter: Letter) -> bool:
         return False
     try:
         of(run).take(letter)
-    except Fenced:
+    except JournalError:
         return False
     return True
 
@@ -126,23 +127,25 @@ def of(run: RunCell) -> Inbox:
 class Inbox:
     """The messages that one run has taken and not delivered. Belongs to the loop's thread."""
 
-    __slots__ = ("_count", "_early", "_letters", "_run")
+    __slots__ = ("_early", "_letters", "_run", "count")
 
     def __init__(self, run: RunCell) -> None:
         self._run = run
-        self._count = 0
+        #: How many messages the run has taken.
+        self.count = 0
         self._letters: dict[str, Letter] = {}
         self._early: list[Letter] = []
 
     def take(self, letter: Letter) -> None:
         """Queue a message."""
-        self._count += 1
-        letter.id = str(self._count)
+        self.count += 1
+        letter.id = str(self.count)
+        self._write(letter)
         machine = self._run.machine
         if machine is None or machine.state is State.READY:
             self._early.append(letter)
         else:
-            self._hand_over(machine, letter)
+            machine.handle(Sent(letter.id, letter.when, letter.message))
         self._letters[letter.id] = letter
         facts = {"message_id": letter.id, "when": letter.when, "text": letter.message.text}
         self._run.voice.mention(events.MessageQueued, **facts)
@@ -152,16 +155,20 @@ class Inbox:
         early, self._early = self._early, []
         for letter in early:
             if machine.state is not State.DONE:
-                self._hand_over(machine, letter)
+                self._write(letter)
+                machine.handle(Sent(letter.id, letter.when, letter.message))
 
-    def _hand_over(self, machine: Machine, letter: Letter) -> None:
-        self._run.write(journal.Sent(letter.id, letter.when, msgspec.to_builtins(letter.message)))
-        machine.handle(Sent(letter.id, letter.when, letter.message))
+    def _write(self, letter: Letter) -> None:
+        """Write a message down, as soon as the run can write."""
+        diary = self._run.diary
+        if not letter.written and diary.is_open:
+            self._run.write(journal.Sent(letter.id, letter.when, letter.message, diary.clock()))
+            letter.written = True
 
     async def deliver(self, machine: Machine) -> None:
         """Put into the conversation what the next request is to hold."""
         while due := machine.due:
-            self._run.write(journal.Delivered())
+            self._run.write(journal.Delivered([sent.id for sent in due], self._run.diary.clock()))
             machine.handle(Asking())
             for sent in due:
                 letter = self._letters.pop(sent.id, None)
@@ -173,6 +180,12 @@ class Inbox:
     def close(self) -> None:
         """The run has ended: give back what it did not get to."""
         letters, self._letters, self._early = self._letters, {}, []
+        name = self._run.name
+        if self._run.is_suspended:
+            for letter in letters.values():
+                said = f"run {name!r} was suspended before it got to this message, which is in its journal"
+                letter.settle(RunEnded(said, letter.message))
+            return
         for letter in letters.values():
-            letter.settle(RunEnded(f"run {self._run.name!r} ended before it got to this message", letter.message))
-            self._run.stage.dead_letters.add(DeadLetter(letter.message, self._run.name, None, "closed"))
+            letter.settle(RunEnded(f"run {name!r} ended before it got to this message", letter.message))
+            self._run.stage.dead_letters.add(DeadLetter(letter.message, name, None, "closed"))

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, Ty
 from anyio import create_task_group
 
 from ..actors.exits import sole
+from ..journal import RunExists
 from .approvals import Answer, Approver, check_approve, resume
+from .errors import SystemDraining
 from .history import History, Prompt, read_conversation
 from .limits import Limits
 from .place import current_place
 from .policy import Policy, check_policy
 from .result import OutputT, RunResult
+from .resumption import Resumption
 from .run import Run
 from .run_cell import RunCell
 from .run_options import RunOptions
@@ -30,6 +33,7 @@ from .stop_token import StopToken
 if TYPE_CHECKING:
     from .agent import Agent
     from .system import System
+    from .tool_cell import ToolCell
 
 OnExit: TypeAlias = Literal["stop", "wait", "detach"]
 OnLimit: TypeAlias = Literal["raise", "return"]
@@ -139,20 +143,48 @@ class Launch:
         self.system.refuse_elsewhere()
         return self.system
 
-    def cell(self, stage: RunStage, parent: tuple[RunCell, str] | None, *, followable: bool) -> RunCell:
-        """The actor of the run; not started yet."""
+    async def cell(
+        self, stage: RunStage, parent: tuple[RunCell, str] | None, *, followable: bool, detached: bool = False
+    ) -> RunCell:
+        """The actor of the run; not started yet.
+
+        Raises:
+            SystemDraining: the System takes no new runs.
+        """
         run_parent, call_id = parent if parent is not None else (None, None)
+        run_id, resumption = self.run_id, None
+        caller = run_parent.tool_call(call_id) if run_parent is not None else None
+        if caller is not None:
+            run_id, resumption = await self._below(caller)
+        elif stage.draining is not None:
+            raise SystemDraining("the System is draining and starts nothing new")
         return RunCell(
             self.agent,
             self.prompt,
             self.history,
             self.options,
             stage,
-            run_id=self.run_id,
+            run_id=run_id,
             run_parent=run_parent,
             call_id=call_id,
             followable=followable,
+            detached=detached,
+            resumption=resumption,
         )
+
+    async def _below(self, caller: ToolCell) -> tuple[str, Resumption | None]:
+        """The id of a subagent of this call. A call that runs once more goes on with what it had begun."""
+        journal = caller.run.stage.journal
+        while True:
+            run_id = caller.run.child_id(caller)
+            entries = await journal.read(self.run_id or run_id) if caller.again else ()
+            if not entries:
+                return self.run_id or run_id, None
+            resumption = Resumption(self.agent, entries)
+            if resumption.is_of(caller, self.agent.name, self.history, self.prompt):
+                return self.run_id or run_id, resumption
+            if self.run_id is not None:
+                raise RunExists(self.run_id)
 
 
 def _check_id(name: str, value: object) -> None:
@@ -196,7 +228,7 @@ async def run_here(launch: Launch, on_limit: OnLimit) -> RunResult[Any]:
 
 
 async def _execute(launch: Launch, stage: RunStage, parent: tuple[RunCell, str] | None) -> RunCell:
-    cell = launch.cell(stage, parent, followable=False)
+    cell = await launch.cell(stage, parent, followable=False)
     try:
         async with create_task_group() as group:
             cell.start_in(group)
@@ -229,7 +261,7 @@ class RunStream(Generic[OutputT]):
         parent = self._launch.parent()
         system = self._launch.found_system() if parent is None else None
         if system is not None:
-            cell = self._cell = self._launch.cell(system.stage, None, followable=True)
+            cell = self._cell = await self._launch.cell(system.stage, None, followable=True, detached=True)
             cell.start_in(system.group)
             self._launch.agent.freeze()
         elif self._on_exit == "detach":
@@ -238,7 +270,7 @@ class RunStream(Generic[OutputT]):
             async with AsyncExitStack() as stack:
                 stage = parent[0].stage if parent is not None else await stack.enter_async_context(common_stage())
                 group = await stack.enter_async_context(create_task_group())
-                cell = self._cell = self._launch.cell(stage, parent, followable=True)
+                cell = self._cell = await self._launch.cell(stage, parent, followable=True)
                 cell.start_in(group)
                 self._launch.agent.freeze()
                 self._stack = stack.pop_all()

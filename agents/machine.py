@@ -102,10 +102,11 @@ class Aborted(msgspec.Struct, frozen=True):
 
 
 class StopAsked(msgspec.Struct, frozen=True):
-    """Somebody wants the run to end."""
+    """Somebody wants the run to end; one that is `resumable` wants it to go on elsewhere."""
 
     mode: StopMode
     reason: str
+    resumable: bool = False
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -211,6 +212,7 @@ class Machine:
         "_results",
         "_sent",
         "_stop",
+        "_unwritten",
         "output_retries",
         "rules",
         "state",
@@ -247,6 +249,8 @@ class Machine:
         self._sent: list[Sent] = []
         #: Whether the provider goes on with an answer that it has suspended, into which nothing may be put.
         self._mid_answer = False
+        # What we have put into the conversation by ourselves, for the skin to write down.
+        self._unwritten: list[ToolResult | Message] = []
         if kept is not None:
             self._calls = self._messages[-1].tool_calls
             self._results = {result.call_id: result for result in kept}
@@ -261,10 +265,25 @@ class Machine:
         """The calls that have no result yet."""
         return tuple(call for call in self._calls if call.id not in self._results)
 
+    def place_of(self, call_id: str) -> int:
+        """Where a call stands among those of its reply, from 0."""
+        return next(place for place, call in enumerate(self._calls) if (call.id or "") == call_id)
+
     @property
     def due(self) -> tuple[Sent, ...]:
         """The messages that the next request is to hold."""
         return () if self._mid_answer else tuple(sent for sent in self._sent if sent.when == "asap")
+
+    @property
+    def cuts(self) -> list[Effect]:
+        """What the stop that was asked for cuts short where the run stands."""
+        if self._stop is None:
+            return []
+        if self.state is State.CALLING and self._stop.mode != "after_turn":
+            return [CancelModel()]
+        if self.state is State.ACTING and self._stop.mode == "now":
+            return [CancelTools()]
+        return []
 
     def handle(self, fact: Fact) -> list[Effect]:
         """Take a fact; return what to do, in this order. A fact that no longer matters changes nothing."""
@@ -297,6 +316,13 @@ class Machine:
             case _:
                 return []
 
+    def take_unwritten(self) -> Sequence[ToolResult | Message]:
+        """What the machine has put into the conversation by itself since it was last asked: results and messages."""
+        taken = self._unwritten
+        if taken:
+            self._unwritten = []
+        return taken
+
     def abandon(self, result_of: Callable[[ToolCall], ToolResult], partial: Message | None = None) -> None:
         """Close what is open although nobody will act on it: the run is over, perhaps cut off from outside.
 
@@ -309,7 +335,12 @@ class Machine:
 
     def _close_open(self, result_of: Callable[[ToolCall], ToolResult]) -> None:
         for call in self.open_calls:
-            self._results[call.id or ""] = result_of(call)
+            self._put_result(result_of(call))
+
+    def _put_result(self, result: ToolResult) -> None:
+        """Give a call a result that nobody has reported."""
+        self._results[result.call_id] = result
+        self._unwritten.append(result)
 
     # -- transitions
 
@@ -334,9 +365,10 @@ class Machine:
             return self._answered(message)
         self._calls, self._results = calls, {}
         if reply.stop_reason == "length":
-            self._results[calls[-1].id or ""] = cut_off(calls[-1])
+            self._put_result(cut_off(calls[-1]))
         elif reply.stop_reason in WITHHELD:
-            self._results = {call.id or "": not_meant(call, reply.stop_reason) for call in calls}
+            for call in calls:
+                self._put_result(not_meant(call, reply.stop_reason))
         return self._act()
 
     def _act(self) -> list[Effect]:
@@ -345,12 +377,10 @@ class Machine:
         for call in self.open_calls:
             refusal = self.rules.refuse(call)
             if refusal is not None:
-                self._results[refusal.call_id] = refusal
-        allowed = self.open_calls
+                self._put_result(refusal)
         if self._stop is not None and self._stop.mode != "after_turn":
-            for call in allowed:
-                self._results[call.id or ""] = cancelled(call)
-            allowed = ()
+            self._close_open(cancelled)
+        allowed = self.open_calls
         return [CallTools(allowed)] if allowed else self._all_done()
 
     def _answered(self, message: Message) -> list[Effect]:
@@ -360,7 +390,7 @@ class Machine:
             if rejection.final or self.output_retries >= self.rules.output_retries:
                 return self._finish(Finish("failed", "error", error=rejection))
             self.output_retries += 1
-            self._messages.append(user(str(rejection)))
+            self._put_message(user(str(rejection)))
             return self._next_turn()
         if self._sent and self._stop is None and (self.rules.turns is None or self.turn < self.rules.turns):
             return self._go_on()
@@ -412,9 +442,7 @@ class Machine:
         if self.state is State.READY:
             self._close_open(pending_result)
             return self._stopped()
-        if self.state is State.CALLING:
-            return [] if stop.mode == "after_turn" else [CancelModel()]
-        return [CancelTools()] if stop.mode == "now" else []
+        return self.cuts
 
     def _stopped(self) -> list[Effect]:
         assert self._stop is not None
@@ -429,7 +457,11 @@ class Machine:
         if partial is not None:
             parts = tuple(part for part in partial.parts if not isinstance(part, ToolCall))
             if parts:
-                self._messages.append(msgspec.structs.replace(partial, parts=parts, partial=True))
+                self._put_message(msgspec.structs.replace(partial, parts=parts, partial=True))
+
+    def _put_message(self, message: Message) -> None:
+        self._messages.append(message)
+        self._unwritten.append(message)
 
     def _result_messages(self) -> list[Message]:
         found = [self._results.get(call.id or "") for call in self._calls]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, assert_never
 import anyio
 import msgspec
 
+from .. import journal
 from ..providers import (
     BadResponse,
     ContentFiltered,
@@ -46,10 +47,11 @@ if TYPE_CHECKING:
 class ModelCall:
     """Carries out one `CallModel` effect for `run`. `partial` is what has been streamed so far.
 
-    While it is `asking`, nobody knows what it will have cost; afterwards the run has been told.
+    While it is `asking`, nobody knows what it will have cost; afterwards the run has been told, and `cost` is what the
+    last try has cost in US dollars, if that is known. Tries that were made before a crash count.
     """
 
-    __slots__ = ("_answering", "_request", "_run", "_text", "_thinking", "asking")
+    __slots__ = ("_answering", "_request", "_run", "_text", "_thinking", "asking", "cost", "pausing")
 
     def __init__(self, run: RunCell, request: ModelRequest) -> None:
         self._run = run
@@ -58,6 +60,9 @@ class ModelCall:
         self._thinking: list[str] = []
         self._answering: tuple[str, str] | None = None
         self.asking = False
+        #: Whether it waits before the next try.
+        self.pausing = False
+        self.cost: float | None = None
 
     @property
     def partial(self) -> Message | None:
@@ -74,7 +79,9 @@ class ModelCall:
         run = self._run
         retry = run.agent.retry
         model = run.agent.provider.model
-        attempt = 0
+        attempt = run.past.attempts
+        if run.past.due:
+            await self._pause(run.past.due - run.stage.sources.clock())
         while True:
             attempt += 1
             await run.voice.say(events.ModelStarted, model=model, attempt=attempt)
@@ -85,10 +92,12 @@ class ModelCall:
                     reply = await (self._streamed() if streams else run.agent.provider.complete(self._request))
             except ProviderError as error:
                 failure, self.asking = error, False
-                run.spend(0.0 if is_unbilled(error) else None)
+                usage, self.cost = None, 0.0 if is_unbilled(error) else None
+                run.spend(self.cost)
             else:
                 self.asking = False
-                run.spend(self._cost(reply))
+                usage, self.cost = reply.usage, self._cost(reply)
+                run.spend(self.cost)
                 withheld = _withheld(reply)
                 if withheld is None:
                     await run.voice.say(
@@ -100,8 +109,8 @@ class ModelCall:
                     )
                     return Replied(reply)
                 failure = withheld
-                if reply.usage is not None:
-                    run.use(reply.usage)
+                if usage is not None:
+                    run.use(usage)
             shown = self._text or self._thinking
             pause = None
             if not shown and should_retry(failure, attempt, retry):
@@ -112,10 +121,20 @@ class ModelCall:
                 )
                 return ModelFailed(failure, self.partial or failure.partial)
             run.retries += 1
+            now = run.stage.sources.clock()
+            run.write(journal.Retrying(attempt, now + pause, now, usage, self.cost))
             await run.voice.say(
                 events.ModelRetrying, model=model, attempt=attempt, delay=pause, kind=failure.kind, error=str(failure)
             )
-            await anyio.sleep(pause)
+            await self._pause(pause)
+
+    async def _pause(self, seconds: float) -> None:
+        self.pausing = True
+        draining = self._run.stage.draining
+        if draining is not None:
+            draining.look_at(self._run)
+        await anyio.sleep(max(0.0, seconds))
+        self.pausing = False
 
     def _cost(self, reply: ModelReply) -> float | None:
         agent, extra = self._run.agent, self._request.settings.extra

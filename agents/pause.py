@@ -7,10 +7,13 @@ rest, its `rests`. All of this belongs to the loop's thread.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
 
+from .. import journal
+from ..journal import JournalError
 from . import events
 
 if TYPE_CHECKING:
@@ -39,17 +42,38 @@ def word_for(run: RunCell) -> str | None:
 
 
 def pause(run: RunCell) -> None:
-    """Begin nothing new, here and below, until resumed. A run that is to end anyway goes on to its end."""
-    if run.exit is None and run.wanted is None:
-        run.pause_asked = True
-        _look_again(run)  # one whose calls all wait for somebody is at rest now
+    """Begin nothing new, here and below, until resumed, also in another process."""
+    if hold(run):
+        _note(run, True)
 
 
 def resume(run: RunCell) -> None:
     """Go on, unless a run above is paused too."""
-    if run.pause_asked:
-        run.pause_asked = False
-        _look_again(run)
+    if let_go(run):
+        _note(run, False)
+
+
+def hold(run: RunCell) -> bool:
+    """Begin nothing new here and below; False where that changes nothing. A run that is to end goes on to its end."""
+    if run.exit is not None or run.wanted is not None or run.pause_asked:
+        return False
+    run.pause_asked = True
+    _look_again(run)  # one whose calls all wait for somebody is at rest now
+    return True
+
+
+def let_go(run: RunCell) -> bool:
+    """Go on, unless a run above is held too; False where that changes nothing."""
+    if not run.pause_asked:
+        return False
+    run.pause_asked = False
+    _look_again(run)
+    return True
+
+
+def _note(run: RunCell, paused: bool) -> None:
+    with suppress(JournalError):  # the run finds out by itself
+        run.write(journal.Held(paused, run.diary.clock()))
 
 
 def _look_again(run: RunCell) -> None:
@@ -65,6 +89,8 @@ async def tell(run: RunCell) -> None:
     if run.rests is not holds(run):
         run.rests = not run.rests
         await run.voice.say(events.RunPaused if run.rests else events.RunResumed)
+        if run.rests and run.stage.draining is not None:
+            run.stage.draining.look_at(run)
 
 
 async def rest(run: RunCell) -> None:

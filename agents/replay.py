@@ -1,76 +1,219 @@
 """From a journal back to a machine in the state that it describes.
 
 Recorded replies and outcomes are facts, handed to a new machine as they were to the old one; nothing is asked for
-again. What was in flight at the crash follows the tool's `replay`: a call that never began, or may run twice, runs;
-of any other the model is told that its outcome is unknown.
+again. What the old machine itself said to a reply (a call refused, an answer sent back) is in the same entry, and is
+said again as it was, whatever the agent would say today.
+
+What was in flight at the crash follows the tool's `replay`: a call that never began, or may run twice, runs; of any
+other the model is told that its outcome is unknown. Waits go on until the moment that they were to end at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
-from ..journal import Answered, Delivered, Happened, Intended, Record, decode
+from ..journal import (
+    Answered,
+    Asked,
+    Delivered,
+    Happened,
+    Held,
+    Intended,
+    Record,
+    Resumed,
+    Retrying,
+    Said,
+    Slept,
+    Stopping,
+    decode,
+)
 from ..journal import Replied as RepliedRecord
 from ..journal import Sent as SentRecord
-from ..providers import Message, ModelReply, ToolCall, ToolResult
+from ..providers import Message, ModelReply, ToolCall, ToolResult, Usage
 from .approvals import Answer
-from .machine import Asking, Begin, CallTools, Effect, Machine, Replied, Sent, State, ToolDone
+from .machine import (
+    Asking,
+    Begin,
+    CallTools,
+    Effect,
+    Machine,
+    Rejected,
+    Replied,
+    Sent,
+    State,
+    StopAsked,
+    ToolDone,
+)
 from .tool import Toolbox
 
 UNKNOWN = "outcome unknown: the run crashed while this call was running; it may or may not have taken effect"
 
 
-def replay(machine: Machine, records: Sequence[bytes], toolbox: Toolbox) -> tuple[list[Effect], list[ToolResult]]:
-    """Bring a new machine to the state that the records say.
+class Replayed:
+    """Where a run stands, beside the state of its machine.
 
-    Returns:
-        What is to be done next, and the results that were made up for calls whose outcome is unknown; these are to be
-        written down.
+    Attributes:
+        effects: what is to be done next.
+        made_up: results of calls whose outcome is unknown, which are to be written down.
+        again: the ids of calls that had begun and run once more.
+        answers: what was said to calls of this turn.
+        asked: until when an answer is waited for, by call id, as seconds since the epoch.
+        naps: until when a tool sleeps, by call id and the number of its sleep.
+        attempts: tries of the model call at hand that have failed, and `due`, the moment of the next one.
+        stop: what was asked for.
+        paused: whether the run is to wait.
+        sent: how many messages were sent into it.
+        usage, cost: what was used so far, in tokens and US dollars.
+    """
+
+    __slots__ = (
+        "again",
+        "answers",
+        "asked",
+        "attempts",
+        "cost",
+        "due",
+        "effects",
+        "made_up",
+        "naps",
+        "paused",
+        "sent",
+        "stop",
+        "usage",
+    )
+
+    def __init__(self, answers: Mapping[str, Answer]) -> None:
+        self.effects: list[Effect] = []
+        self.made_up: list[ToolResult] = []
+        self.again: set[str] = set()
+        self.answers = dict(answers)
+        self.asked: dict[str, float | None] = {}
+        self.naps: dict[tuple[str, int], float] = {}
+        self.attempts = 0
+        self.due = 0.0
+        self.stop: StopAsked | None = None
+        self.paused = False
+        self.sent = 0
+        self.usage = Usage()
+        self.cost: float | None = 0.0
+
+    def spend(self, usage: Any, cost: float | None) -> None:
+        """Count what something has used, as it was written down."""
+        if usage is not None:
+            self.usage += msgspec.convert(usage, Usage)
+        self.cost = self.cost + cost if self.cost is not None and cost is not None else None
+
+
+def replay(
+    machine: Machine, entries: Sequence[bytes], toolbox: Toolbox, answers: Mapping[str, Answer] | None = None
+) -> Replayed:
+    """Bring a new machine to the state that the entries say.
+
+    Args:
+        machine: as it was made at the run's beginning.
+        entries: the run's journal.
+        toolbox: the agent's tools, as they are today.
+        answers: those that the run was started with.
 
     Raises:
-        BadRecord: the records cannot be read.
+        BadRecord: the entries cannot be read.
     """
-    effects = machine.handle(Begin())
+    said = Replayed(answers or {})
+    rules = machine.rules
     intended: set[str] = set()
-    for record in map(decode, records):
-        effects = _apply(machine, record, intended) or effects
-    if machine.state is not State.ACTING:
-        return effects, []
-    again: list[ToolCall] = []
-    unknown: list[ToolResult] = []
-    for call in machine.open_calls:
-        if call.id in intended and toolbox[call.name].replay == "never":
-            result = ToolResult(call.id or "", UNKNOWN, call.name, True, "outcome_unknown")
-            unknown.append(result)
-            effects = machine.handle(ToolDone(result))
-        else:
-            again.append(call)
-    return ([CallTools(tuple(again))] if again else effects), unknown
+    said.effects = machine.handle(Begin())
+    for entry in entries:
+        records = decode(entry)
+        # In the entry of a reply stands what the machine has said to it.
+        machine.rules = msgspec.structs.replace(rules, **_recorded_rules(records, rules.read))
+        for record in records:
+            said.effects = _apply(machine, record, intended, said) or said.effects
+    machine.rules = rules
+    machine.take_unwritten()
+    if machine.state is State.ACTING:
+        _go_on(machine, intended, toolbox, said)
+    return said
 
 
-def answered(records: Sequence[bytes], given: Mapping[str, Answer]) -> dict[str, Answer]:
-    """The answers to calls of the last turn: those that the run was started with, and those in its journal."""
-    answers = dict(given)
-    for record in map(decode, records):
-        if isinstance(record, RepliedRecord):
-            answers.clear()
-        elif isinstance(record, Answered):
-            answers[record.call_id] = record.answer
-    return answers
+def _recorded_rules(records: Sequence[Record], read: Any) -> dict[str, Any]:
+    """Rules that say what was said then."""
+    results: dict[str, ToolResult] = {}
+    corrections = [record for record in records if isinstance(record, Said)]
+    if isinstance(records[0], RepliedRecord):
+        made = [msgspec.convert(record.result, ToolResult) for record in records if isinstance(record, Happened)]
+        results = {result.call_id: result for result in made}
+
+    def read_again(message: Message) -> Any:
+        if corrections:
+            raise Rejected(msgspec.convert(corrections[0].message, Message).text)
+        return read(message)
+
+    def refused(call: ToolCall) -> ToolResult | None:
+        return results.get(call.id or "")
+
+    return {"refuse": refused, "read": read_again}
 
 
-def _apply(machine: Machine, record: Record, intended: set[str]) -> list[Effect]:
-    if isinstance(record, RepliedRecord):
-        intended.clear()  # a new turn may use the same ids again
-        return machine.handle(Replied(msgspec.convert(record.reply, ModelReply)))
-    if isinstance(record, Intended):
-        intended.add(record.call_id)
-    elif isinstance(record, Happened):
-        return machine.handle(ToolDone(msgspec.convert(record.result, ToolResult)))
-    elif isinstance(record, SentRecord):
-        return machine.handle(Sent(record.message_id, record.when, msgspec.convert(record.message, Message)))
-    elif isinstance(record, Delivered):
-        return machine.handle(Asking())
+def _apply(machine: Machine, record: Record, intended: set[str], said: Replayed) -> list[Effect]:
+    match record:
+        case RepliedRecord():
+            reply = msgspec.convert(record.reply, ModelReply)
+            said.spend(reply.usage, record.cost)
+            said.attempts, said.due = 0, 0.0
+            intended.clear()  # a new turn may use the same ids again
+            said.asked.clear()
+            said.naps.clear()
+            said.answers.clear()
+            return machine.handle(Replied(reply))
+        case Intended():
+            intended.add(record.call_id)
+        case Happened():
+            said.spend(record.usage, record.cost)
+            return machine.handle(ToolDone(msgspec.convert(record.result, ToolResult)))
+        case SentRecord():
+            said.sent += 1
+            return machine.handle(Sent(record.message_id, record.when, msgspec.convert(record.message, Message)))
+        case Delivered():
+            return machine.handle(Asking())
+        case Retrying():
+            said.spend(record.usage, record.cost)
+            said.attempts, said.due = record.attempt, record.until
+        case Asked():
+            said.asked[record.call_id] = record.until
+        case Answered():
+            said.answers[record.call_id] = record.answer
+        case Slept():
+            said.naps[record.call_id, record.number] = record.until
+        case Stopping():
+            said.stop = StopAsked(record.mode, record.reason)  # type: ignore[arg-type]
+            return machine.handle(said.stop)
+        case Held():
+            said.paused = record.paused
+        case Resumed() if record.asking:
+            said.spend(None, None)
+        case _:
+            pass
     return []
+
+
+def _go_on(machine: Machine, intended: set[str], toolbox: Toolbox, said: Replayed) -> None:
+    """Decide about the calls that have no outcome."""
+    calls: list[ToolCall] = []
+    for call in machine.open_calls:
+        begun = call.id in intended
+        refusal = machine.rules.refuse(call)
+        if begun and (refusal is not None or toolbox[call.name].replay == "never"):
+            said.made_up.append(ToolResult(call.id or "", UNKNOWN, call.name, True, "outcome_unknown"))
+        elif refusal is not None:
+            said.made_up.append(refusal)
+        else:
+            calls.append(call)
+            if begun:
+                said.again.add(call.id or "")
+    for result in said.made_up:
+        said.effects = machine.handle(ToolDone(result)) or said.effects
+    if calls:
+        said.effects = [CallTools(tuple(calls))]

@@ -156,6 +156,8 @@ class Run(Generic[OutputT]):
     def pause(self) -> None:
         """Have the run, and its subagents, finish the step at hand and begin no model call and no tool until `resume`.
 
+        A run that was paused is still so when it is recovered from its journal.
+
         At once, from any thread. A stop ends a paused run like any other.
         """
         self._cell.stage.home.run(pause.pause, self._cell)

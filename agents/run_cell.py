@@ -5,9 +5,9 @@ this task, with **one** cancel scope that a stop cancels; after it the run goes 
 into its history. While tools run, the run is parked on its mailbox inside their task group, and their endings arrive
 as control signals. So a run can be stopped, asked and looked at, whatever it is busy with.
 
-Every fact that must not be asked for again goes into the journal before it is acted on. When the code around the run
-crashes, a new machine is made, the journal is replayed into it, and the run goes on from there; that is also how a
-run would resume in another process. The budget of such restarts is the run's own.
+Every fact that must not be asked for again is durable in the journal before it is acted on. When the code around the
+run crashes, a new machine is made, the journal is replayed into it, and the run goes on from there; that is also how it
+goes on in another process (`resumption`). The budget of such restarts is the run's own.
 
 The end is written once: by `_conclude` in the run's own task; when that was cancelled from outside, by `_say_farewell`
 or `close`; and when it does not end although it was killed, by the stop ladder.
@@ -31,12 +31,13 @@ from ..actors.crashes import is_crash, stray
 from ..actors.exits import sole
 from ..actors.restart import Intensity
 from ..actors.roles import Parent, Verdict
-from ..journal import Claim, Fenced
+from ..journal import JournalError
 from ..mailbox import Budget
 from ..providers import Message, ModelReply, ModelRequest, Usage
 from . import events, inbox, pause
-from .approvals import Answer, Approvals, PendingCall
+from .approvals import Approvals, PendingCall
 from .context import RunContext
+from .diary import Diary
 from .errors import RestartLimit
 from .machine import (
     Begin,
@@ -58,7 +59,7 @@ from .machine import (
 )
 from .model_call import ModelCall
 from .outcome import last_event, make_error, make_result
-from .replay import answered, replay
+from .replay import Replayed, replay
 from .result import RunResult
 from .run_options import RunOptions
 from .stage import RunStage
@@ -70,6 +71,7 @@ from .voice import Voice
 
 if TYPE_CHECKING:
     from .agent import Agent
+    from .resumption import Resumption
 
 #: Seconds that a subagent whose tool is gone has to stop before it is killed.
 ABANDONED = 5.0
@@ -86,12 +88,14 @@ class RunCell(Cell):
         run_id: its name; by default the next one of the stage.
         run_parent, call_id: the run, and its tool call, that this one is a subagent of.
         followable: whether a handle is given out.
+        detached: whether nobody's block or task has the run for a child: it is over when it says so, not when it is
+            cancelled with its System.
+        resumption: what it goes on from, of a run that was begun in another process.
     """
 
     __slots__ = (
         "_batch",
         "_call",
-        "_claim",
         "_cut",
         "_finish",
         "_group",
@@ -103,10 +107,11 @@ class RunCell(Cell):
         "_subruns",
         "_tools_cut",
         "agent",
-        "answers",
         "approvals",
         "began_at",
         "call_id",
+        "detached",
+        "diary",
         "error",
         "forsaken",
         "history",
@@ -114,15 +119,18 @@ class RunCell(Cell):
         "machine",
         "options",
         "outlived",
+        "past",
         "pause_asked",
         "pending",
         "prompt",
         "rests",
         "result",
         "resumed",
+        "resumption",
         "retries",
         "run_parent",
         "shown_pieces",
+        "suspended",
         "usage",
         "voice",
         "wanted",
@@ -143,6 +151,8 @@ class RunCell(Cell):
         run_parent: RunCell | None = None,
         call_id: str | None = None,
         followable: bool = True,
+        detached: bool = False,
+        resumption: Resumption | None = None,
     ) -> None:
         run_id = run_id if run_id is not None else stage.sources.run_id()
         parent: Parent = run_parent if run_parent is not None else stage.pool
@@ -153,7 +163,9 @@ class RunCell(Cell):
         self.options = options
         self.run_parent = run_parent
         self.call_id = call_id
-        self.began_at = stage.sources.clock()
+        self.detached = detached
+        self.resumption = resumption
+        self.began_at = stage.sources.clock() if resumption is None else resumption.began_at
         self.voice = Voice(
             run_id,
             options,
@@ -169,20 +181,22 @@ class RunCell(Cell):
         self.retries = 0
         #: What was given up but still runs.
         self.outlived: list[str] = []
-        #: Answers to calls of the turn at hand that were given before they asked, by call id.
-        self.answers: dict[str, Answer] = {}
+        #: What the run has written down, and where that says that it stands.
+        self.diary = Diary(stage.journal, run_id, stage.sources.clock)
+        self.past = Replayed(options.answers)
         #: Calls that have nobody to approve them.
         self.pending: list[PendingCall] = []
         #: Of a root: what its tree asks; made at the first question.
         self.approvals: Approvals | None = None
         #: Whether its end was written although its task goes on.
         self.forsaken = False
+        #: Whether it has not ended, but goes on elsewhere.
+        self.suspended = False
         self.result: RunResult[Any] | None = None
         #: What the run raises at those who wait for it.
         self.error: BaseException | None = None
         #: The text of this turn that followers have seen, kept for an attempt after a crash.
         self.shown_pieces: list[str] = []
-        self._claim: Claim | None = None
         self._intensity = Intensity(agent.supervision.intensity, agent.supervision.period)
         self._subruns: dict[str, RunCell] = {}
         self.wanted: StopAsked | None = None
@@ -231,9 +245,13 @@ class RunCell(Cell):
     async def perform(self) -> None:
         self.announce_started()
         slots = self.stage.slots if self.run_parent is None else None
-        has_slot = slots is not None and await self._take_slot(slots)
+        has_slot = False
         try:
-            await self._conclude(await self._run())
+            finish = await self._own()
+            if finish is None:
+                has_slot = slots is not None and await self._take_slot(slots)
+                finish = await self._run()
+            await self._conclude(finish)
         except BaseException as error:
             if not is_crash(error):
                 await self._say_farewell()
@@ -241,6 +259,80 @@ class RunCell(Cell):
         finally:
             if slots is not None and has_slot:
                 slots.release()
+
+    # -- the journal
+
+    def enrol(self) -> None:
+        """Write down that the run has begun.
+
+        Raises:
+            RunExists: the journal knows a run of that id.
+        """
+        parent = self.run_parent.name if self.run_parent is not None else None
+        self.diary.begin(self._began(parent), parent_id=parent, conversation_id=self.options.conversation_id)
+
+    def _began(self, parent_id: str | None) -> journal.Began:
+        options = self.options
+        return journal.Began(
+            self.name,
+            self.agent.name,
+            list(self.history),
+            list(self.prompt),
+            self.began_at,
+            kept=list(options.kept) if options.kept is not None else None,
+            answers=dict(options.answers),
+            fingerprint=self.agent.fingerprint,
+            user_id=options.user_id,
+            conversation_id=options.conversation_id,
+            parent_id=parent_id,
+            call_id=self.call_id,
+            tags=list(options.tags),
+            metadata=dict(options.metadata),
+            limits=options.limits,
+            guarded=options.policy is not None,
+        )
+
+    async def _own(self) -> Finish | None:
+        """Have the run durably for our own before anything is done for it; how it ends where that fails."""
+        try:
+            if self.resumption is not None:
+                await self.resumption.take_over(self)
+            elif not self.diary.is_open:
+                self.enrol()
+            await self.diary.durable()
+        except JournalError as error:
+            self.diary.forget()
+            if self.resumption is not None:
+                self.resumption.error = error
+            return Finish("failed", "error", error=error)
+        finally:
+            if self.resumption is not None:
+                self.resumption.settled.set()
+        return None
+
+    def write(self, *records: journal.Record) -> None:
+        """Write down what has happened, and what was held back until now.
+
+        Raises:
+            JournalError: another owner has claimed the run, or it cannot be stored.
+        """
+        self._hold_own_words()
+        self.diary.write(*records)
+
+    def _hold_own_words(self) -> None:
+        """Hold what the machine has said by itself. What a suspension has cut short is to be done again."""
+        machine = self.machine
+        unwritten = machine.take_unwritten() if machine is not None else ()
+        if unwritten and not self.is_suspended:
+            at = self.diary.clock()
+            for item in unwritten:
+                self.diary.hold(journal.Said(item, at) if isinstance(item, Message) else journal.Happened(item, at))
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether the run is cut short here to go on elsewhere."""
+        stop = stop_in_force(self)
+        return stop is not None and stop.resumable
 
     async def _take_slot(self, slots: anyio.Semaphore) -> bool:
         """Wait for a turn; False for a run that was stopped meanwhile and needs none."""
@@ -271,14 +363,14 @@ class RunCell(Cell):
         while True:
             try:
                 return await self._attempt()
-            except Fenced as fenced:
-                self._claim = None  # another owner goes on with the run; nothing of ours may be written
-                return Finish("failed", "error", error=fenced)
             except BaseException as failure:
                 if not is_crash(failure):
                     raise
                 if isinstance(failure, BaseExceptionGroup):
                     failure = sole(cast("BaseExceptionGroup[BaseException]", failure))
+                if isinstance(failure, JournalError):
+                    self.diary.forget()  # another owner goes on with the run, or somebody who can store it
+                    return Finish("failed", "error", error=failure)
                 error = stray(self.name, failure)
                 if isinstance(error, StrayCancellation) or not self._intensity.allows(anyio.current_time()):
                     # Nobody knows what state a task is in that was cancelled by mistake: it is not started again.
@@ -307,24 +399,17 @@ class RunCell(Cell):
         return limit
 
     async def _attempt(self) -> Finish:
-        store = self.stage.journal
-        claim = self._claim = await store.claim(self.name)
         machine = self.machine = self._new_machine()
-        records = await store.read(self.name)
-        self.answers = answered(records, self.options.answers)
-        if records:
-            effects, unknown = replay(machine, records, self.agent.toolbox)
-            for result in unknown:
-                self.write(journal.Happened(msgspec.to_builtins(result)))
+        if self.resumption is not None or self.restarts:
+            effects = await self._take_up(machine)
         else:
-            self.write(self._began())
-            await store.durable(claim)
             await self.voice.say(events.RunStarted, agent=self.agent.name)
             effects = machine.handle(self.wanted or Begin())
         if self.inbox is not None:
             self.inbox.open(machine)
         if self.wanted is not None and machine.state is not State.DONE:
-            self._interrupt(machine.handle(self.wanted))
+            machine.handle(self.wanted)
+        self._interrupt(machine.cuts)
         while True:
             match effects:
                 case [Finish() as finish]:
@@ -335,7 +420,7 @@ class RunCell(Cell):
                     self._batch = ToolBatch(self, machine, cut=self._tools_cut)
                     effects = await self._batch.perform(calls)
                     self._batch = None
-                    self.answers = {}  # of this turn: the next one may use the same ids
+                    self.past = Replayed({})  # was of this turn: the next one may use the same ids
                     if self.voice.turn:
                         await self.voice.say(events.TurnEnded)
                 case [] if self._finish is not None:
@@ -346,13 +431,28 @@ class RunCell(Cell):
     def _new_machine(self) -> Machine:
         return Machine(self.agent.rules(self.options.limits), self.history, self.prompt, self.options.kept)
 
-    def _began(self) -> journal.Began:
-        began = journal.Began(self.name, self.agent.name, _builtin(self.history), _builtin(self.prompt))
-        kept = self.options.kept
-        if kept is None:
-            return began
-        answers = dict(self.options.answers)
-        return msgspec.structs.replace(began, kept=[msgspec.to_builtins(result) for result in kept], answers=answers)
+    async def _take_up(self, machine: Machine) -> list[Effect]:
+        """Bring a new machine to where the journal says that the run stands."""
+        resumption, self.resumption = self.resumption, None
+        if resumption is not None:
+            entries = resumption.entries
+        else:
+            self.write()
+            entries = await self.diary.reclaim()
+        past = self.past = replay(machine, entries, self.agent.toolbox, self.options.answers)
+        if resumption is not None:
+            self.use(past.usage)
+            self.spend(past.cost)
+            self.wanted = past.stop or self.wanted
+            self.pause_asked = past.paused
+            if past.sent:
+                inbox.of(self).count = past.sent
+            await self.voice.say(
+                events.RunRecovered, agent=self.agent.name, claims=resumption.claims, changes=resumption.changes
+            )
+        at = self.diary.clock()
+        self.write(*[journal.Happened(result, at) for result in past.made_up])
+        return past.effects
 
     async def _call_model(self, machine: Machine) -> list[Effect]:
         self.voice.turn = machine.turn
@@ -364,15 +464,19 @@ class RunCell(Cell):
             await pause.rest(self)
             await self.voice.say(events.TurnStarted)
             self._call = ModelCall(self, await self._request(machine))
+            self.write()
+            await self.diary.durable()
             fact = await self._call.perform()
+        cost = self._call.cost if self._call is not None else None
         if fact is None:
             fact = ModelCut(self._call.partial if self._call is not None else None)
         self._forget_call()
         self._step = None
-        if isinstance(fact, Replied):
-            self._account(fact.reply)
         self.shown_pieces.clear()
         effects = machine.handle(fact)
+        if isinstance(fact, Replied):
+            self._account(fact.reply, cost)
+            self.past = Replayed({})
         if machine.state is not State.ACTING:
             await self.voice.say(events.TurnEnded)
         return effects
@@ -389,11 +493,12 @@ class RunCell(Cell):
             output_schema=self.agent.output_schema,
         )
 
-    def _account(self, reply: ModelReply) -> None:
-        """Write the reply down before it is acted on, and count what it cost."""
+    def _account(self, reply: ModelReply, cost: float | None) -> None:
+        """Hold the reply until the entry that has to be stored before it is acted on, and count what it has used."""
         if self.result is not None:
             return  # too late
-        self.write(journal.Replied(msgspec.to_builtins(reply)))
+        self.diary.hold(journal.Replied(reply, self.diary.clock(), cost))
+        self._hold_own_words()
         if reply.usage is not None:
             self.use(reply.usage)
 
@@ -417,22 +522,27 @@ class RunCell(Cell):
         """Count dollars, here and in every run above. None: nobody knows how many."""
         self._spent = self._spent + cost if self._spent is not None and cost is not None else None
         if self.run_parent is not None:
+            caller = self.run_parent.tool_call(self.call_id)
+            if caller is not None:
+                caller.spend(cost)
             self.run_parent.spend(cost)
 
     def use(self, usage: Usage) -> None:
         """Count tokens, here and in every run above."""
         self.usage += usage
         if self.run_parent is not None:
+            caller = self.run_parent.tool_call(self.call_id)
+            if caller is not None:
+                caller.usage = caller.usage + usage if caller.usage is not None else usage
             self.run_parent.use(usage)
 
-    def write(self, record: journal.Record) -> None:
-        """Append to the run's journal.
-
-        Raises:
-            Fenced: another owner has claimed the run.
-        """
-        assert self._claim is not None
-        self.stage.journal.append(self._claim, journal.encode(record))
+    def _let_go(self) -> None:
+        """The run is over here. A subagent that has not ended is ended with the call it works for, if that ends."""
+        caller = self.run_parent.tool_call(self.call_id) if self.run_parent is not None else None
+        if caller is not None and self.diary.survives and not self.diary.is_over and not self.is_suspended:
+            caller.unfinished.append(self.diary)
+        else:
+            self.diary.release()
 
     # -- children
 
@@ -456,6 +566,12 @@ class RunCell(Cell):
     def tool_progressed(self, cell: ToolCell, progress: Any) -> None:
         """Have the run say what a tool emitted; it is parked on its mailbox meanwhile."""
         self.mailbox.signal(Progress(cell, progress))
+
+    def child_id(self, caller: ToolCell) -> str:
+        """A name for the next run that this tool call starts: the same ones, in order, when the call runs once more."""
+        caller.children += 1
+        assert self.machine is not None
+        return f"{self.name}.{self.machine.turn}.{self.machine.place_of(caller.call_id)}.{caller.children}"
 
     def tool_call(self, call_id: str | None) -> ToolCell | None:
         """The open tool call with this id."""
@@ -487,7 +603,7 @@ class RunCell(Cell):
     # -- stopping
 
     def request_stop(self, reason: str | None) -> None:
-        self.stop_run("now", reason or "system")
+        self._stop_as("now", StopAsked("now", reason or "system", resumable=self.diary.survives), None)
 
     def stop_run(self, mode: StopMode, reason: str, grace: float | None = None) -> None:
         """Ask for the end; takes effect at the next await, whatever the run is busy with.
@@ -495,10 +611,13 @@ class RunCell(Cell):
         `grace` is how many seconds it may take; by default the stage's for ``now``, and as many as it takes for the
         other modes.
         """
+        self._stop_as(mode, StopAsked(mode, reason), grace)
+
+    def _stop_as(self, mode: StopMode, asked: StopAsked, grace: float | None) -> None:
         if self.exit is not None or self.forsaken:
             return
         if self.result is None and self._finish is None:
-            self._ask_to_stop(StopAsked(mode, reason))
+            self._ask_to_stop(asked)
         if grace is None and mode == "now":
             grace = self.stage.grace
         if grace is not None and self._group is not None:
@@ -510,11 +629,16 @@ class RunCell(Cell):
         if self.wanted is not None:
             if urgency(self.wanted) >= urgency(stop):
                 return
-            stop = StopAsked(stop.mode, self.wanted.reason)  # a more urgent one does not change why
+            # A more urgent one does not change why.
+            stop = StopAsked(stop.mode, self.wanted.reason, self.wanted.resumable)
         if self.rests:
-            stop = StopAsked("now", stop.reason)  # there is no turn and no tool at work that it could wait for
+            # There is no turn and no tool at work that it could wait for.
+            stop = StopAsked("now", stop.reason, stop.resumable)
         self.wanted = stop
-        pause.resume(self)
+        if not stop.resumable:
+            with suppress(JournalError):  # then the run ends anyway
+                self.write(journal.Stopping(stop.mode, stop.reason, self.diary.clock()))
+        pause.let_go(self)
         machine = self.machine
         if machine is not None and machine.state is not State.READY:
             self._interrupt(machine.handle(stop))
@@ -524,6 +648,19 @@ class RunCell(Cell):
             self._step.cancel()  # it waits for its turn; what is wanted is taken before the first request
         if stop.mode == "now":
             super().request_stop(stop.reason)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is lost or done twice when the run is cut off now.
+
+        It rests, has not begun, waits before it asks the model again, or all its calls wait: for somebody's answer, or
+        for subagents that are idle.
+        """
+        if self.rests or self.machine is None:
+            return True
+        if self._batch is None:
+            return self._call is not None and self._call.pausing
+        return self._batch.is_idle
 
     @property
     def is_concluded(self) -> bool:
@@ -554,11 +691,28 @@ class RunCell(Cell):
             return  # given up meanwhile
         self._finish = finish
         await self._end_subruns()
+        finish = await self._write_end(finish)
+        if self.result is not None:
+            return  # given up while the journal was at it
         self._settle(finish)
-        if self._claim is not None:
-            self.write(journal.Ended(finish.status, finish.reason))
-            await self.stage.journal.durable(self._claim)
         await self.voice.publish(self.last_event())
+
+    async def _write_end(self, finish: Finish) -> Finish:
+        """Write the end, or that there is none yet; what it is if the journal refuses."""
+        try:
+            self._hold_own_words()
+            if finish.status == "stopped" and self.is_suspended:
+                self.suspended = True
+                self.write(journal.Suspended(self.diary.clock()))
+                await self.diary.durable()
+            else:
+                error = finish.error
+                said = f"{type(error).__name__}: {error}" if error is not None else None
+                await self.diary.end(finish.status, finish.reason, said)
+        except JournalError as error:
+            self.diary.forget()
+            finish = self._finish = Finish("failed", "error", error=error)
+        return finish
 
     async def wait_over(self) -> None:
         """Wait for the result: for the end, or until the run is given up."""
@@ -600,12 +754,23 @@ class RunCell(Cell):
         return Finish("stopped", stop.reason if stop is not None else "cancelled")
 
     def settle_cut_off(self) -> None:
-        """Make the result of a run that is cut off. One that was to end is over in its journal, too."""
+        """Make the result of a run that is cut off, and write its end, unless it is to go on elsewhere."""
         finish = self._cut_off()
         self._settle(finish)
-        if self._claim is not None and stop_in_force(self) is not None:
-            with suppress(Fenced):
-                self.write(journal.Ended(finish.status, finish.reason))
+        root = self
+        while root.run_parent is not None:
+            root = root.run_parent
+        stop = stop_in_force(self)
+        ends = not stop.resumable if stop is not None else not root.detached or not self.diary.survives
+        self.suspended = not ends
+        if self.diary.is_open:
+            with suppress(JournalError):
+                if ends:
+                    self.write()
+                else:
+                    self.diary.write(journal.Suspended(self.diary.clock()))
+            if ends:
+                self.diary.close(finish.status, finish.reason)
 
     def close(self, exit: Exit) -> None:
         if self.result is None:
@@ -614,8 +779,8 @@ class RunCell(Cell):
             self.voice.log_event(self.last_event())
         for run in tuple(self._subruns.values()):
             run.kill()
-        if self._claim is not None:
-            self.stage.journal.release(self._claim)
+        if self.diary.is_open:
+            self._let_go()
         if self.inbox is not None:
             self.inbox.close()
         if self._ladder is not None:
@@ -626,9 +791,5 @@ class RunCell(Cell):
             self.options.stop.leave(self)
         self.voice.log.end(self.error)
         super().close(exit)
-        self.machine = self._call = self._batch = self._claim = None
+        self.machine = self._call = self._batch = None
         self._group = self._ladder = self._poll = self.inbox = None
-
-
-def _builtin(messages: Sequence[Message]) -> list[Any]:
-    return [msgspec.to_builtins(message) for message in messages]

@@ -30,6 +30,7 @@ from .threads import Threads
 from .tool_gate import ToolGate
 
 if TYPE_CHECKING:
+    from .drain import Drain
     from .system import System
 
 #: Seconds that a run has to end by default, once it was stopped.
@@ -56,6 +57,7 @@ class RunStage:
         "_shared_threads",
         "context",
         "dead_letters",
+        "draining",
         "gate",
         "gates",
         "grace",
@@ -95,6 +97,8 @@ class RunStage:
         self.sources = sources if sources is not None else Sources()
         self.slots = Semaphore(slots, fast_acquire=True) if slots is not None else None
         self.grace = grace
+        #: Set once it takes no new runs.
+        self.draining: Drain | None = None
         self.threads = Threads(self.home)
         self.processes = Processes(self.home, processes)
         self.gate = ToolGate(tools)

@@ -8,35 +8,42 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
+from anyio import CancelScope, Event
 from anyio.lowlevel import checkpoint, current_token
 
-from ..actors import ActorSystem, Report, raise_descriptor_limit
+from ..actors import ActorSystem, NameTaken, Report, raise_descriptor_limit
 from ..actors import RestartLimit as ActorRestartLimit
-from ..journal import Journal
+from ..journal import Journal, MemoryJournal, SqliteJournal
 from ..providers import GateLimits
 from ..providers.gate_names import check_gates
-from .approvals import Answer, Approver
-from .errors import RestartLimit
+from .approvals import Answer, Approver, check_approve
+from .drain import Drain, Drained
+from .errors import RestartLimit, SystemDraining
 from .history import History, Prompt
 from .hooks import Audience
 from .launch import Launch
 from .limits import Limits
 from .options import names_ours
-from .policy import Policy
+from .policy import Policy, check_policy
+from .recovery import MAX_CLAIMS, Recoverer, Recovery, Unfinished
 from .result import OutputT
 from .run import Run
 from .sources import Sources
 from .stage import RunStage, enter_system, leave_system
-from .stop_poll import StopWhen
+from .stop_poll import StopWhen, check_stop_when
 from .stop_token import StopToken
 
 if TYPE_CHECKING:
     from .agent import Agent
     from .context import DepsT
+
+
+#: Seconds that runs have at a signal to finish their step, where somebody can go on with them.
+DRAIN_TIMEOUT = 10.0
 
 
 class System(ActorSystem):
@@ -53,7 +60,9 @@ class System(ActorSystem):
         5 s).
         grace: seconds that a run has to end once it was stopped, also by the closing of the System, before it is killed
             (default 5).
-        journal: where runs are written down (default: in memory).
+        journal: where runs are written down (default: in memory): a file by its name, such as ``"runs.db"``, with what
+            several runs write at the same time made durable together; or a `SqliteJournal`, or any other `Journal`.
+            One that is not open is opened and closed with the System. `recover` goes on with what is unfinished in it.
         gates: how much provider accounts are asked at most, by the provider's name or its base URL, for example
             ``{"openai": GateLimits(concurrency=50)}``. They hold for the whole event loop while the System is open.
         max_tools: tool calls at work at the same time, in all runs (default: any number); further calls wait for their
@@ -61,9 +70,11 @@ class System(ActorSystem):
         processes: processes for tools with ``where="process"``, and so their calls at the same time (default: the
             number of cores, but at least 4). They are started when they are needed, and kept.
         sources: clock, chance and ids, for tests.
-        signals: whether SIGINT and SIGTERM end the block and close the System in order (default False): runs are
-            stopped and the program goes on behind the block; a second signal ends everything at once, and the
-            process. Only in the main thread.
+        signals: whether SIGINT and SIGTERM end the block and close the System in order (default False): it drains, the
+            block is cancelled, runs are stopped, and the program goes on behind the block; a second signal ends
+            everything at once, and the process. Only in the main thread.
+        drain_timeout: seconds that runs have at a signal to finish the step they are at (default: 10 with a journal
+            that outlives the System, 0 without one, where nobody could go on).
         on_report: called with each `Report` of a supervisor of spawned actors: who ended badly, why, and what follows.
             Reports are logged in any case.
 
@@ -81,12 +92,13 @@ class System(ActorSystem):
         intensity: int = 3,
         period: float = 5.0,
         grace: float = 5.0,
-        journal: Journal | None = None,
+        journal: Journal | str | os.PathLike[str] | None = None,
         gates: Mapping[str, GateLimits] | None = None,
         max_tools: int | None = None,
         processes: int | None = None,
         sources: Sources | None = None,
         signals: bool = False,
+        drain_timeout: float | None = None,
         on_report: Callable[[Report], object] | None = None,
     ) -> None:
         if not isinstance(name, str):
@@ -102,16 +114,9 @@ class System(ActorSystem):
         _check_finite("period", period)
         if period <= 0:
             raise ValueError(f"period must be above 0 seconds, not {period!r}")
-        _check_finite("grace", grace)
-        if grace < 0:
-            raise ValueError(f"grace must be 0 seconds or more, not {grace!r}")
-        if isinstance(journal, str | os.PathLike):
-            raise TypeError("journal= takes a Journal object; files are not supported yet")
-        if journal is not None and (
-            isinstance(journal, type)
-            or not all(callable(getattr(journal, each, None)) for each in ("claim", "append", "read"))
-        ):
-            raise TypeError(f"journal= takes a Journal object, with claim, append and read, not {journal!r}")
+        check_seconds("grace", grace)
+        if drain_timeout is not None:
+            check_seconds("drain_timeout", drain_timeout)
         if sources is not None and not isinstance(sources, Sources):
             raise TypeError(f"sources= takes Sources(…), not {sources!r}")
         self._sources = sources if sources is not None else Sources()
@@ -127,7 +132,10 @@ class System(ActorSystem):
         self.max_running = max_running
         self.max_tools = max_tools
         self._processes = processes
-        self._journal = journal
+        self._journal = read_journal(journal)
+        self._opens_journal = False
+        self._drain_timeout = drain_timeout
+        self._drained: Event | None = None
         self._gates = check_gates(gates)
         self._stage: RunStage | None = None
         self._loop: object = None
@@ -156,7 +164,15 @@ class System(ActorSystem):
 
     async def __aenter__(self) -> Self:
         raise_descriptor_limit(self.max_running)
-        await super().__aenter__()
+        journal = self._journal
+        self._opens_journal = not journal.is_open
+        if self._opens_journal:
+            await journal.__aenter__()
+        try:
+            await super().__aenter__()
+        except BaseException as error:
+            await self._close_journal(error)
+            raise
         try:
             self._loop = current_token().native_token
             stage = RunStage(
@@ -165,7 +181,7 @@ class System(ActorSystem):
                 outside=self.outside,
                 context=self.context,
                 pool=self.pool,
-                journal=self._journal,
+                journal=journal,
                 sources=self._sources,
                 slots=self.max_running,
                 grace=self.grace,
@@ -177,6 +193,7 @@ class System(ActorSystem):
             stage.open()
         except BaseException as error:
             await super().__aexit__(type(error), error, error.__traceback__)
+            await self._close_journal(error)
             raise
         self._stage = stage
         enter_system(self)
@@ -189,7 +206,16 @@ class System(ActorSystem):
             return await super().__aexit__(exc_type, exc, tb)
         finally:
             leave_system(self)
-            await self.stage.close()
+            try:
+                await self.stage.close()
+            finally:
+                await self._close_journal(exc)
+
+    async def _close_journal(self, error: BaseException | None) -> None:
+        """Close what we have opened. Also a System that is cancelled stores what was written."""
+        if self._opens_journal:
+            with CancelScope(shield=True):
+                await self._journal.__aexit__(type(error) if error is not None else None, error, None)
 
     def __enter__(self) -> NoReturn:
         raise TypeError("a System is opened with `async with System() as system:`")
@@ -257,14 +283,170 @@ class System(ActorSystem):
             approve=approve,
             approvals=approvals,
         )
-        cell = launch.cell(self.stage, None, followable=True)
-        cell.start_in(self.group)
+        cell = await launch.cell(self.stage, None, followable=True, detached=True)
+        if cell.name in self.pool:
+            raise NameTaken(cell.name)
+        cell.enrol()
+        try:
+            await cell.diary.durable()
+            cell.start_in(self.group)
+        except BaseException:
+            cell.diary.close("stopped", "cancelled")
+            raise
         agent.freeze()
         return Run(cell)
+
+    async def recover(
+        self,
+        agents: Iterable[Agent[Any, Any]],
+        *,
+        deps: Any = None,
+        deps_for: Callable[[Unfinished], Any] | None = None,
+        run_ids: Iterable[str] | None = None,
+        on_event: Callable[[Any], Any] | None = None,
+        policy: Policy | None = None,
+        approve: Approver | None = None,
+        stop_when: StopWhen | None = None,
+        max_claims: int = MAX_CLAIMS,
+        takeover: bool = False,
+    ) -> Recovery:
+        """Go on with the runs that are unfinished in the journal, each from where it was.
+
+        What is recorded is not done again. A tool call that was at work when its process died follows its tool's
+        `replay`; a pause before another try, a sleep and the time for an approval go on until the moment that they were
+        to end at. A run whose agent has changed goes on and says what has changed.
+
+        Call it once the System is open. Runs that are at work here, or in another process that runs, are left alone.
+
+        Args:
+            agents: who may go on, found by name.
+            deps, deps_for: what tools depend on: the same for all runs, or by a function of an `Unfinished`.
+            run_ids: only these, also parked ones.
+            on_event, policy, approve, stop_when: as for `start`. A run that was started with a policy goes on only with
+                one.
+            max_claims: a run that was taken over so often in a row, and each time its process died while it was at
+                work, is parked (default 3).
+            takeover: whether to take runs from another process that still runs (default False); it is told at its next
+                step.
+
+        Raises:
+            TypeError, ValueError: an argument that cannot work.
+            SystemDraining, SystemClosed: it takes no runs.
+        """
+        by_name = _by_name(agents)
+        if isinstance(run_ids, str):
+            raise TypeError(f"run_ids= takes a list of ids: write run_ids=[{run_ids!r}]")
+        if deps is not None and deps_for is not None:
+            raise TypeError("recover() takes deps= for all runs or deps_for=, a function of each, not both")
+        if deps_for is not None and not callable(deps_for):
+            raise TypeError(f"deps_for= takes a function of an Unfinished, not {deps_for!r}")
+        if on_event is not None and not callable(on_event):
+            raise TypeError(f"on_event= takes a function of one event, not {on_event!r}")
+        check_policy(policy)
+        check_approve(approve)
+        check_stop_when(stop_when, None)
+        _check_whole("max_claims", max_claims, 1)
+        self.refuse_elsewhere()
+        if self.stage.draining is not None:
+            raise SystemDraining("the System is draining and starts nothing new")
+        for agent in by_name.values():
+            agent.freeze()
+        recoverer = Recoverer(
+            self.stage,
+            by_name,
+            tuple(run_ids) if run_ids is not None else None,
+            deps_for=deps_for if deps_for is not None else lambda _: deps,
+            on_event=on_event,
+            policy=policy,
+            approve=approve,
+            stop_when=stop_when,
+            max_claims=max_claims,
+            takeover=takeover,
+        )
+        return await recoverer.recover(lambda cell: cell.start_in(self.group))
+
+    async def drain(self, timeout: float = 30.0) -> Drained:
+        """Start nothing new, and bring what is at work to a good place to stop.
+
+        With a journal that outlives the System, each run finishes the step it is at, a model call or its tools, and is
+        suspended: somebody else may `recover` it. Without one, each has the time to come to its end. What is at work
+        after `timeout` seconds is stopped; with such a journal it goes on elsewhere, too.
+
+        From here on `start` and runs of `Agent.run` are refused with `SystemDraining`. Draining again joins in.
+
+        Raises:
+            SystemClosed: the System is not open.
+        """
+        check_seconds("timeout", timeout)
+        self.refuse_elsewhere()
+        drain = self.stage.draining
+        if drain is None:
+            drain = self.stage.draining = Drain(self.stage)
+        return await drain.perform(timeout)
+
+    def wind_down(self, end: Callable[[], None]) -> None:
+        timeout = self._drain_timeout
+        if timeout is None:
+            timeout = DRAIN_TIMEOUT if self._journal.survives else 0.0
+        if timeout == 0.0 or self._stage is None:
+            end()
+            return
+        self._drained = Event()
+        self.group.create_task(self._drain_and(end, timeout), name=f"{self.name}: drain", context=self.context)
+
+    async def _drain_and(self, end: Callable[[], None], timeout: float) -> None:
+        assert self._drained is not None
+        try:
+            await self.drain(timeout)
+        finally:
+            self._drained.set()
+            end()
+
+    async def _shut_down(self) -> None:
+        if self._drained is not None:
+            await self._drained.wait()  # the block has ended by itself meanwhile
+        await super()._shut_down()
 
     def __repr__(self) -> str:
         state = "open" if self.is_open else "closing" if self._group else "closed" if self._closing else "not open"
         return f"<System {self.name!r}: {state}, max_running={self.max_running}>"
+
+
+def _by_name(agents: object) -> dict[str, Agent[Any, Any]]:
+    """Agents by their names.
+
+    Raises:
+        TypeError: not a list of agents.
+        ValueError: two of one name.
+    """
+    if isinstance(getattr(agents, "audience", None), Audience):
+        raise TypeError(f"agents= takes a list of agents: write [{getattr(agents, 'name', 'agent')}]")
+    if isinstance(agents, str | Mapping) or not isinstance(agents, Iterable):
+        raise TypeError(f"agents= takes a list of agents, not {agents!r}")
+    found: dict[str, Agent[Any, Any]] = {}
+    for agent in cast("Iterable[Agent[Any, Any]]", agents):
+        if not isinstance(getattr(agent, "audience", None), Audience):
+            raise TypeError(f"agents= takes a list of agents; {agent!r} is none")
+        if agent.name in found:
+            raise ValueError(f"two agents are called {agent.name!r}: runs are found by their agent's name")
+        found[agent.name] = agent
+    return found
+
+
+def read_journal(journal: object) -> Journal:
+    """The journal that was meant.
+
+    Raises:
+        TypeError: neither a file's name nor a `Journal`.
+    """
+    if journal is None:
+        return MemoryJournal()
+    if isinstance(journal, str | os.PathLike):
+        return SqliteJournal(cast("str | os.PathLike[str]", journal))
+    methods = ("create", "claim", "append", "durable", "read", "runs", "release")
+    if isinstance(journal, type) or not all(callable(getattr(journal, each, None)) for each in methods):
+        raise TypeError(f"journal= takes a file's name or a Journal, not {journal!r}")
+    return cast("Journal", journal)
 
 
 def _check_whole(name: str, value: object, least: int) -> None:
@@ -272,6 +454,17 @@ def _check_whole(name: str, value: object, least: int) -> None:
         raise TypeError(f"{name} takes a whole number, not {value!r}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, not {value!r}")
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Refuse what is no length of time.
+
+    Raises:
+        TypeError, ValueError: it is no number, or below 0.
+    """
+    _check_finite(name, value)
+    if cast("float", value) < 0:
+        raise ValueError(f"{name} must be 0 seconds or more, not {value!r}")
 
 
 def _check_finite(name: str, value: object) -> None:

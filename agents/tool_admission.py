@@ -119,7 +119,7 @@ async def admit(cell: ToolCell) -> ToolResult | None:
         GuardRaised: nobody can say whether the call may run.
     """
     verdict = await _verdict(cell)
-    given = cell.run.answers.get(cell.call_id)
+    given = cell.run.past.answers.get(cell.call_id)
     if isinstance(verdict, Deny):
         return denied(cell.call, verdict.reason)
     if given is not None and given is not True:
@@ -170,7 +170,7 @@ async def _ask(cell: ToolCell, text: str) -> ToolResult | None:
         question.closed = True
         run.mailbox.signal(Asked(cell, question))
         return None
-    timeout = run.agent.approval_timeout
+    timeout, question.until = _time_to_answer(cell)
     if timeout is not None:
         scope.deadline = anyio.current_time() + timeout
     with scope:
@@ -196,6 +196,16 @@ async def _ask(cell: ToolCell, text: str) -> ToolResult | None:
     if question.answer is None:
         return denied(cell.call, EXPIRED.format(run.agent.approval_timeout or 0.0))
     return None if question.answer is True else denied(cell.call, question.answer)
+
+
+def _time_to_answer(cell: ToolCell) -> tuple[float | None, float | None]:
+    """Seconds for an answer, and their end on the wall clock. Of a question that was asked before a crash: the rest."""
+    run = cell.run
+    timeout, now = run.agent.approval_timeout, run.stage.sources.clock()
+    if cell.call_id in run.past.asked:
+        until = run.past.asked[cell.call_id]
+        return (max(0.0, until - now) if until is not None else None), until
+    return timeout, now + timeout if timeout is not None else None
 
 
 async def _approver_says(approver: Any, asked: PendingCall) -> Answer:

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from anyio import create_task_group
 from anyio.abc import TaskGroup
 
@@ -72,7 +71,7 @@ class ToolBatch:
         self._cut = STOPPED if cut else None
         self._width = run.agent.tools_at_once
         #: Whether every call has to be admitted, whatever its tool says.
-        self._governed = bool(run.answers or policies_of(run)) or run.stage.gate.everyone is not None
+        self._governed = bool(run.past.answers or policies_of(run)) or run.stage.gate.everyone is not None
         #: Calls that do not count, because they wait for an approval or for the end of a pause; and those of them that
         #: wait for us, with whether they begin then.
         self._idle: set[str] = set()
@@ -90,13 +89,23 @@ class ToolBatch:
                     await pause.tell(self._run)
                 while self._ready and not held and self._has_room:
                     await self._let_go(next(iter(self._ready)))
+                fresh: list[ToolCell] = []
                 while queue and not self._cut and self._has_room and not pause.holds(self._run):
-                    await self._start(group, queue.popleft())
+                    fresh.append(self._make(queue.popleft()))
+                if fresh:
+                    await self._start(group, fresh)
                 while queue and self._cut:
                     effects = self._done(cancelled(queue.popleft(), self._cut))
                 if self.cells or queue:
                     effects = await self._next_ending() or effects
         return effects
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether each call waits: to be let go, or for runs of its own that do nothing."""
+        busy = [cell for cell in self.cells.values() if cell.call_id not in self._idle]
+        below = [self._run.subruns(cell.call_id) for cell in busy]
+        return all(runs and all(run.is_idle for run in runs) for runs in below)
 
     @property
     def _has_room(self) -> bool:
@@ -136,23 +145,30 @@ class ToolBatch:
             else:
                 voice.mention(events.ToolCompleted, **facts)
 
-    async def _start(self, group: TaskGroup, call: ToolCall) -> None:
+    def _make(self, call: ToolCall) -> ToolCell:
         run = self._run
         tool = run.agent.toolbox[call.name]
         cell = ToolCell(run, tool, call, governed=self._governed or not tool.rules.plain)
         self.cells[cell.call_id] = cell
-        if not cell.governed:
-            await self._begin(cell)
-        if self._cut:
-            cell.request_stop(self._cut)
-        cell.spawn_in(group)
+        return cell
 
-    async def _begin(self, cell: ToolCell) -> None:
-        """Write down and say that a call runs now."""
-        cell.started = True
-        self._run.write(journal.Intended(cell.call_id))
-        facts: dict[str, Any] = {"call_id": cell.call_id, "tool": cell.tool.name}
-        await self._run.voice.say(events.ToolStarted, arguments=cell.call.arguments, **facts)
+    async def _start(self, group: TaskGroup, cells: Sequence[ToolCell]) -> None:
+        """Start calls side by side. Those that nothing has to be asked or waited for begin."""
+        await self._begin(*[cell for cell in cells if not cell.governed])
+        for cell in cells:
+            if self._cut:
+                cell.request_stop(self._cut)
+            cell.spawn_in(group)
+
+    async def _begin(self, *cells: ToolCell) -> None:
+        """Write down and say that calls run now. The intents are durable, and so is the reply that made the calls."""
+        at = self._run.diary.clock()
+        self._run.write(*[journal.Intended(cell.call_id, at) for cell in cells])
+        await self._run.diary.durable()
+        for cell in cells:
+            cell.started = True
+            facts: dict[str, Any] = {"call_id": cell.call_id, "tool": cell.tool.name}
+            await self._run.voice.say(events.ToolStarted, arguments=cell.call.arguments, **facts)
 
     async def _next_ending(self) -> list[Effect]:
         signal = await self._run.mailbox.receive()
@@ -210,7 +226,7 @@ class ToolBatch:
                 self._machine.handle(Aborted(error))
             if error is not None or (cell.on_error == "cancel" and result.cause in FAILURES):
                 self.cancel(SIBLING_FAILED)
-        effects = self._done(result)
+        effects = self._done(result, cell)
         await self._report(cell, result)
         return effects
 
@@ -230,6 +246,8 @@ class ToolBatch:
     async def _tell_asked(self, question: Question) -> None:
         question.said = True
         asked = question.asked
+        if asked.call_id not in self._run.past.asked:
+            self._run.write(journal.Asked(asked.call_id, question.until, self._run.diary.clock()))
         facts: dict[str, Any] = {"question": asked.question, "arguments": asked.arguments}
         await self._run.voice.say(events.ApprovalRequested, call_id=asked.call_id, tool=asked.tool, **facts)
 
@@ -237,7 +255,7 @@ class ToolBatch:
         """Write an answer down, say it, and let the call go on when there is room."""
         answer = question.answer
         if answer is not None:
-            self._run.write(journal.Answered(cell.call_id, answer))
+            self._run.write(journal.Answered(cell.call_id, answer, self._run.diary.clock()))
         await self._tell_resolved(question, None if answer is not None else "expired")
         if answer is True:
             self._ready[cell] = False
@@ -252,8 +270,18 @@ class ToolBatch:
         facts: dict[str, Any] = {"answer": word, "reason": reason}
         await self._run.voice.say(events.ApprovalResolved, call_id=asked.call_id, tool=asked.tool, **facts)
 
-    def _done(self, result: ToolResult) -> list[Effect]:
-        self._run.write(journal.Happened(msgspec.to_builtins(result)))
+    def _done(self, result: ToolResult, cell: ToolCell | None = None) -> list[Effect]:
+        """Tell journal and machine of a result. What a suspension has cut short is done again, so it has none."""
+        run = self._run
+        if result.cause == "cancelled" and run.is_suspended:
+            return self._machine.handle(ToolDone(result))
+        at = run.diary.clock()
+        if cell is None:
+            run.write(journal.Happened(result, at))
+        else:
+            run.write(journal.Happened(result, at, cell.usage, cell.cost))
+            for diary in cell.unfinished:
+                diary.close("stopped", "abandoned")
         return self._machine.handle(ToolDone(result))
 
     async def _report(self, cell: ToolCell, result: ToolResult) -> None:

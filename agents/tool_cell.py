@@ -24,13 +24,15 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio import CancelScope, get_cancelled_exc_class
 
+from .. import journal
 from ..actors.cell import Cell
 from ..actors.crashes import is_cancelled, is_crash, stray
 from ..actors.tree import Node
-from ..providers import ToolCall, ToolResult, delay
+from ..providers import ToolCall, ToolResult, Usage, delay
 from . import events
 from .approvals import Question
 from .context import RunContext
+from .diary import Diary
 from .errors import ModelRetry, ToolFailed
 from .machine import STOPPED
 from .place import Place, current_place
@@ -61,9 +63,12 @@ class ToolCell(Cell):
         "_in_process",
         "_in_thread",
         "_scope",
+        "again",
         "attempt",
         "call",
         "call_id",
+        "children",
+        "cost",
         "deadline",
         "failure",
         "governed",
@@ -74,8 +79,11 @@ class ToolCell(Cell):
         "result",
         "run",
         "seconds",
+        "sleeps",
         "started",
         "tool",
+        "unfinished",
+        "usage",
     )
 
     kind = "tool"
@@ -92,6 +100,14 @@ class ToolCell(Cell):
         #: The try at hand, from 1.
         self.attempt = 1
         self.governed = governed
+        #: Whether the call had begun before a crash, how many runs and sleeps it has begun since, and the diaries of
+        #: runs that have neither ended nor gone on with it.
+        self.again = self.call_id in run.past.again
+        self.children = self.sleeps = 0
+        self.unfinished: list[Diary] = []
+        #: What its subagents have used and cost.
+        self.usage: Usage | None = None
+        self.cost: float | None = 0.0
         #: Whether the run has said that it runs.
         self.started = False
         #: Whether it has no result because nobody is there to approve it.
@@ -120,6 +136,21 @@ class ToolCell(Cell):
     def on_error(self) -> str:
         """What a failure of the call does."""
         return self.tool.rules.on_error or self.run.agent.on_tool_error
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, until the moment that is written down: the first time it is now and so many seconds."""
+        run = self.run
+        self.sleeps += 1
+        now = run.diary.clock()
+        until = run.past.naps.get((self.call_id, self.sleeps))
+        if until is None:
+            until = now + seconds
+            run.write(journal.Slept(self.call_id, self.sleeps, until, now))
+        await anyio.sleep(max(0.0, until - now))
+
+    def spend(self, cost: float | None) -> None:
+        """Count dollars of a subagent. None: nobody knows how many."""
+        self.cost = self.cost + cost if self.cost is not None and cost is not None else None
 
     def request_stop(self, reason: str | None) -> None:
         """Give the call up at its next await; what it asks is withdrawn at once. `reason` is for the model."""

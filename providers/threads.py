@@ -30,6 +30,7 @@ try:  # what `anyio.from_thread` looks up: it has no public way in for the threa
 except ImportError:  # pragma: no cover - then it wants `token=`
     _of_anyio = threading.local()
 
+
 class Loop(Protocol):
     """The event loop, as a thread needs it."""
 

@@ -9,12 +9,14 @@ from .clock import hold_clock
 from .deadlock import Deadlock
 from .fakes import FORMATS, Refused, Said, StrictServer, Unfinished
 from .interruption import Interruption, interrupt_everywhere
+from .journals import JOURNAL_CHECKS
 from .leaks import Leak
 from .probe import Probe
 from .run import explore, run
 
 __all__ = [
     "FORMATS",
+    "JOURNAL_CHECKS",
     "Deadlock",
     "Interruption",
     "Leak",

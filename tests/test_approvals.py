@@ -523,10 +523,10 @@ async def test_an_approval_outlives_a_crash_of_the_run(monkeypatch: pytest.Monke
     crashes = [RuntimeError("bug")]
     begin = tool_batch.ToolBatch._begin
 
-    async def crash_once(batch: Any, cell: Any) -> None:
-        if cell.tool.name == "remove" and crashes:
+    async def crash_once(batch: Any, *cells: Any) -> None:
+        if crashes and any(cell.tool.name == "remove" for cell in cells):
             raise crashes.pop()
-        await begin(batch, cell)
+        await begin(batch, *cells)
 
     monkeypatch.setattr(tool_batch.ToolBatch, "_begin", crash_once)
     heard: list[str] = []

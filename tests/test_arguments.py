@@ -31,6 +31,7 @@ from greenroom.agents import stage as stages
 from greenroom.agents import system as systems
 from greenroom.agents.hooks import call_observer
 from greenroom.cli import status_of
+from greenroom.journal import MemoryJournal
 from greenroom.providers import Message, Scripted, assistant, call, tool_result, user
 
 pytestmark = pytest.mark.anyio
@@ -325,8 +326,9 @@ async def test_map_gives_every_run_the_whole_history() -> None:
         ({"intensity": -1}, ValueError, "intensity must be at least 0"),
         ({"period": "x"}, TypeError, "period takes a number of seconds"),
         ({"period": 0}, ValueError, "period must be above 0"),
-        ({"journal": "runs.db"}, TypeError, "files are not supported yet"),
-        ({"journal": 3}, TypeError, "journal= takes a Journal object"),
+        ({"journal": MemoryJournal}, TypeError, "journal= takes a file's name or a Journal"),
+        ({"drain_timeout": -1}, ValueError, "drain_timeout must be 0 seconds or more"),
+        ({"journal": 3}, TypeError, "journal= takes a file's name or a Journal"),
         ({"sources": 3}, TypeError, "sources= takes Sources"),
         ({"name": 3}, TypeError, "name= takes text"),
         ({"name": ""}, ValueError, "name= must not be empty"),

@@ -466,14 +466,14 @@ def test_a_replayed_machine_knows_what_was_sent() -> None:
     records = [
         Began("r", "a", [], []),
         SentRecord("1", "asap", msgspec.to_builtins(user("one"))),
-        Delivered(),
+        Delivered(["1"]),
         SentRecord("2", "asap", msgspec.to_builtins(user("two"))),
         SentRecord("3", "idle", msgspec.to_builtins(user("three"))),
         RepliedRecord(msgspec.to_builtins(ModelReply(assistant("Rain.")))),
     ]
     run = machine()
-    effects, unknown = replay(run, [encode(record) for record in records], Toolbox([]))
-    assert (effects, unknown) == ([CallModel()], [])
+    past = replay(run, [encode(record) for record in records], Toolbox([]))
+    assert (past.effects, past.made_up, past.sent) == ([CallModel()], [], 3)
     assert said(run.messages) == ["user: Go", "user: one", "assistant: Rain."]
     assert [sent.message.text for sent in run.due] == ["two"]
 

@@ -429,10 +429,10 @@ class Written(MemoryJournal):
         super().__init__()
         self.records: list[Any] = []
 
-    def append(self, claim: Claim, record: bytes) -> int:
+    def append(self, claim: Claim, entry: bytes, *, final: bool = False, sequence: int | None = None) -> int:
         """Keep it."""
-        self.records.append(decode(record))
-        return super().append(claim, record)
+        self.records += decode(entry)
+        return super().append(claim, entry, final=final, sequence=sequence)
 
 
 @BACKENDS
@@ -447,7 +447,9 @@ def test_a_killed_run_is_over_in_its_journal(backend: str, seconds: float) -> No
             run = await system.start(agent, "Go")
             await anyio.sleep(1)
             await run.stop(reason="enough", grace=0.95)
-        assert journal.records[-1] == Ended("stopped", "enough")
+        ended = journal.records[-1]
+        assert isinstance(ended, Ended)
+        assert (ended.status, ended.reason) == ("stopped", "enough")
         assert len([record for record in journal.records if isinstance(record, Ended)]) == 1
 
     in_fresh_loop(scenario, backend=backend)

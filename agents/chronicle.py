@@ -1,0 +1,178 @@
+"""What a run's journal says, read into one value. Nothing is done for it, no agent is needed.
+
+The conversation is put together from the records alone, exactly as the run had it. So a journal can be looked at by
+whoever has the file, and what a machine makes of the same records can be checked against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from ..journal import (
+    BadRecord,
+    Began,
+    Delivered,
+    Ended,
+    Happened,
+    Intended,
+    Parked,
+    Record,
+    Replied,
+    Resumed,
+    Retrying,
+    Said,
+    Sent,
+    Suspended,
+    decode,
+)
+from ..providers import Message, ModelReply, ToolResult, Usage
+from .machine import with_distinct_ids
+
+#: How a run stands: ``unfinished`` until it has ended, been suspended or parked.
+Standing: TypeAlias = Literal[
+    "unfinished", "suspended", "parked", "completed", "stopped", "limited", "waiting", "failed"
+]
+
+
+class Chronicle:
+    """The story of one run.
+
+    Args:
+        entries: its journal, oldest first.
+
+    Attributes:
+        began: how it began.
+        records: everything that was written down, in order.
+        messages: the conversation, as far as it is known.
+        ended: how it ended, or None.
+        turns: model replies.
+        usage: tokens, those of its subagents' calls included.
+        cost: US dollars, or None where a part of it is not known.
+        resumptions: how often it went on in another process.
+        suspicion: how often in a row, without anything having come of it, its process died while a tool of it was at
+            work.
+        at_work: calls that have begun and have no outcome.
+
+    Raises:
+        BadRecord: the entries are no journal of a run.
+    """
+
+    def __init__(self, entries: Sequence[bytes]) -> None:
+        self.records: list[Record] = [record for entry in entries for record in decode(entry)]
+        if not self.records or not isinstance(self.records[0], Began):
+            raise BadRecord("the journal of a run starts with its beginning; this one does not")
+        self.began = self.records[0]
+        self.ended: Ended | None = None
+        self.turns = 0
+        self.usage = Usage()
+        self.cost: float | None = 0.0
+        self.resumptions = 0
+        self.suspicion = 0
+        self.at_work: set[str] = set()
+        self._standing: Standing = "unfinished"
+        self._parked = ""
+        self._messages = [msgspec.convert(each, Message) for each in (*self.began.history, *self.began.prompt)]
+        self._sent: dict[str, Message] = {}
+        self._calls: tuple[str, ...] = ()
+        self._results: dict[str, ToolResult] = {}
+        if self.began.kept is not None:
+            self._calls = _ids(self._messages[-1])
+            self._results = {result.call_id: result for result in _results(self.began.kept)}
+        for record in self.records[1:]:
+            self._read(record)
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.began.run_id
+
+    @property
+    def standing(self) -> Standing:
+        """How the run stands."""
+        return self._standing
+
+    @property
+    def reason(self) -> str:
+        """Why it ended, or why it was parked; empty otherwise."""
+        return self.ended.reason if self.ended is not None else self._parked
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The conversation, with the results that are there, in the order of their calls."""
+        return (*self._messages, *self._result_messages())
+
+    @property
+    def asking(self) -> bool:
+        """Whether the process may have died while the model was asked: nobody knows what that has cost."""
+        return not self._calls and not isinstance(self.records[-1], Suspended | Retrying)
+
+    def _result_messages(self) -> list[Message]:
+        return [Message("tool", (self._results[id],)) for id in self._calls if id in self._results]
+
+    def _close_turn(self) -> None:
+        self._messages += self._result_messages()
+        self._calls, self._results = (), {}
+        self.at_work.clear()
+
+    def _spend(self, usage: Any, cost: float | None) -> None:
+        if usage is not None:
+            self.usage += msgspec.convert(usage, Usage)
+        self.cost = self.cost + cost if self.cost is not None and cost is not None else None
+
+    def _read(self, record: Record) -> None:
+        self._standing = "unfinished"
+        match record:
+            case Replied():
+                self._close_turn()
+                self.turns += 1
+                reply = msgspec.convert(record.reply, ModelReply)
+                self._spend(reply.usage, record.cost)
+                message = with_distinct_ids(reply.message, self.turns)
+                self._messages.append(message)
+                self._calls = _ids(message)
+            case Said():
+                self._close_turn()
+                self._messages.append(msgspec.convert(record.message, Message))
+            case Intended():
+                self.at_work.add(record.call_id)
+            case Happened():
+                self._spend(record.usage, record.cost)
+                result = msgspec.convert(record.result, ToolResult)
+                self.at_work.discard(result.call_id)
+                self._results.setdefault(result.call_id, result)
+                if result.cause != "outcome_unknown":
+                    self.suspicion = 0
+                if all(id in self._results for id in self._calls):
+                    self._close_turn()
+            case Sent():
+                self._sent[record.message_id] = msgspec.convert(record.message, Message)
+            case Delivered():
+                self._messages += [self._sent.pop(id) for id in record.message_ids if id in self._sent]
+            case Retrying():
+                self._spend(record.usage, record.cost)
+            case Suspended():
+                self._standing = "suspended"
+                self.suspicion = 0
+            case Resumed():
+                self.resumptions += 1
+                self.suspicion += record.suspect
+                if record.asking:
+                    self._spend(None, None)
+            case Parked():
+                self._standing, self._parked = "parked", record.reason
+            case Ended():
+                self.ended = record
+                self._standing = record.status  # type: ignore[assignment]
+            case _:
+                pass
+
+
+def _ids(message: Message) -> tuple[str, ...]:
+    return tuple(call.id or "" for call in message.tool_calls)
+
+
+def _results(kept: Sequence[Any]) -> list[ToolResult]:
+    return [msgspec.convert(each, ToolResult) for each in kept]

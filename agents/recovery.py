@@ -1,0 +1,270 @@
+"""What is left unfinished in a journal goes on here.
+
+Each run that nobody has at work is read, judged and, if its agent is here, taken over. A run may be the reason why its
+process died; so where a process died, those of its runs count as *suspect* that had a tool at work (all of them, if
+none had), and one that has been suspect too often in a row, without a tool's result in between, is parked: it is left
+alone until somebody asks for it by its id.
+
+Subagents are not taken over by themselves. The run that they work for asks for them again when it goes on; if it has
+ended, so have they.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+import msgspec
+
+from .. import journal
+from ..journal import BadRecord, Damaged, JournalError, Listed
+from .approvals import Approver
+from .chronicle import Chronicle
+from .diary import Diary
+from .policy import Policy
+from .resumption import Resumption, input_of, kept_by, limits_of
+from .run import Run
+from .run_cell import RunCell
+from .run_options import RunOptions
+from .stop_poll import StopWhen
+
+if TYPE_CHECKING:
+    from .agent import Agent
+    from .stage import RunStage
+
+#: Times that a run may be suspected of its process's death before it is parked.
+MAX_CLAIMS = 3
+
+_log = logging.getLogger("greenroom")
+
+
+class Unfinished(msgspec.Struct, frozen=True):
+    """A run that is to go on, for whoever has to say what it goes on with."""
+
+    run_id: str
+    agent: str
+    user_id: str | None
+    conversation_id: str | None
+    tags: tuple[str, ...]
+    metadata: Mapping[str, Any]
+
+
+class Recovery(Sequence[Run[Any]]):
+    """The runs that go on, in the order in which they were begun; and what became of the others.
+
+    Attributes:
+        runs: the handles of those that go on.
+        parked: why a run is left alone until it is asked for by its id, by run id.
+        left: why a run does not go on here, by run id: its agent is not here, another process has it, it is damaged.
+        changed: what has become different about the agents of runs that go on, by run id.
+    """
+
+    def __init__(self) -> None:
+        self.runs: tuple[Run[Any], ...] = ()
+        self.parked: dict[str, str] = {}
+        self.left: dict[str, str] = {}
+        self.changed: dict[str, tuple[str, ...]] = {}
+
+    @overload
+    def __getitem__(self, index: int) -> Run[Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Run[Any]]: ...
+
+    def __getitem__(self, index: int | slice) -> Run[Any] | Sequence[Run[Any]]:
+        return self.runs[index]
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __iter__(self) -> Iterator[Run[Any]]:
+        return iter(self.runs)
+
+    def __repr__(self) -> str:
+        return f"<Recovery: {len(self.runs)} runs go on, {len(self.parked)} parked, {len(self.left)} left>"
+
+
+class Recoverer:
+    """Takes over the runs of one stage's journal.
+
+    Args:
+        stage: where they go on.
+        agents: who can go on, by name.
+        run_ids: those to take over, parked ones too; None for all that are not parked.
+        deps_for: gives each run what its tools depend on.
+        on_event, policy, approve, stop_when: as for a run that is started.
+        max_claims: times that a run may be suspect in a row before it is parked.
+        takeover: whether also runs that another process is at work on are taken.
+    """
+
+    def __init__(
+        self,
+        stage: RunStage,
+        agents: Mapping[str, Agent[Any, Any]],
+        run_ids: Collection[str] | None,
+        *,
+        deps_for: Callable[[Unfinished], Any],
+        on_event: Callable[[Any], Any] | None,
+        policy: Policy | None,
+        approve: Approver | None,
+        stop_when: StopWhen | None,
+        max_claims: int,
+        takeover: bool,
+    ) -> None:
+        self._stage = stage
+        self._agents = agents
+        self._run_ids = run_ids
+        self._deps_for = deps_for
+        self._on_event = on_event
+        self._policy = policy
+        self._approve = approve
+        self._stop_when = stop_when
+        self._max_claims = max_claims
+        self._takeover = takeover
+        self._result = Recovery()
+
+    async def recover(self, start: Callable[[RunCell], None]) -> Recovery:
+        """Take over what can be, each run with `start`; returns when all of them are durably ours."""
+        found, orphans = await self._read()
+        for run_id in orphans:
+            await self._end_orphan(run_id)
+        suspects = self._suspects(found)
+        cells: list[tuple[RunCell, Resumption]] = []
+        for run_id, (chronicle, entries) in found.items():
+            suspect = run_id in suspects
+            if self._run_ids is None and suspect and chronicle.suspicion >= self._max_claims:
+                await self._park(run_id, chronicle)
+                continue
+            resumption = Resumption(self._agents[chronicle.began.agent], entries, suspect=suspect)
+            cell = self._cell(resumption)
+            start(cell)
+            cells.append((cell, resumption))
+        await self._settle(cells)
+        return self._result
+
+    async def _read(self) -> tuple[dict[str, tuple[Chronicle, list[bytes]]], list[str]]:
+        """The runs that can go on, and subagents of runs that have ended."""
+        listed = await self._stage.journal.runs(unfinished=True)
+        unfinished = {each.run_id for each in listed}
+        found: dict[str, tuple[Chronicle, list[bytes]]] = {}
+        orphans: list[str] = []
+        for each in listed:
+            if self._run_ids is not None and each.run_id not in self._run_ids:
+                continue
+            if each.run_id in self._stage.pool or self._is_elsewhere(each):
+                continue
+            if each.parent_id is not None:
+                if each.parent_id not in unfinished:
+                    orphans.append(each.run_id)
+                continue
+            try:
+                entries = await self._stage.journal.read(each.run_id)
+                chronicle = Chronicle(entries)
+            except (Damaged, BadRecord, msgspec.ValidationError) as error:
+                self._leave(each.run_id, str(error))
+                continue
+            if self._may_go_on(chronicle):
+                found[each.run_id] = chronicle, entries
+        for run_id in self._run_ids or ():
+            if run_id not in unfinished:
+                self._leave(run_id, "the journal has no unfinished run of that id")
+        return found, orphans
+
+    def _is_elsewhere(self, listed: Listed) -> bool:
+        owner = listed.owner
+        if self._takeover or owner is None or owner.is_here or not owner.is_running:
+            return False
+        self._leave(listed.run_id, f"process {owner.pid} is at work on it (recover(takeover=True) takes it over)")
+        return True
+
+    def _may_go_on(self, chronicle: Chronicle) -> bool:
+        began, run_id = chronicle.began, chronicle.run_id
+        if self._run_ids is None and chronicle.standing == "parked":
+            self._result.parked[run_id] = chronicle.reason
+            return False
+        if began.agent not in self._agents:
+            self._leave(run_id, f"its agent {began.agent!r} is not among agents=")
+            return False
+        if began.guarded and self._policy is None:
+            self._leave(run_id, "it was started with a policy=, and must not go on without: recover(policy=…)")
+            return False
+        return True
+
+    def _leave(self, run_id: str, why: str) -> None:
+        self._result.left[run_id] = why
+        _log.warning("run %s is not recovered: %s", run_id, why)
+
+    def _suspects(self, found: Mapping[str, tuple[Chronicle, list[bytes]]]) -> set[str]:
+        """The runs that may be the reason why their process died."""
+        died = {run_id: each for run_id, (each, _) in found.items() if each.standing == "unfinished"}
+        return {run_id for run_id, each in died.items() if each.at_work} or set(died)
+
+    async def _end_orphan(self, run_id: str) -> None:
+        diary = Diary(self._stage.journal, run_id, self._stage.sources.clock)
+        try:
+            await diary.reclaim()
+            await diary.end("stopped", "abandoned")
+        except JournalError as error:
+            self._leave(run_id, str(error))
+        diary.release()
+
+    async def _park(self, run_id: str, chronicle: Chronicle) -> None:
+        why = f"its process died {chronicle.suspicion + 1} times in a row while it was at work: "
+        why += ", ".join(sorted(self._tools_at_work(chronicle))) or "with the model"
+        diary = Diary(self._stage.journal, run_id, self._stage.sources.clock)
+        try:
+            await diary.reclaim()
+            diary.write(journal.Parked(why, diary.clock()))
+            await diary.durable()
+        except JournalError as error:
+            self._leave(run_id, str(error))
+        else:
+            self._result.parked[run_id] = why
+            _log.error("run %s is parked: %s; recover(run_ids=[%r]) goes on with it", run_id, why, run_id)
+        diary.release()
+
+    def _tools_at_work(self, chronicle: Chronicle) -> set[str]:
+        calls = [call for message in chronicle.messages for call in message.tool_calls]
+        return {call.name for call in calls if call.id in chronicle.at_work}
+
+    def _cell(self, resumption: Resumption) -> RunCell:
+        chronicle = resumption.chronicle
+        began = chronicle.began
+        agent = self._agents[began.agent]
+        history, prompt = input_of(chronicle)
+        about = Unfinished(
+            began.run_id, began.agent, began.user_id, began.conversation_id, tuple(began.tags), began.metadata
+        )
+        options = RunOptions(
+            limits=limits_of(chronicle),
+            deps=self._deps_for(about),
+            user_id=began.user_id,
+            conversation_id=began.conversation_id,
+            tags=about.tags,
+            metadata=began.metadata,
+            on_event=self._on_event,
+            policy=self._policy,
+            approve=self._approve,
+            kept=kept_by(chronicle),
+            answers=began.answers,
+            stop_when=self._stop_when if self._stop_when is not None else agent.stop_when,
+            stop_poll=agent.stop_poll,
+        )
+        stage = self._stage
+        return RunCell(
+            agent, prompt, history, options, stage, run_id=began.run_id, detached=True, resumption=resumption
+        )
+
+    async def _settle(self, cells: Sequence[tuple[RunCell, Resumption]]) -> None:
+        runs: list[Run[Any]] = []
+        for cell, resumption in cells:
+            await resumption.settled.wait()
+            if resumption.error is not None:
+                self._leave(cell.name, str(resumption.error))
+                continue
+            runs.append(Run(cell))
+            if resumption.changes:
+                self._result.changed[cell.name] = resumption.changes
+                _log.warning("run %s goes on with a changed agent: %s", cell.name, "; ".join(resumption.changes))
+        self._result.runs = tuple(runs)

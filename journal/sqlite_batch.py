@@ -1,0 +1,184 @@
+"""What is on its way into the file: jobs, and the batches that become one transaction each.
+
+The loop side fills the last batch while the writer thread is busy with the one before. There is no delay that somebody
+chose: whatever has come together while the disk was at work is the next transaction. A batch is settled by one callback
+into the event loop, which wakes everybody who waits for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, TypeAlias
+
+from anyio import Event
+
+from .errors import JournalError
+
+
+class RunState:
+    """What a journal knows about the run of a claim.
+
+    The loop side writes `batch` and `ended`; the writer thread all the rest, once the first entry is on its way.
+    """
+
+    __slots__ = (
+        *("batch", "conversation_id", "ended", "epoch", "is_new", "length", "names", "number", "parent_id", "queue"),
+        *("refused", "run_id", "size"),
+    )
+
+    def __init__(self, run_id: str, epoch: int, queue: Queue) -> None:
+        self.run_id = run_id
+        self.epoch = epoch
+        #: That of the opening of the journal that it belongs to.
+        self.queue = queue
+        self.is_new = False
+        self.parent_id: str | None = None
+        self.conversation_id: str | None = None
+        #: The last batch that has something of it.
+        self.batch: Batch | None = None
+        #: Whether its last entry is on its way.
+        self.ended = False
+        #: What every further call gets; set for good.
+        self.refused: Callable[[], JournalError] | None = None
+        # Of its row, 0 as long as that was not seen: its number, checksum of the names, entries, bytes.
+        self.number = 0
+        self.names = 0
+        self.length = 0
+        self.size = 0
+
+
+class Entry(NamedTuple):
+    """An entry to be stored, or to be found there already."""
+
+    state: RunState
+    sequence: int
+    data: bytes
+    final: bool
+
+
+class Release(NamedTuple):
+    """The owner has let go."""
+
+    run_id: str
+    epoch: int
+
+
+class Call:
+    """A question, or a change that somebody waits for. `function` is called in the writer thread with the store."""
+
+    __slots__ = ("batch", "error", "function", "result", "unwanted", "writes")
+
+    def __init__(
+        self, function: Callable[[Any], Any], writes: bool, unwanted: Callable[[Any], object] | None = None
+    ) -> None:
+        self.function = function
+        self.writes = writes
+        #: What is done with the result in the event loop if whoever asked has gone.
+        self.unwanted = unwanted
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+Job: TypeAlias = Entry | Release | Call
+
+
+class Batch:
+    """Jobs of one transaction."""
+
+    __slots__ = ("_event", "is_settled", "jobs", "unwanted")
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+        #: Calls that nobody waits for any more.
+        self.unwanted: list[Call] = []
+        self.is_settled = False
+        self._event: Event | None = None
+
+    def settle(self) -> None:
+        """It is in the file, or refused. In the event loop."""
+        self.is_settled = True
+        self.jobs.clear()  # a claim remembers its last batch
+        if self._event is not None:
+            self._event.set()
+        for call in self.unwanted:
+            if call.unwanted is not None and call.error is None:
+                call.unwanted(call.result)
+
+    async def wait(self) -> None:
+        if not self.is_settled:
+            if self._event is None:
+                self._event = Event()
+            await self._event.wait()
+
+
+class Queue:
+    """Batches between the event loop and the writer thread.
+
+    Args:
+        single: whether each job is a batch of its own.
+        outside: the block to wait in, see `RunningLoop`.
+    """
+
+    __slots__ = ("_asleep", "_batches", "_bell", "_closed", "_lock", "_outside", "_single")
+
+    def __init__(self, single: bool, outside: AbstractContextManager[None]) -> None:
+        self._single = single
+        self._outside = outside
+        self._batches: deque[Batch] = deque()
+        self._lock = threading.Lock()
+        self._bell = threading.Lock()
+        self._bell.acquire()
+        self._asleep = False
+        self._closed = False
+
+    def put(self, job: Job, *, wake: bool = True) -> Batch:
+        """The batch that it is in. Without `wake` it may lie there until something else comes."""
+        with self._lock:
+            if self._batches and not self._single:
+                batch = self._batches[-1]
+            else:
+                batch = Batch()
+                self._batches.append(batch)
+            batch.jobs.append(job)
+            if wake and self._asleep:
+                self._asleep = False
+                self._bell.release()
+        return batch
+
+    async def ask(self, call: Call) -> Any:
+        """The result of the call, which comes behind all that was put in before."""
+        batch = self.put(call)
+        try:
+            await self.wait(batch)
+        except BaseException:
+            batch.unwanted.append(call)
+            raise
+        if call.error is not None:
+            raise call.error
+        return call.result
+
+    async def wait(self, batch: Batch) -> None:
+        with self._outside:
+            await batch.wait()
+
+    def take(self) -> Batch | None:
+        """The next batch, waited for; None when it is closed and empty. In the writer thread."""
+        while True:
+            with self._lock:
+                if self._batches:
+                    return self._batches.popleft()
+                if self._closed:
+                    return None
+                self._asleep = True
+            self._bell.acquire()
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        with self._lock:
+            self._closed = True
+            if self._asleep:
+                self._asleep = False
+                self._bell.release()

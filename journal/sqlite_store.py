@@ -1,0 +1,220 @@
+"""Batches into transactions, questions into queries. Runs in the writer thread, which alone has the connection.
+
+A transaction that writes begins with the write lock, so what is read in it holds until its end. None is open while the
+thread waits for work.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from .errors import Damaged, JournalError, RunFinished, UnknownRun
+from .journal import Listed
+from .owners import Owner
+from .sqlite_append import Appending, Careful
+from .sqlite_batch import Call, Entry, Job, Release, RunState
+from .sqlite_rows import RUN_COLUMNS, RunRow, is_whole_entry
+from .sqlite_tables import ALTERED, Tables, is_damage
+
+#: Runs that one step of pruning forgets.
+PRUNED = 100
+
+#: Bytes of the log, estimated, after which it is brought into the file. SQLite's own rule would do that before anybody
+#: hears that the transaction is stored, and keep to itself that it failed.
+LOGGED = 4_000_000
+
+_ENTRIES = "SELECT sequence, epoch, checksum, bytes FROM entries WHERE run = ? ORDER BY sequence"
+
+# What a transaction and an entry cost there, besides the entry's bytes.
+_COMMIT, _ENTRY = 12_000, 250
+
+
+class Pruned(NamedTuple):
+    """What one step of pruning did: how many runs are gone, where the next step begins, and what was in the way."""
+
+    runs: int
+    last: int | None
+    damaged: Damaged | None
+
+
+class Store:
+    """The file of an open journal.
+
+    Args:
+        connection: to a file that was looked at, in autocommit.
+        path: for messages.
+        owner: who this is.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: str, owner: Owner, clock: Callable[[], float]) -> None:
+        self.connection = connection
+        self.path = path
+        self._clock = clock
+        self._tables = Tables(connection, path, owner)
+        self._logged = 0
+
+    # -- transactions
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Do all jobs in one transaction. A job that fails alone says so in its call or its claim's state.
+
+        Raises:
+            sqlite3.Error: none of it was done.
+        """
+        try:
+            self._transaction(jobs, careful=False)
+        except Careful:
+            self._transaction(jobs, careful=True)
+
+    def _transaction(self, jobs: Sequence[Job], careful: bool) -> None:
+        writes = any(not isinstance(job, Call) or job.writes for job in jobs)
+        appending = Appending(self._tables, self._clock(), careful)
+        me = self._tables.me
+        self.connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+        if writes:
+            self._logged += _COMMIT
+        try:
+            self._do(jobs, appending)
+            self.connection.execute("COMMIT")
+        except BaseException:
+            appending.undo()
+            self._tables.me = me
+            self._roll_back()
+            raise
+        for state, why in appending.refused.items():
+            state.refused = why
+
+    def _roll_back(self) -> None:
+        try:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+        except sqlite3.Error:  # what has failed before says it all
+            pass
+
+    def _do(self, jobs: Sequence[Job], appending: Appending) -> None:
+        gathered: dict[RunState, list[Entry]] = {}
+        for job in jobs:
+            if isinstance(job, Entry):
+                self._logged += _ENTRY + len(job.data)
+                known = gathered.get(job.state)
+                if known is None:
+                    gathered[job.state] = [job]
+                else:
+                    known.append(job)
+                continue
+            if gathered:
+                appending.append(gathered.items())
+                gathered.clear()
+            if isinstance(job, Release):
+                self._release(job)
+            else:
+                self._answer(job)
+                appending.forget_tally()
+        if gathered:
+            appending.append(gathered.items())
+
+    def _answer(self, call: Call) -> None:
+        """A call that fails changes nothing."""
+        me = self._tables.me
+        call.result = call.error = None
+        if call.writes:
+            self.connection.execute("SAVEPOINT answer")
+        try:
+            call.result = call.function(self)
+        except (JournalError, sqlite3.DatabaseError) as error:
+            if not isinstance(error, JournalError) and not is_damage(error):
+                raise
+            call.error = error if isinstance(error, JournalError) else self._tables.damaged(str(error))
+            if call.writes:
+                self._tables.me = me
+                self.connection.execute("ROLLBACK TO answer")
+        if call.writes:
+            self.connection.execute("RELEASE answer")
+
+    def _release(self, job: Release) -> None:
+        try:
+            row = self._tables.row(job.run_id)
+            if row is not None and row.epoch == job.epoch and row.owner and not row.finished:
+                self._tables.set_owner(row, row.epoch, 0)
+        except (JournalError, sqlite3.DatabaseError) as error:
+            if not isinstance(error, JournalError) and not is_damage(error):
+                raise
+            # Whoever claims or reads the run next is told.
+
+    # -- what is asked
+
+    def claim(self, run_id: str) -> tuple[int, int]:
+        """The epoch of a new claim, and the number of entries."""
+        row = self._tables.row(run_id)
+        if row is None:
+            raise UnknownRun(run_id)
+        if row.finished:
+            raise RunFinished(run_id)
+        self._tables.set_owner(row, row.epoch + 1, self._tables.owner())
+        return row.epoch + 1, row.length
+
+    def read(self, run_id: str) -> list[bytes]:
+        """All entries of a run."""
+        row = self._tables.row(run_id)
+        if row is None:
+            return []
+        entries: list[bytes] = []
+        damaged = self._tables.damaged
+        try:
+            for sequence, epoch, checksum, data in self.connection.execute(_ENTRIES, (row.number,)):
+                if sequence != len(entries):
+                    raise damaged("it is missing", run_id, len(entries))
+                if not is_whole_entry(row.number, sequence, epoch, checksum, data):
+                    raise damaged("it is not what was written", run_id, sequence)
+                entries.append(data)
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            raise damaged(str(error), run_id, len(entries)) from error
+        if len(entries) != row.length:
+            raise damaged(f"{row.length} entries were written, {len(entries)} are there", run_id, len(entries))
+        return entries
+
+    def runs(self, unfinished: bool, conversation_id: str | None, run_id: str | None) -> list[Listed]:
+        """Those that answer to all of it."""
+        if run_id is None:
+            rows = self._tables.rows()
+        else:
+            row = self._tables.row(run_id)
+            rows = [] if row is None else [row]
+        return [
+            self._tables.listed(row)
+            for row in rows
+            if not (unfinished and row.finished) and (conversation_id is None or row.conversation == conversation_id)
+        ]
+
+    def prune(self, before: float, after: int) -> Pruned:
+        """Forget some finished runs with numbers above `after`."""
+        found = self.connection.execute(
+            f"SELECT {RUN_COLUMNS} FROM runs WHERE number > ? AND finished AND changed < ? ORDER BY number LIMIT ?",
+            (after, before, PRUNED),
+        ).fetchall()
+        rows = [RunRow(*values) for values in found]
+        whole = [row for row in rows if row.is_whole()]
+        for row in whole:
+            self.connection.execute("DELETE FROM entries WHERE run = ?", (row.number,))
+            self.connection.execute("DELETE FROM runs WHERE number = ?", (row.number,))
+        last, runs = self._tables.tally()
+        self._tables.count(last, runs - len(whole))
+        damaged = next((self._tables.damaged(ALTERED, str(row.id)) for row in rows if not row.is_whole()), None)
+        return Pruned(len(whole), rows[-1].number if len(rows) == PRUNED else None, damaged)
+
+    # -- the log
+
+    def checkpoint_if_due(self) -> None:
+        """Bring the log into the file when it has grown."""
+        if self._logged >= LOGGED:
+            self._logged = 0
+            self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def checkpoint(self) -> None:
+        """Bring all of the log into the file, unless somebody reads it."""
+        self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")

@@ -1,0 +1,157 @@
+"""The rows of runs: how they are found, and how it is known that they are what was written.
+
+Nothing is believed because SQLite says so. A row is compared with its checksum, and that there is no row is only said
+when the index has none, the table has none, and the tally agrees.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+import msgspec
+
+from .errors import Damaged
+from .journal import Listed
+from .owners import Owner
+from .sqlite_rows import RUN_COLUMNS, RunRow, owner_checksum, tally_checksum
+
+ALTERED = "its row is not what was written"
+
+
+class Tables:
+    """The file of an open journal, within a transaction."""
+
+    def __init__(self, connection: sqlite3.Connection, path: str, owner: Owner) -> None:
+        self.connection = connection
+        self.path = path
+        self._owner = owner
+        self._owners: dict[int, Owner] = {}
+        #: The number of this owner's row, 0 as long as it has none.
+        self.me = 0
+
+    def row(self, run_id: str) -> RunRow | None:
+        """The row of a run, if there is such a run.
+
+        Raises:
+            Damaged: it is not what was written, or cannot be found any more.
+        """
+        values = self.connection.execute(f"SELECT {RUN_COLUMNS} FROM runs WHERE id = ?", (run_id,)).fetchone()
+        if values is None:
+            self._make_sure(run_id)
+            return None
+        row = RunRow(*values)
+        if row.id != run_id or not row.is_whole():
+            raise self.damaged(ALTERED, run_id)
+        return row
+
+    def _make_sure(self, run_id: str) -> None:
+        """That the index has no such run may be the index's fault."""
+        count = found = 0
+        for number, each in self.connection.execute("SELECT number, id FROM runs NOT INDEXED"):
+            count += 1
+            if each == run_id:
+                found = number
+        if found:
+            raise self.damaged("its row cannot be found through the index", run_id)
+        if count != (runs := self.tally()[1]):
+            raise self.damaged(f"it is not there, and of {runs} runs {runs - count} are missing", run_id)
+
+    def rows(self) -> list[RunRow]:
+        """All rows, in the order of creation."""
+        values = self.connection.execute(f"SELECT {RUN_COLUMNS} FROM runs NOT INDEXED ORDER BY number").fetchall()
+        rows = [RunRow(*each) for each in values]
+        whole = [row for row in rows if row.is_whole()]
+        if len(whole) < len(rows):
+            first = next(row for row in rows if not row.is_whole())
+            raise self.damaged(ALTERED, str(first.id), others=whole)
+        if len(rows) != (runs := self.tally()[1]):
+            raise self.damaged(f"{runs} runs were written, {len(rows)} are there", others=whole)
+        if len({row.id for row in rows}) != len(rows):
+            raise self.damaged("two runs have the same id", others=whole)
+        return rows
+
+    def tally(self) -> tuple[int, int]:
+        """The last number that was given to a run, and how many runs there are."""
+        found = self.connection.execute("SELECT last, runs, checksum FROM tally").fetchall()
+        if len(found) != 1 or found[0][2] != tally_checksum(*found[0][:2]):
+            raise self.damaged("the number of its runs is not what was written")
+        return found[0][0], found[0][1]
+
+    def count(self, last: int, runs: int) -> None:
+        """Write the tally."""
+        changed = self.connection.execute(
+            "UPDATE tally SET last = ?, runs = ?, checksum = ?", (last, runs, tally_checksum(last, runs))
+        )
+        if changed.rowcount != 1:
+            raise self.damaged("the number of its runs is not there")
+
+    def set_owner(self, row: RunRow, epoch: int, owner: int) -> None:
+        """Change the epoch and the owner in a row."""
+        row = row._replace(epoch=epoch, owner=owner).with_checksum()
+        changed = self.connection.execute(
+            "UPDATE runs SET epoch = ?, owner = ?, checksum = ? WHERE number = ?",
+            (row.epoch, row.owner, row.checksum, row.number),
+        )
+        if changed.rowcount != 1:
+            raise self.damaged("its row cannot be found through its number", row.id)
+
+    # -- owners
+
+    def owner(self) -> int:
+        """The number of the row that says who this is."""
+        if not self.me:
+            data = msgspec.json.encode(self._owner)
+            cursor = self.connection.execute(
+                "INSERT INTO owners (owner, checksum) VALUES (?, ?)", (data, owner_checksum(data))
+            )
+            self.me = cursor.lastrowid or 0
+        return self.me
+
+    def _owner_of(self, row: RunRow) -> Owner:
+        owner = self._owners.get(row.owner)
+        if owner is None:
+            found = self.connection.execute(
+                "SELECT owner, checksum FROM owners WHERE number = ?", (row.owner,)
+            ).fetchone()
+            if found is None or type(found[0]) is not bytes or found[1] != owner_checksum(found[0]):
+                raise self.damaged("its owner is not what was written", row.id)
+            owner = self._owners[row.owner] = msgspec.json.decode(found[0], type=Owner)
+        return owner
+
+    # -- what is said about them
+
+    def listed(self, row: RunRow) -> Listed:
+        return Listed(
+            row.id,
+            row.epoch,
+            row.length,
+            row.size,
+            bool(row.finished),
+            row.parent,
+            row.conversation,
+            row.created,
+            row.changed,
+            self._owner_of(row) if row.owner else None,
+        )
+
+    def damaged(
+        self, what: str, run_id: str | None = None, sequence: int | None = None, others: Sequence[RunRow] = ()
+    ) -> Damaged:
+        listed: list[Listed] = []
+        for row in others:
+            try:
+                listed.append(self.listed(row))
+            except (Damaged, sqlite3.DatabaseError):  # one error at a time
+                continue
+        return Damaged(what, path=self.path, run_id=run_id, sequence=sequence, others=tuple(listed))
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether SQLite says that the file is not as it should be."""
+    return primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def primary_code(error: BaseException) -> int:
+    """SQLite's code for what happened, without its details; 0 if it is not from SQLite."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -1,0 +1,183 @@
+"""The one thread that works with the file: batch by batch, in order.
+
+It holds neither the journal nor its claims. A journal that nobody has any more closes the queue; then the thread writes
+what is left and ends.
+
+What fails alone is told to whom it concerns; what fails a transaction, to everybody in it. When the disk does not do
+what it should, the journal as a whole is *broken* and stays so: an fsync that failed says nothing about what a second
+one would return, so there is none.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import weakref
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+from anyio import CancelScope
+
+from ..loops import RunningLoop
+from . import owners
+from .errors import Damaged, JournalError, JournalFailed
+from .owners import Owner
+from .sqlite_batch import Call, Entry, Job, Queue, RunState
+from .sqlite_file import open_file
+from .sqlite_store import Store
+from .sqlite_tables import is_damage, primary_code
+
+Why: TypeAlias = Callable[[], JournalError]
+
+#: Connections that must not be closed, because that would write. See `_close`.
+_kept: list[sqlite3.Connection] = []
+
+
+class Writer:
+    """One opening of a journal's file. Make it in the event loop."""
+
+    __slots__ = ("__weakref__", "_finalizer", "_thread", "queue", "states")
+
+    def __init__(self, path: str, durability: str, clock: Callable[[], float], busy_timeout: float) -> None:
+        loop = RunningLoop()
+        owner = owners.opened()
+        self.queue = Queue(durability == "sync", loop.outside)
+        #: The claim that is at work on each run, as far as this opening knows.
+        self.states: dict[str, RunState] = {}
+        self._thread = threading.Thread(
+            target=_work,
+            args=(self.queue, loop, partial(_open, path, durability, busy_timeout, owner, clock)),
+            name="greenroom-journal",
+            daemon=True,
+        )
+        self._finalizer = weakref.finalize(self, _abandon, self.queue, owner)
+        self._finalizer.atexit = False
+
+    async def open(self) -> None:
+        """Raises what opening the file raises."""
+        call = Call(_nothing, writes=False)
+        self._thread.start()
+        try:
+            await self.queue.ask(call)
+        except BaseException:
+            self._finalizer()
+            if call.error is not None:
+                self._thread.join()
+            raise
+
+    async def close(self) -> None:
+        """Store what is waiting, then end.
+
+        Raises:
+            JournalFailed: it could not be stored.
+        """
+        call = Call(_nothing, writes=False)
+        with CancelScope(shield=True):
+            try:
+                await self.queue.ask(call)
+            finally:
+                self._finalizer()
+                self._thread.join()
+
+
+def _abandon(queue: Queue, owner: Owner) -> None:
+    """Nobody has the journal any more."""
+    queue.close()
+    owners.closed(owner)
+
+
+def _nothing(store: Store) -> None:
+    pass
+
+
+# -- in the thread
+
+
+def _open(path: str, durability: str, busy_timeout: float, owner: Owner, clock: Callable[[], float]) -> Store:
+    return Store(open_file(path, durability, busy_timeout), path, owner, clock)
+
+
+def _work(queue: Queue, loop: RunningLoop, open_store: Callable[[], Store]) -> None:
+    batch = queue.take()  # the question whether it is open
+    if batch is None:
+        return
+    try:
+        store = open_store()
+    except BaseException as error:
+        for job in batch.jobs:
+            if isinstance(job, Call):
+                job.error = error
+        loop.run(batch.settle)
+        return
+    broken: Why | None = None
+    while batch is not None:
+        if broken is None:
+            broken = _run(store, batch.jobs)
+        else:
+            _fail(batch.jobs, broken)
+        loop.run(batch.settle)
+        if broken is None:
+            broken = _attempt(store, store.checkpoint_if_due)
+        batch = queue.take()
+    _close(store, broken)
+
+
+def _run(store: Store, jobs: list[Job]) -> Why | None:
+    """Do these jobs. Why nothing works any more, if so."""
+    try:
+        store.run(jobs)
+    except BaseException as error:
+        why, is_broken = _judged(store, error)
+        _fail(jobs, why)
+        return why if is_broken else None
+    return None
+
+
+def _attempt(store: Store, function: Callable[[], None]) -> Why | None:
+    """Do what nobody waits for. Why nothing works any more, if so."""
+    try:
+        function()
+    except BaseException as error:
+        why, is_broken = _judged(store, error)
+        return why if is_broken else None
+    return None
+
+
+def _judged(store: Store, error: BaseException) -> tuple[Why, bool]:
+    """What everybody is told whom an error concerns, and whether the journal is broken as a whole."""
+    path, code = store.path, primary_code(error)
+    if code == sqlite3.SQLITE_FULL:
+        text = f"disk full: {path} could not be written; claim the run again when there is room"
+        return partial(JournalFailed, text), False
+    if code == sqlite3.SQLITE_BUSY:
+        text = f"another process has locked the journal {path} for too long; claim the run again"
+        return partial(JournalFailed, text), False
+    if code == sqlite3.SQLITE_READONLY:
+        return partial(JournalFailed, f"the journal {path} is read-only: {error}"), False
+    if is_damage(error):
+        return partial(Damaged, str(error), path=path), False
+    what = str(error) if code else f"{type(error).__name__}: {error}"
+    text = f"the journal {path} cannot be written any more ({what}); open it again when that is mended"
+    return partial(JournalFailed, text), True
+
+
+def _fail(jobs: list[Job], why: Why) -> None:
+    for job in jobs:
+        if isinstance(job, Call):
+            job.error = why()
+        elif isinstance(job, Entry) and job.state.refused is None:
+            job.state.refused = why
+
+
+def _close(store: Store, broken: Why | None) -> None:
+    if broken is None:
+        broken = _attempt(store, store.checkpoint)
+    if broken is not None:
+        # SQLite's last checkpoint would ask again for what has failed.
+        setconfig: Any = getattr(store.connection, "setconfig", None)
+        if setconfig is None:  # before Python 3.12
+            _kept.append(store.connection)
+            return
+        setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)  # type: ignore[attr-defined]
+    store.connection.close()
