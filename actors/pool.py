@@ -35,6 +35,10 @@ class Pool:
         """The live children, oldest first."""
         return tuple(self._cells.values())
 
+    def find(self, name: str) -> Cell | None:
+        """The live child with this name."""
+        return self._cells.get(name)
+
     def adopt(self, cell: Cell) -> None:
         """List a child; its task may start now.
 

@@ -5,10 +5,14 @@ Read `machine` for what a run does, `run_cell` for how it is done, `agent` for w
 
 from .agent import Agent
 from .approvals import PendingCall
+from .chronicle import Chronicle
 from .context import RunContext
+from .conversation import Conversation
+from .drain import Drained
 from .errors import (
     AgentError,
     AgentFrozen,
+    ConversationBusy,
     GuardFailed,
     LimitExceeded,
     ModelRetry,
@@ -17,6 +21,7 @@ from .errors import (
     RunEnded,
     SeveralSystems,
     StaleApproval,
+    SystemDraining,
     ToolCallInvalid,
     ToolError,
     ToolFailed,
@@ -27,6 +32,8 @@ from .inbox import Letter
 from .limits import Limits, Supervision
 from .policy import Allow, Ask, Deny, allow_only, ask_before, deny_all
 from .readers import EventReader, ReaderDetached, TextReader
+from .recovery import Recovery
+from .recovery_terms import Unfinished
 from .result import Messages, RunResult
 from .run import Run
 from .sources import Sources
@@ -40,7 +47,11 @@ __all__ = [
     "AgentFrozen",
     "Allow",
     "Ask",
+    "Chronicle",
+    "Conversation",
+    "ConversationBusy",
     "Deny",
+    "Drained",
     "EventReader",
     "GuardFailed",
     "Hooks",
@@ -52,6 +63,7 @@ __all__ = [
     "OutputInvalid",
     "PendingCall",
     "ReaderDetached",
+    "Recovery",
     "RestartLimit",
     "Run",
     "RunContext",
@@ -63,11 +75,13 @@ __all__ = [
     "StopToken",
     "Supervision",
     "System",
+    "SystemDraining",
     "TextReader",
     "Tool",
     "ToolCallInvalid",
     "ToolError",
     "ToolFailed",
+    "Unfinished",
     "UnknownOption",
     "allow_only",
     "ask_before",

@@ -6,7 +6,8 @@ whoever has the file, and what a machine makes of the same records can be checke
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -30,6 +31,9 @@ from ..journal import (
 )
 from ..providers import Message, ModelReply, ToolResult, Usage
 from .machine import with_distinct_ids
+from .result import utc
+from .trace import Trace
+from .tracer import trace_of
 
 #: How a run stands: ``unfinished`` until it has ended, been suspended or parked.
 Standing: TypeAlias = Literal[
@@ -42,8 +46,13 @@ class Chronicle:
 
     Args:
         entries: its journal, oldest first.
+        children: the stories of its subagents.
+        unreadable: why the story of a subagent is missing, by run id.
 
     Attributes:
+        children: the stories of its subagents, where whoever made this has looked for them, in the order in which they
+            began.
+        unreadable: why the story of a subagent is not among them, by run id.
         began: how it began.
         records: everything that was written down, in order.
         messages: the conversation, as far as it is known.
@@ -60,7 +69,15 @@ class Chronicle:
         BadRecord: the entries are no journal of a run.
     """
 
-    def __init__(self, entries: Sequence[bytes]) -> None:
+    def __init__(
+        self,
+        entries: Sequence[bytes],
+        *,
+        children: Sequence[Chronicle] = (),
+        unreadable: Mapping[str, str] | None = None,
+    ) -> None:
+        self.children = tuple(children)
+        self.unreadable = dict(unreadable or {})
         self.records: list[Record] = [record for entry in entries for record in decode(entry)]
         if not self.records or not isinstance(self.records[0], Began):
             raise BadRecord("the journal of a run starts with its beginning; this one does not")
@@ -90,6 +107,21 @@ class Chronicle:
         return self.began.run_id
 
     @property
+    def agent(self) -> str:
+        """The name of its agent."""
+        return self.began.agent
+
+    @property
+    def started_at(self) -> datetime:
+        """When it began (UTC)."""
+        return utc(self.began.at)
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When it ended (UTC); None as long as it has not."""
+        return utc(self.ended.at) if self.ended is not None else None
+
+    @property
     def standing(self) -> Standing:
         """How the run stands."""
         return self._standing
@@ -103,6 +135,46 @@ class Chronicle:
     def messages(self) -> tuple[Message, ...]:
         """The conversation, with the results that are there, in the order of their calls."""
         return (*self._messages, *self._result_messages())
+
+    def trace(self) -> Trace:
+        """What happened, step by step, subagents included: ``print(chronicle.trace())``."""
+        return trace_of(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The story as plain dictionaries, lists and strings, with those of its subagents; without its trace."""
+        return msgspec.json.decode(self.to_json())
+
+    def to_json(self) -> bytes:
+        """The same as JSON."""
+        return msgspec.json.encode(self._facts())
+
+    def _facts(self) -> dict[str, Any]:
+        began = self.began
+        return {
+            "run_id": began.run_id,
+            "agent": began.agent,
+            "status": self.standing,
+            "reason": self.reason,
+            "error": self.ended.error if self.ended is not None else None,
+            "started_at": self.started_at,
+            "ended_at": self.ended_at,
+            "turns": self.turns,
+            "usage": self.usage,
+            "cost": self.cost,
+            "resumptions": self.resumptions,
+            "user_id": began.user_id,
+            "conversation_id": began.conversation_id,
+            "parent_id": began.parent_id,
+            "call_id": began.call_id,
+            "tags": began.tags,
+            "metadata": began.metadata,
+            "messages": self.messages,
+            "children": [child._facts() for child in self.children],
+            "unreadable": self.unreadable,
+        }
+
+    def __repr__(self) -> str:
+        return f"<Chronicle of run {self.run_id!r}: {self.standing}, {len(self.records)} records>"
 
     @property
     def asking(self) -> bool:

@@ -14,6 +14,7 @@
     UnknownOption               a keyword that is not ours; the message names ours (a TypeError too)
     StaleApproval               an answer for a call that does not wait, or waits no more
     RunEnded                    a message was sent to a run that has ended; carries it
+    ConversationBusy            a conversation's last run has not ended, and is not here
     SystemDraining              the System finishes what it has and starts nothing new
     SeveralSystems              the System to run in cannot be told
 
@@ -110,6 +111,17 @@ class RunEnded(RuntimeError):
     def __init__(self, text: str, message: Message) -> None:
         super().__init__(text)
         self.message = message
+
+
+class ConversationBusy(RuntimeError):
+    """The last run of a conversation has not ended: another process is at work on it, or it waits for `recover`."""
+
+    def __init__(self, conversation_id: str, run_id: str) -> None:
+        super().__init__(
+            f"run {run_id!r} of conversation {conversation_id!r} has not ended and is not at work here: "
+            "another process has it, or system.recover([agent]) goes on with it"
+        )
+        self.run_id = run_id
 
 
 class SystemDraining(RuntimeError):

@@ -16,7 +16,6 @@ from anyio import create_task_group
 from ..actors.exits import sole
 from ..journal import RunExists
 from .approvals import Answer, Approver, check_approve, resume
-from .errors import SystemDraining
 from .history import History, Prompt, read_conversation
 from .limits import Limits
 from .place import current_place
@@ -81,11 +80,11 @@ class Launch:
             raise TypeError(f"stop= takes a StopToken, not {stop!r}")
         check_stop_when(stop_when, stop_poll)
         if user_id is not None:
-            _check_id("user_id", user_id)
+            check_id("user_id", user_id)
         if conversation_id is not None:
-            _check_id("conversation_id", conversation_id)
+            check_id("conversation_id", conversation_id)
         if run_id is not None:
-            _check_id("run_id", run_id)
+            check_id("run_id", run_id)
             if "/" in run_id:
                 raise ValueError(f"run_id= must have no slash, which separates the names in a tree, not {run_id!r}")
         if tags != ():
@@ -156,8 +155,8 @@ class Launch:
         caller = run_parent.tool_call(call_id) if run_parent is not None else None
         if caller is not None:
             run_id, resumption = await self._below(caller)
-        elif stage.draining is not None:
-            raise SystemDraining("the System is draining and starts nothing new")
+        else:
+            stage.refuse_when_draining()
         return RunCell(
             self.agent,
             self.prompt,
@@ -187,7 +186,12 @@ class Launch:
                 raise RunExists(self.run_id)
 
 
-def _check_id(name: str, value: object) -> None:
+def check_id(name: str, value: object) -> None:
+    """Refuse what is no id.
+
+    Raises:
+        TypeError, ValueError: it is no text, or empty.
+    """
     if not isinstance(value, str):
         raise TypeError(f"{name}= takes text, not {value!r}: write {name}={str(value)!r}")
     if not value:

@@ -12,42 +12,25 @@ ended, so have they.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import msgspec
 
 from .. import journal
 from ..journal import BadRecord, Damaged, JournalError, Listed
-from .approvals import Approver
 from .chronicle import Chronicle
 from .diary import Diary
-from .policy import Policy
+from .recovery_terms import Terms, Unfinished
 from .resumption import Resumption, input_of, kept_by, limits_of
 from .run import Run
 from .run_cell import RunCell
 from .run_options import RunOptions
-from .stop_poll import StopWhen
 
 if TYPE_CHECKING:
-    from .agent import Agent
     from .stage import RunStage
 
-#: Times that a run may be suspected of its process's death before it is parked.
-MAX_CLAIMS = 3
-
 _log = logging.getLogger("greenroom")
-
-
-class Unfinished(msgspec.Struct, frozen=True):
-    """A run that is to go on, for whoever has to say what it goes on with."""
-
-    run_id: str
-    agent: str
-    user_id: str | None
-    conversation_id: str | None
-    tags: tuple[str, ...]
-    metadata: Mapping[str, Any]
 
 
 class Recovery(Sequence[Run[Any]]):
@@ -90,38 +73,14 @@ class Recoverer:
 
     Args:
         stage: where they go on.
-        agents: who can go on, by name.
-        run_ids: those to take over, parked ones too; None for all that are not parked.
-        deps_for: gives each run what its tools depend on.
-        on_event, policy, approve, stop_when: as for a run that is started.
-        max_claims: times that a run may be suspect in a row before it is parked.
-        takeover: whether also runs that another process is at work on are taken.
+        terms: what is to be recovered, and with what it goes on.
     """
 
-    def __init__(
-        self,
-        stage: RunStage,
-        agents: Mapping[str, Agent[Any, Any]],
-        run_ids: Collection[str] | None,
-        *,
-        deps_for: Callable[[Unfinished], Any],
-        on_event: Callable[[Any], Any] | None,
-        policy: Policy | None,
-        approve: Approver | None,
-        stop_when: StopWhen | None,
-        max_claims: int,
-        takeover: bool,
-    ) -> None:
+    __slots__ = ("_result", "_stage", "_terms")
+
+    def __init__(self, stage: RunStage, terms: Terms) -> None:
         self._stage = stage
-        self._agents = agents
-        self._run_ids = run_ids
-        self._deps_for = deps_for
-        self._on_event = on_event
-        self._policy = policy
-        self._approve = approve
-        self._stop_when = stop_when
-        self._max_claims = max_claims
-        self._takeover = takeover
+        self._terms = terms
         self._result = Recovery()
 
     async def recover(self, start: Callable[[RunCell], None]) -> Recovery:
@@ -133,12 +92,13 @@ class Recoverer:
         cells: list[tuple[RunCell, Resumption]] = []
         for run_id, (chronicle, entries) in found.items():
             suspect = run_id in suspects
-            if self._run_ids is None and suspect and chronicle.suspicion >= self._max_claims:
+            if self._terms.run_ids is None and suspect and chronicle.suspicion >= self._terms.max_claims:
                 await self._park(run_id, chronicle)
                 continue
-            resumption = Resumption(self._agents[chronicle.began.agent], entries, suspect=suspect)
+            resumption = Resumption(self._terms.agents[chronicle.began.agent], entries, suspect=suspect)
             cell = self._cell(resumption)
             start(cell)
+            cell.agent.freeze()
             cells.append((cell, resumption))
         await self._settle(cells)
         return self._result
@@ -150,7 +110,7 @@ class Recoverer:
         found: dict[str, tuple[Chronicle, list[bytes]]] = {}
         orphans: list[str] = []
         for each in listed:
-            if self._run_ids is not None and each.run_id not in self._run_ids:
+            if self._terms.run_ids is not None and each.run_id not in self._terms.run_ids:
                 continue
             if each.run_id in self._stage.pool or self._is_elsewhere(each):
                 continue
@@ -166,27 +126,27 @@ class Recoverer:
                 continue
             if self._may_go_on(chronicle):
                 found[each.run_id] = chronicle, entries
-        for run_id in self._run_ids or ():
+        for run_id in self._terms.run_ids or ():
             if run_id not in unfinished:
                 self._leave(run_id, "the journal has no unfinished run of that id")
         return found, orphans
 
     def _is_elsewhere(self, listed: Listed) -> bool:
         owner = listed.owner
-        if self._takeover or owner is None or owner.is_here or not owner.is_running:
+        if self._terms.takeover or owner is None or owner.is_here or not owner.is_running:
             return False
         self._leave(listed.run_id, f"process {owner.pid} is at work on it (recover(takeover=True) takes it over)")
         return True
 
     def _may_go_on(self, chronicle: Chronicle) -> bool:
         began, run_id = chronicle.began, chronicle.run_id
-        if self._run_ids is None and chronicle.standing == "parked":
+        if self._terms.run_ids is None and chronicle.standing == "parked":
             self._result.parked[run_id] = chronicle.reason
             return False
-        if began.agent not in self._agents:
+        if began.agent not in self._terms.agents:
             self._leave(run_id, f"its agent {began.agent!r} is not among agents=")
             return False
-        if began.guarded and self._policy is None:
+        if began.guarded and self._terms.policy is None:
             self._leave(run_id, "it was started with a policy=, and must not go on without: recover(policy=…)")
             return False
         return True
@@ -231,24 +191,24 @@ class Recoverer:
     def _cell(self, resumption: Resumption) -> RunCell:
         chronicle = resumption.chronicle
         began = chronicle.began
-        agent = self._agents[began.agent]
+        agent = self._terms.agents[began.agent]
         history, prompt = input_of(chronicle)
         about = Unfinished(
             began.run_id, began.agent, began.user_id, began.conversation_id, tuple(began.tags), began.metadata
         )
         options = RunOptions(
             limits=limits_of(chronicle),
-            deps=self._deps_for(about),
+            deps=self._terms.deps_for(about),
             user_id=began.user_id,
             conversation_id=began.conversation_id,
             tags=about.tags,
             metadata=began.metadata,
-            on_event=self._on_event,
-            policy=self._policy,
-            approve=self._approve,
+            on_event=self._terms.on_event,
+            policy=self._terms.policy,
+            approve=self._terms.approve,
             kept=kept_by(chronicle),
             answers=began.answers,
-            stop_when=self._stop_when if self._stop_when is not None else agent.stop_when,
+            stop_when=self._terms.stop_when if self._terms.stop_when is not None else agent.stop_when,
             stop_poll=agent.stop_poll,
         )
         stage = self._stage

@@ -13,6 +13,8 @@ from typing_extensions import TypeVar
 from ..providers import Message, StopReason, Usage, message_to_openai
 from .approvals import PendingCall
 from .machine import Status
+from .trace import Trace
+from .tracer import trace_of_result
 
 OutputT = TypeVar("OutputT", default=str)
 
@@ -84,6 +86,12 @@ class RunResult(Generic[OutputT]):
 
     def __str__(self) -> str:
         return self.text
+
+    def trace(self) -> Trace:
+        """The conversation step by step: ``print(result.trace())``. A run's `Chronicle` also knows how long each took,
+        what its subagents did, and what became of it in between.
+        """
+        return trace_of_result(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain dictionaries, lists and strings."""

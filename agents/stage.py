@@ -23,7 +23,7 @@ from ..providers import GateLimits
 from ..providers.gate import shared_gates
 from ..providers.http import shared_connections
 from ..providers.threaded import SharedThreads
-from .errors import SeveralSystems
+from .errors import SeveralSystems, SystemDraining
 from .processes import Processes
 from .sources import Sources
 from .threads import Threads
@@ -105,6 +105,15 @@ class RunStage:
         self.gates = gates
         self._shared = shared_connections(connections)
         self._shared_threads = SharedThreads()
+
+    def refuse_when_draining(self) -> None:
+        """Refuse a new run.
+
+        Raises:
+            SystemDraining: what is at work is being brought to its end.
+        """
+        if self.draining is not None:
+            raise SystemDraining("the System is draining and starts nothing new")
 
     def open(self) -> None:
         """Join the event loop's connections and threads, and give its gates our limits and our chance."""

@@ -14,32 +14,37 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 from anyio import CancelScope, Event
 from anyio.lowlevel import checkpoint, current_token
+from typing_extensions import Unpack
 
 from ..actors import ActorSystem, NameTaken, Report, raise_descriptor_limit
 from ..actors import RestartLimit as ActorRestartLimit
-from ..journal import Journal, MemoryJournal, SqliteJournal
+from ..journal import Journal
 from ..providers import GateLimits
 from ..providers.gate_names import check_gates
-from .approvals import Answer, Approver, check_approve
+from .approvals import Answer, Approver
+from .conversation import Conversation, ConversationOptions, Talks
 from .drain import Drain, Drained
-from .errors import RestartLimit, SystemDraining
+from .errors import RestartLimit
 from .history import History, Prompt
 from .hooks import Audience
-from .launch import Launch
+from .launch import Launch, check_id
 from .limits import Limits
 from .options import names_ours
-from .policy import Policy, check_policy
-from .recovery import MAX_CLAIMS, Recoverer, Recovery, Unfinished
+from .policy import Policy
+from .recovery import Recoverer, Recovery
+from .recovery_terms import MAX_CLAIMS, Terms, Unfinished
 from .result import OutputT
 from .run import Run
 from .sources import Sources
 from .stage import RunStage, enter_system, leave_system
-from .stop_poll import StopWhen, check_stop_when
+from .stop_poll import StopWhen
 from .stop_token import StopToken
+from .which_journal import read_journal
 
 if TYPE_CHECKING:
     from .agent import Agent
     from .context import DepsT
+    from .run_cell import RunCell
 
 
 #: Seconds that runs have at a signal to finish their step, where somebody can go on with them.
@@ -136,6 +141,7 @@ class System(ActorSystem):
         self._opens_journal = False
         self._drain_timeout = drain_timeout
         self._drained: Event | None = None
+        self._talks = Talks(self._journal.survives)
         self._gates = check_gates(gates)
         self._stage: RunStage | None = None
         self._loop: object = None
@@ -296,6 +302,30 @@ class System(ActorSystem):
         agent.freeze()
         return Run(cell)
 
+    def conversation(
+        self, agent: Agent[DepsT, OutputT], id: str, **options: Unpack[ConversationOptions]
+    ) -> Conversation[OutputT]:
+        """A conversation with an agent, new or known: ``chat = system.conversation(agent, "c1", user_id="u1")``.
+
+        Args:
+            agent: who answers.
+            id: the conversation; with a journal that outlives the System it goes on where it was, in whatever process.
+            options: `deps`, `user_id`, `on_event`, `limits`, `policy` and so on, as for `start`, for all of its runs.
+
+        Raises:
+            TypeError, ValueError: an argument that cannot work.
+        """
+        if not isinstance(getattr(agent, "audience", None), Audience):
+            raise TypeError(f"conversation() takes an agent first: system.conversation(agent, id), not {agent!r}")
+        check_id("conversation(id)", id)
+        self.refuse_elsewhere()
+        return Conversation(self, agent, self._talks.get(id), options)
+
+    def find(self, run_id: str) -> Run[Any] | None:
+        """The handle of a run that is at work here, subagents not among them; None if there is none of that id."""
+        cell = self.pool.find(run_id)
+        return Run(cast("RunCell", cell)) if cell is not None else None
+
     async def recover(
         self,
         agents: Iterable[Agent[Any, Any]],
@@ -333,29 +363,11 @@ class System(ActorSystem):
             TypeError, ValueError: an argument that cannot work.
             SystemDraining, SystemClosed: it takes no runs.
         """
-        by_name = _by_name(agents)
-        if isinstance(run_ids, str):
-            raise TypeError(f"run_ids= takes a list of ids: write run_ids=[{run_ids!r}]")
-        if deps is not None and deps_for is not None:
-            raise TypeError("recover() takes deps= for all runs or deps_for=, a function of each, not both")
-        if deps_for is not None and not callable(deps_for):
-            raise TypeError(f"deps_for= takes a function of an Unfinished, not {deps_for!r}")
-        if on_event is not None and not callable(on_event):
-            raise TypeError(f"on_event= takes a function of one event, not {on_event!r}")
-        check_policy(policy)
-        check_approve(approve)
-        check_stop_when(stop_when, None)
-        _check_whole("max_claims", max_claims, 1)
-        self.refuse_elsewhere()
-        if self.stage.draining is not None:
-            raise SystemDraining("the System is draining and starts nothing new")
-        for agent in by_name.values():
-            agent.freeze()
-        recoverer = Recoverer(
-            self.stage,
-            by_name,
-            tuple(run_ids) if run_ids is not None else None,
-            deps_for=deps_for if deps_for is not None else lambda _: deps,
+        terms = Terms(
+            agents,
+            deps=deps,
+            deps_for=deps_for,
+            run_ids=run_ids,
             on_event=on_event,
             policy=policy,
             approve=approve,
@@ -363,7 +375,9 @@ class System(ActorSystem):
             max_claims=max_claims,
             takeover=takeover,
         )
-        return await recoverer.recover(lambda cell: cell.start_in(self.group))
+        self.refuse_elsewhere()
+        self.stage.refuse_when_draining()
+        return await Recoverer(self.stage, terms).recover(lambda cell: cell.start_in(self.group))
 
     async def drain(self, timeout: float = 30.0) -> Drained:
         """Start nothing new, and bring what is at work to a good place to stop.
@@ -410,43 +424,6 @@ class System(ActorSystem):
     def __repr__(self) -> str:
         state = "open" if self.is_open else "closing" if self._group else "closed" if self._closing else "not open"
         return f"<System {self.name!r}: {state}, max_running={self.max_running}>"
-
-
-def _by_name(agents: object) -> dict[str, Agent[Any, Any]]:
-    """Agents by their names.
-
-    Raises:
-        TypeError: not a list of agents.
-        ValueError: two of one name.
-    """
-    if isinstance(getattr(agents, "audience", None), Audience):
-        raise TypeError(f"agents= takes a list of agents: write [{getattr(agents, 'name', 'agent')}]")
-    if isinstance(agents, str | Mapping) or not isinstance(agents, Iterable):
-        raise TypeError(f"agents= takes a list of agents, not {agents!r}")
-    found: dict[str, Agent[Any, Any]] = {}
-    for agent in cast("Iterable[Agent[Any, Any]]", agents):
-        if not isinstance(getattr(agent, "audience", None), Audience):
-            raise TypeError(f"agents= takes a list of agents; {agent!r} is none")
-        if agent.name in found:
-            raise ValueError(f"two agents are called {agent.name!r}: runs are found by their agent's name")
-        found[agent.name] = agent
-    return found
-
-
-def read_journal(journal: object) -> Journal:
-    """The journal that was meant.
-
-    Raises:
-        TypeError: neither a file's name nor a `Journal`.
-    """
-    if journal is None:
-        return MemoryJournal()
-    if isinstance(journal, str | os.PathLike):
-        return SqliteJournal(cast("str | os.PathLike[str]", journal))
-    methods = ("create", "claim", "append", "durable", "read", "runs", "release")
-    if isinstance(journal, type) or not all(callable(getattr(journal, each, None)) for each in methods):
-        raise TypeError(f"journal= takes a file's name or a Journal, not {journal!r}")
-    return cast("Journal", journal)
 
 
 def _check_whole(name: str, value: object, least: int) -> None:
