@@ -205,10 +205,10 @@ class Machine:
     __slots__ = (
         "_calls",
         "_failure",
-        "_ids",
         "_messages",
         "_mid_answer",
         "_pending",
+        "_places",
         "_results",
         "_sent",
         "_stop",
@@ -239,7 +239,8 @@ class Machine:
         self.tool_retries = 0
         self._messages: list[Message] = [*history, *prompt]
         self._calls: tuple[ToolCall, ...] = ()
-        self._ids: frozenset[str | None] = frozenset()
+        #: Where each call stands among those of its reply, by its id.
+        self._places: dict[str | None, int] = {}
         self._results: dict[str, ToolResult] = {}
         #: Calls that wait for an approval.
         self._pending: set[str] = set()
@@ -266,8 +267,8 @@ class Machine:
         return tuple(call for call in self._calls if call.id not in self._results)
 
     def place_of(self, call_id: str) -> int:
-        """Where a call stands among those of its reply, from 0."""
-        return next(place for place, call in enumerate(self._calls) if (call.id or "") == call_id)
+        """Where an open call stands among those of its reply, from 0."""
+        return self._places[call_id]
 
     @property
     def due(self) -> tuple[Sent, ...]:
@@ -373,7 +374,7 @@ class Machine:
 
     def _act(self) -> list[Effect]:
         self.state = State.ACTING
-        self._ids = frozenset([call.id for call in self._calls])
+        self._places = {call.id: place for place, call in enumerate(self._calls)}
         for call in self.open_calls:
             refusal = self.rules.refuse(call)
             if refusal is not None:
@@ -410,7 +411,7 @@ class Machine:
         return []
 
     def _tool_done(self, result: ToolResult) -> list[Effect]:
-        if result.call_id not in self._ids or result.call_id in self._results:
+        if result.call_id not in self._places or result.call_id in self._results:
             return []
         self._results[result.call_id] = result
         return self._once_all_done()

@@ -103,9 +103,12 @@ class ToolBatch:
     @property
     def is_idle(self) -> bool:
         """Whether each call waits: to be let go, or for runs of its own that do nothing."""
-        busy = [cell for cell in self.cells.values() if cell.call_id not in self._idle]
-        below = [self._run.subruns(cell.call_id) for cell in busy]
-        return all(runs and all(run.is_idle for run in runs) for runs in below)
+        waiting = set(self._idle)
+        for run in self._run.subruns():
+            if not run.is_idle:
+                return False
+            waiting.add(run.call_id or "")
+        return all(call_id in waiting for call_id in self.cells)
 
     @property
     def _has_room(self) -> bool:
