@@ -24,7 +24,7 @@ from .dead_letters import late
 from .errors import LinkBroken
 from .exits import Down, Exit, LinkDown, text_of
 from .ref import ActorRef, check_ref
-from .roles import ActorStage, Parent, Stop
+from .roles import ActorParent, ActorStage, Stop
 from .timers import Timer, TimerGroup, check_delay
 from .whereabouts import is_below
 
@@ -39,6 +39,7 @@ class ActorCell(Cell):
 
     __slots__ = ("_cleanup", "_cleanup_time", "_make", "monitored", "timers")
 
+    parent: ActorParent
     stage: ActorStage
 
     def __init__(
@@ -46,7 +47,7 @@ class ActorCell(Cell):
         id: str,
         name: str,
         make: Callable[[], Actor],
-        parent: Parent,
+        parent: ActorParent,
         stage: ActorStage,
         *,
         capacity: int = DEFAULT_CAPACITY,
@@ -61,6 +62,15 @@ class ActorCell(Cell):
         self.monitored: dict[ActorRef[Any], Callable[[Cell], None]] | None = None
         #: What the actor will send itself; made at the first `send_after`.
         self.timers: TimerGroup | None = None
+
+    def lie_dormant(self) -> None:
+        """Be ready without a task until something comes."""
+        self.mailbox.await_first(self)
+        self.announce_started()
+
+    def set(self) -> None:
+        """Something has come, while dormant. The cell itself is the `Wake` of its mailbox: a thing less to be kept."""
+        self.parent.wake_child(self)
 
     async def perform(self) -> None:
         actor = self._make()

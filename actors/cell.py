@@ -37,7 +37,7 @@ from anyio import TaskHandle
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from ..mailbox import DEFAULT_CAPACITY, Budget, Envelope, Mailbox, MailboxFull, Overflow, Wake, current_budget
+from ..mailbox import DEFAULT_CAPACITY, Budget, Envelope, Mailbox, Overflow, current_budget
 from .crashes import is_cancelled, is_crash, is_ordinary_group, stray
 from .dead_letters import DeadLetter, late
 from .errors import WouldDeadlock, ended
@@ -100,7 +100,7 @@ class Cell:
         self.stage = stage
         self.budget = Budget(name)
         self.mailbox = Mailbox(
-            capacity, overflow=overflow, address=name, undelivered=self._undelivered, outside=stage.outside
+            capacity, overflow=overflow, address=name, undelivered=stage.dead_letters, outside=stage.outside
         )
         self.state: CellState = "starting"
         #: Whether this incarnation has been ready, and whether any has.
@@ -138,11 +138,6 @@ class Cell:
         raise NotImplementedError
 
     # -- life
-
-    def lie_dormant(self, wake: Wake) -> None:
-        """Be ready without a task. What comes first into the mailbox sets `wake`, and whoever made that spawns one."""
-        self.mailbox.await_first(wake)
-        self.announce_started()
 
     @property
     def is_dormant(self) -> bool:
@@ -280,7 +275,6 @@ class Cell:
             self._fail(envelope, exit, "closed")
         self._notify()
         self._watchers = None
-        self.mailbox.release()
 
     def _fail(self, envelope: Envelope, exit: Exit, reason: str, cause: Exit | None = None) -> None:
         """Tell the asker of a message that will not be answered; without one, it is a dead letter."""
@@ -297,11 +291,6 @@ class Cell:
             self._bury(envelope, reason, str(cause) if cause is not None else None)
         elif envelope.reply.answered:
             self.stage.dead_letters.add(late(envelope.reply.value, self.name, envelope))
-
-    def _undelivered(self, envelope: Envelope, reason: str) -> None:
-        if envelope.reply is not None:
-            envelope.reply.fail(MailboxFull(self.name, self.mailbox.lanes.capacity))
-        self._bury(envelope, reason)
 
     def post(self, envelope: Envelope) -> None:
         """Deliver a message that nobody waits with; an actor that has ended makes it a dead letter."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ..mailbox import Envelope
+from ..mailbox import Envelope, Mailbox, MailboxFull
 
 KEPT = 100
 
@@ -45,7 +45,10 @@ def late(value: Any, actor: str, envelope: Envelope) -> DeadLetter:
 
 
 class DeadLetters:
-    """The dead letters of one system. `count` is exact; iterating gives the latest 100, oldest first."""
+    """The dead letters of one system. `count` is exact; iterating gives the latest 100, oldest first.
+
+    It is what its system's mailboxes call with what they could not keep (`undelivered`): one for all of them.
+    """
 
     __slots__ = ("_latest", "_next_log", "count")
 
@@ -68,6 +71,12 @@ class DeadLetters:
                 letter.sender or "outside",
                 letter.reason,
             )
+
+    def __call__(self, mailbox: Mailbox, envelope: Envelope, reason: str) -> None:
+        """Take a message that a mailbox could not keep; whoever asked it is told."""
+        if envelope.reply is not None:
+            envelope.reply.fail(MailboxFull(mailbox.address, mailbox.lanes.capacity))
+        self.add(DeadLetter(envelope.message, mailbox.address, envelope.sender, reason))
 
     def __len__(self) -> int:
         return self.count

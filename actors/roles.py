@@ -71,3 +71,10 @@ class Parent(Protocol):
 
     def child_dismissed(self, child: Cell, /) -> None:
         """Somebody asked a child to stop that waits for its next incarnation (WAIT)."""
+
+
+class ActorParent(Parent, Protocol):
+    """What an actor asks of its supervisor besides."""
+
+    def wake_child(self, child: Cell, /) -> None:
+        """Something has come for a dormant child, which needs its task now."""

@@ -31,7 +31,7 @@ from ..mailbox import MESSAGES_PER_CHECKPOINT, Budget, current_budget
 from .actor_cell import ActorCell
 from .cell import Cell
 from .descent import Descent
-from .dormant import Dormant, may_lie_dormant
+from .dormant import may_lie_dormant
 from .errors import BadChildSpec, LinkBroken, NameTaken, RestartLimit, StartFailed, SystemClosed, WouldDeadlock
 from .exits import KILLED, SHUTDOWN, Exit
 from .ref import ActorRef
@@ -223,16 +223,11 @@ class SupervisorCell(Cell):
                 cleanup_time=spec.grace,
             )
         self._roster.add(spec, cell)
-        if may_lie_dormant(start):
-            cell.lie_dormant(Dormant(cell, self._wake_dormant))
+        if isinstance(cell, ActorCell) and may_lie_dormant(start):
+            cell.lie_dormant()
         else:
             cell.spawn_in(self._group, self.stage.context)
         return cell
-
-    def _wake_dormant(self, cell: Cell) -> None:
-        """Give a dormant child its task, because something has come for it."""
-        if self._group is not None:
-            cell.spawn_in(self._group, self.stage.context)
 
     async def _until_up(self, cell: Cell, left: Sequence[Cell] = ()) -> None:
         """Wait until a child is ready or over, or until that does not matter any more.
@@ -380,6 +375,10 @@ class SupervisorCell(Cell):
     def child_started(self, child: Cell) -> None:
         if self._awaited is child:
             self._look_again()
+
+    def wake_child(self, child: Cell) -> None:
+        if self._group is not None:
+            child.spawn_in(self._group, self.stage.context)
 
     def child_down(self, child: Cell, exit: Exit, in_place: bool) -> Verdict:
         if self._awaited is child:

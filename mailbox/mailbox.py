@@ -39,7 +39,7 @@ class MailboxStatistics(msgspec.Struct, frozen=True):
     closed: bool
 
 
-def _discard(envelope: Envelope, reason: str) -> None:  # noqa: ARG001 - the default of `undelivered`
+def _discard(mailbox: Mailbox, envelope: Envelope, reason: str) -> None:  # noqa: ARG001 - the default of `undelivered`
     return None
 
 
@@ -71,8 +71,8 @@ class Mailbox:
         overflow: what a full mailbox does with one more: ``wait`` parks the sender in FIFO order (default), ``fail``
             raises `MailboxFull`, ``drop_newest`` and ``drop_oldest`` report one message to `undelivered`.
         address: the owner's name, for errors.
-        undelivered: called with each message that the overflow policy dropped, and the word ``dropped``; and with a
-            posted one that found the mailbox closed, and the word ``closed``.
+        undelivered: called with this mailbox and each message that the overflow policy dropped, and the word
+            ``dropped``; and with a posted one that found the mailbox closed, and the word ``closed``.
         outside: the yield budget of senders that are no actors.
 
     Raises:
@@ -87,7 +87,7 @@ class Mailbox:
         *,
         overflow: Overflow = "wait",
         address: str = "mailbox",
-        undelivered: Callable[[Envelope, str], None] = _discard,
+        undelivered: Callable[[Mailbox, Envelope, str], None] = _discard,
         outside: Budget | None = None,
     ) -> None:
         if overflow not in OVERFLOWS:
@@ -160,7 +160,7 @@ class Mailbox:
         """
         lanes = self.lanes
         if lanes.closed:
-            self._undelivered(envelope, "closed")
+            self._undelivered(self, envelope, "closed")
         elif lanes.offer(envelope):
             self._wake_receiver()
         elif self.overflow == "wait":
@@ -169,13 +169,13 @@ class Mailbox:
             self._wake_receiver()
         else:
             self.dropped += 1
-            self._undelivered(envelope, "dropped")
+            self._undelivered(self, envelope, "dropped")
 
     def redeem(self, envelope: Envelope) -> None:
         """Put a posted message in the place that was kept for it."""
         if self.lanes.closed:
             self.lanes.forgo()
-            self._undelivered(envelope, "closed")
+            self._undelivered(self, envelope, "closed")
         else:
             self.lanes.redeem(envelope)
             self._wake_receiver()
@@ -200,12 +200,12 @@ class Mailbox:
         """Whether the overflow policy settled the matter by dropping a message."""
         if self.overflow == "drop_newest":
             self.dropped += 1
-            self._undelivered(envelope, "dropped")
+            self._undelivered(self, envelope, "dropped")
             return True
         if self.overflow == "drop_oldest":
             self.dropped += 1
             if self.lanes.data:  # always so: under this policy no places are reserved
-                self._undelivered(self.lanes.data.popleft(), "dropped")
+                self._undelivered(self, self.lanes.data.popleft(), "dropped")
             return self.lanes.offer(envelope)
         return False
 
@@ -273,15 +273,11 @@ class Mailbox:
 
     def close(self) -> list[Envelope]:
         """Take nothing more: wake the waiting senders with `MailboxClosed`, and return what was never handled."""
+        self._wake = None  # nothing comes any more; and it may be the owner
         undelivered, tickets = self.lanes.close()
         for ticket in tickets:
             ticket.set()
         return undelivered
-
-    def release(self) -> None:
-        """Let go of the owner. For a closed mailbox, which drops nothing any more."""
-        self._undelivered = _discard
-        self._wake = None
 
     def statistics(self) -> MailboxStatistics:
         """What the mailbox holds now."""

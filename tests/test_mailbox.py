@@ -47,7 +47,7 @@ class Undelivered:
     def __init__(self) -> None:
         self.letters: list[tuple[Any, str]] = []
 
-    def __call__(self, envelope: Envelope, reason: str) -> None:
+    def __call__(self, mailbox: Mailbox, envelope: Envelope, reason: str) -> None:
         self.letters.append((envelope.message, reason))
 
 

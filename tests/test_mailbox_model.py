@@ -344,7 +344,7 @@ class Performance:
         self.newcomer: Task | None = None
         self.tasks: list[Task] = []
 
-    def _note(self, envelope: Envelope, reason: str) -> None:
+    def _note(self, _mailbox: Mailbox, envelope: Envelope, reason: str) -> None:
         self.letters.append((envelope.message, reason))
 
     def _next(self) -> Envelope:
