@@ -21,9 +21,10 @@ class ChildChanged:
 class ChildWanted:
     """Somebody waits for a child that the supervisor starts when it has time."""
 
-    __slots__ = ("cell", "reply", "spec")
+    __slots__ = ("cell", "id", "reply", "spec")
 
-    def __init__(self, spec: ChildSpec) -> None:
+    def __init__(self, id: str, spec: ChildSpec) -> None:
+        self.id = id
         self.spec = spec
         self.reply = Reply()
         self.cell: Cell | None = None

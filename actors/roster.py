@@ -58,9 +58,9 @@ class Roster:
         self.cells: dict[str, Cell] = {}
 
     def add(self, spec: ChildSpec, cell: Cell) -> None:
-        """List a child at the end of the order."""
-        self.specs[spec.id] = spec
-        self.cells[spec.id] = cell
+        """List a child at the end of the order. Its `spec` may be that of others as well, and have another id."""
+        self.specs[cell.id] = spec
+        self.cells[cell.id] = cell
 
     def strike_off(self, id: str) -> None:
         """Know nothing of a child any more, neither of its past."""
@@ -79,7 +79,7 @@ class Roster:
         """Decide about the end of a child, and count its restart if there is to be one."""
         supervisor = self._supervisor
         spec = self.specs[child.id]
-        window = self._intensity if spec.intensity is None else self._window_of(spec, spec.intensity)
+        window = self._intensity if spec.intensity is None else self._window_of(child.id, spec.intensity, spec.period)
         if spec.restart == "temporary":
             return Ruling(Forget(), 0.0, window)
         own = Child(child.id, spec.restart, child.dismissed)
@@ -88,15 +88,15 @@ class Roster:
         plan = decide(supervisor.strategy, siblings, window, own, exit, now)
         if spec.backoff is None or not isinstance(plan, RestartGroup):
             return Ruling(plan, 0.0, window)
-        pace = self._paces.get(spec.id)
+        pace = self._paces.get(child.id)
         if pace is None:
-            pace = self._paces[spec.id] = Pace(spec.backoff)
+            pace = self._paces[child.id] = Pace(spec.backoff)
         return Ruling(plan, pace.next_delay(now, chance(), was_ready=child.announced), window)
 
-    def _window_of(self, spec: ChildSpec, limit: int) -> Intensity:
-        window = self._windows.get(spec.id)
+    def _window_of(self, id: str, limit: int, period: float) -> Intensity:
+        window = self._windows.get(id)
         if window is None:
-            window = self._windows[spec.id] = Intensity(limit, spec.period)
+            window = self._windows[id] = Intensity(limit, period)
         return window
 
     def _siblings(self) -> list[Child]:

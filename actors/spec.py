@@ -120,6 +120,25 @@ class ChildSpec:
         if isinstance(start, Supervisor) and shutdown is not None:
             _warn_of_early_kill(id, 0.0 if shutdown == "kill" else shutdown, start)
 
+    def says(
+        self,
+        start: object,
+        restart: object,
+        shutdown: object,
+        capacity: object,
+        overflow: object,
+        backoff: object,
+    ) -> bool:
+        """Whether it was made with just these, so that they need not be checked again. 1 and True are not the same."""
+        return (
+            self.start is start
+            and self.restart is restart
+            and self.shutdown is shutdown
+            and self.capacity is capacity
+            and self.overflow is overflow
+            and self.backoff is backoff
+        )
+
     def __repr__(self) -> str:
         return f"ChildSpec({self.id!r}, restart={self.restart!r})"
 

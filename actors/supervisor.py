@@ -192,28 +192,28 @@ class SupervisorCell(Cell):
         for spec in specs:
             if self._stopping:
                 return
-            cell = self._launch(spec)
+            cell = self._launch(spec.id, spec)
             await self._until_up(cell)
             if cell.exit is not None and not cell.ready and not self._stopping:
                 self._give_up(StartFailed(cell.name, cell.exit), cell.exit.error)
 
-    def _launch(self, spec: ChildSpec) -> Cell:
-        """Make the child and put its task into the group; it is not ready yet.
+    def _launch(self, id: str, spec: ChildSpec) -> Cell:
+        """Make the child `id` and put its task into the group; it is not ready yet.
 
         Raises:
             NameTaken: there is a child with that id.
         """
-        name = f"{self.name}/{spec.id}" if self.name else spec.id
-        if spec.id in self._roster.specs:
+        name = f"{self.name}/{id}" if self.name else id
+        if id in self._roster.specs:
             raise NameTaken(name)
         assert self._group is not None
         start = spec.start
         cell: Cell
         if isinstance(start, Supervisor):
-            cell = SupervisorCell(spec.id, name, start, self, self.stage)
+            cell = SupervisorCell(id, name, start, self, self.stage)
         else:
             cell = ActorCell(
-                spec.id,
+                id,
                 name,
                 start,
                 self,
@@ -247,7 +247,7 @@ class SupervisorCell(Cell):
         if not wanted.reply.waiting:
             return  # whoever wanted it was cancelled
         try:
-            wanted.cell = self._launch(wanted.spec)
+            wanted.cell = self._launch(wanted.id, wanted.spec)
         except NameTaken as error:
             wanted.reply.fail(error)
         else:
@@ -482,10 +482,10 @@ class SupervisorCell(Cell):
             raise BadChildSpec(f"start_child() takes a ChildSpec, not {spec!r}")
         self.supervisor.check(spec)
         self.stage.home.refuse_elsewhere("start_child()")
-        return await self.start_checked(spec)
+        return await self.start_checked(spec.id, spec)
 
-    async def start_checked(self, spec: ChildSpec) -> ActorRef[Any]:
-        """`start_child` with a spec that is known to be one, in the loop's own thread."""
+    async def start_checked(self, id: str, spec: ChildSpec) -> ActorRef[Any]:
+        """`start_child` in the loop's own thread, by a spec that is known to be one, whichever id that has."""
         at_once = not self._busy
         if self._busy and self._waits_for_caller():
             # Where a restart concerns one child alone, there is no order that the new child could disturb.
@@ -499,7 +499,7 @@ class SupervisorCell(Cell):
             await checkpoint()
         if self._stopping or not self.stage.is_open:
             raise SystemClosed(f"{self._title} takes no new children: it is not running, or the system is closing")
-        cell = self._launch(spec) if at_once else await self._launched_later(spec)
+        cell = self._launch(id, spec) if at_once else await self._launched_later(id, spec)
         if cell.is_coming_up:
             try:
                 await cell.wait_up()
@@ -524,8 +524,8 @@ class SupervisorCell(Cell):
     def waits_for_caller(self, budget: Budget) -> bool:
         return is_below(budget.owner)
 
-    async def _launched_later(self, spec: ChildSpec) -> Cell:
-        wanted = ChildWanted(spec)
+    async def _launched_later(self, id: str, spec: ChildSpec) -> Cell:
+        wanted = ChildWanted(id, spec)
         self.mailbox.signal(wanted)
         try:
             return await wanted.reply.wait()

@@ -99,6 +99,8 @@ class ActorSystem:
         self._escalated: BaseException | None = None
         self._closing = False
         self._counts: dict[str, int] = {}
+        #: What the actor spawned last was started by; the next one of its kind shares it.
+        self._last_spec: ChildSpec | None = None
 
     # -- life
 
@@ -296,10 +298,14 @@ class ActorSystem:
             name = self.unique_name(_stem_of(start))
         elif not isinstance(name, str) or not name or "/" in name:
             raise BadChildSpec(f"name must be text, not empty and without a slash, not {name!r}")
-        spec = ChildSpec(
-            name, start, restart=restart, shutdown=shutdown, capacity=capacity, overflow=overflow, backoff=backoff
-        )
-        return await self._root.start_checked(spec)
+        spec = self._last_spec
+        if spec is None or not spec.says(start, restart, shutdown, capacity, overflow, backoff):
+            spec = ChildSpec(
+                name, start, restart=restart, shutdown=shutdown, capacity=capacity, overflow=overflow, backoff=backoff
+            )
+            # A class stays anyhow; what a function has in its closure must not be kept for this.
+            self._last_spec = spec if isinstance(start, type) else None
+        return await self._root.start_checked(name, spec)
 
     def send_after(self, delay: float, ref: ActorRef[Any], message: Any) -> Timer:
         """Send `message` to an actor in `delay` seconds, unless the returned timer is cancelled before.

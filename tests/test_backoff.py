@@ -290,6 +290,20 @@ class TestWaiting:
             await anyio.sleep(0.02)
             assert await player.ask("alive") == "alive"
 
+    async def test_spawned_actors_that_are_alike(self) -> None:
+        """They share a description and nothing else: the second one's first crash is its first."""
+        reports: list[Report] = []
+        async with ActorSystem(chance=lambda: MIDDLE, on_report=reports.append, intensity=9) as system:
+            one, other = [await system.spawn(Player, backoff=EXACT) for _ in range(2)]
+            for player in (one, one, other):
+                await player.tell(Boom("x"))
+                await anyio.sleep(3)
+        assert [(report.child, report.delay) for report in reports] == [
+            ("player-1", 1),
+            ("player-1", 2),
+            ("player-2", 1),
+        ]
+
     async def test_a_spawned_supervisor(self) -> None:
         """A group waits like an actor when it has given up."""
         clocked = Clocked()

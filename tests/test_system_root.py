@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import anyio
@@ -344,6 +346,28 @@ class TestSpawn:
         async with ActorSystem() as system:
             with pytest.raises(BadChildSpec, match="restart of child 'counter-1'"):
                 await system.spawn(Counter, restart="never")  # type: ignore[call-overload]
+
+    async def test_bad_arguments_are_refused_after_good_ones(self) -> None:
+        """Arguments are checked once for actors that are alike, and True is not like 1."""
+        async with ActorSystem() as system:
+            await system.spawn(Counter, capacity=1, shutdown=0)
+            with pytest.raises(BadChildSpec, match="capacity of child 'counter-2' must be at least 1, not True"):
+                await system.spawn(Counter, capacity=True, shutdown=0)
+            with pytest.raises(BadChildSpec, match="shutdown of child 'counter-3' must be seconds"):
+                await system.spawn(Counter, capacity=1, shutdown=False)
+
+    async def test_a_function_is_not_kept_longer_than_its_actor(self) -> None:
+        """Nor is what it has in its closure."""
+        async with ActorSystem() as system:
+            start = partial(Counter)
+            gone = weakref.ref(start)
+            it = await system.spawn(start)
+            del start
+            await it.stop()
+            del it
+            await settle()
+            gc.collect()
+            assert gone() is None
 
     async def test_a_spawned_actor_has_the_systems_context(self) -> None:
         """Scenario 50: context variables are those of the system's opening, not of whoever spawned."""
