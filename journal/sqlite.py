@@ -20,6 +20,9 @@ from .sqlite_batch import Call, Entry, Queue, Release, RunState
 from .sqlite_store import Pruned, Store
 from .sqlite_writer import Writer
 
+#: Bytes of one entry; SQLite's own limit is not far away.
+LARGEST = 500_000_000
+
 _CLOSED = "the journal is not open: enter it with `async with`, or give it to a System"
 
 Durability: TypeAlias = Literal["sync", "group", "none"]
@@ -96,8 +99,7 @@ class SqliteJournal:
 
     def create(self, run_id: str, *, parent_id: str | None = None, conversation_id: str | None = None) -> Claim:
         writer = self._opened()
-        if run_id in writer.states:
-            raise RunExists(run_id)
+        self._check_new(writer, run_id)
         for text in (run_id, parent_id, conversation_id):
             if text is not None:
                 text.encode()  # what SQLite could not store is refused here
@@ -114,7 +116,12 @@ class SqliteJournal:
             Call(partial(_claim, run_id), writes=True, unwanted=partial(_let_go, writer.queue, run_id))
         )
         claim = Claim(run_id, epoch, length)
-        self._adopt(writer, claim)
+        claim.noted = RunState(run_id, epoch, writer.queue)
+        former = writer.states.get(run_id)
+        if former is not None and former.epoch < epoch:
+            former.refused = partial(Fenced, run_id, former.epoch)
+        if former is None or former.epoch < epoch:
+            writer.states[run_id] = claim.noted
         return claim
 
     def append(self, claim: Claim, entry: bytes, *, final: bool = False, sequence: int | None = None) -> int:
@@ -126,6 +133,10 @@ class SqliteJournal:
             state = self._adopt(writer, claim)
         if state.refused is not None:
             raise state.refused()
+        if type(entry) is not bytes:
+            entry = bytes(memoryview(entry))  # what the caller may change is copied; a number or a text is refused
+        if len(entry) > LARGEST:
+            raise ValueError(f"an entry has at most {LARGEST:,} bytes, not {len(entry):,}")
         following = claim.next
         if sequence is None:
             sequence = following
@@ -135,24 +146,29 @@ class SqliteJournal:
             if state.ended:
                 raise RunFinished(claim.run_id)
             if following == 0 and state.is_new:
-                self._begin(writer, state)
+                self._check_new(writer, claim.run_id)
+                writer.states[claim.run_id] = state
             claim.next = following + 1
-            state.ended = final
-        state.batch = writer.queue.put(Entry(state, sequence, bytes(entry), final))
+            if final:
+                state.ended = True
+                if writer.states.get(claim.run_id) is state:
+                    del writer.states[claim.run_id]
+        state.batch = writer.queue.put(Entry(state, sequence, entry, final))
         return sequence
 
-    def _begin(self, writer: Writer, state: RunState) -> None:
-        if writer.states.setdefault(state.run_id, state) is not state:
-            raise RunExists(state.run_id)
+    def _check_new(self, writer: Writer, run_id: str) -> None:
+        """That nobody is at work on such a run here; what else there is says the file."""
+        known = writer.states.get(run_id)
+        if known is not None and known.refused is None:
+            raise RunExists(run_id)
 
     def _adopt(self, writer: Writer, claim: Claim) -> RunState:
-        """A claim that was just made, or is not of this opening of the journal."""
+        """A claim that was made by hand or under another opening: what it is worth says the file."""
+        before: RunState | None = claim.noted
         state = claim.noted = RunState(claim.run_id, claim.epoch, writer.queue)
-        former = writer.states.get(claim.run_id)
-        if former is None or former.epoch < claim.epoch:
-            writer.states[claim.run_id] = state
-            if former is not None:
-                former.refused = partial(Fenced, former.run_id, former.epoch)
+        if before is not None and before.is_new and before.batch is None:
+            state.is_new = True
+            state.parent_id, state.conversation_id = before.parent_id, before.conversation_id
         return state
 
     async def durable(self, claim: Claim) -> None:
@@ -186,14 +202,16 @@ class SqliteJournal:
         return count
 
     def release(self, claim: Claim) -> None:
-        state: RunState | None = claim.noted
         writer = self._writer
-        if state is None or writer is None or state.queue is not writer.queue:
+        if writer is None:
             return
-        if writer.states.get(claim.run_id) is state:
-            del writer.states[claim.run_id]
-        if not state.ended and state.refused is None and not state.is_new:
-            writer.queue.put(Release(claim.run_id, claim.epoch), wake=False)
+        state: RunState | None = claim.noted
+        if state is not None and state.queue is writer.queue:
+            if writer.states.get(claim.run_id) is state:
+                del writer.states[claim.run_id]
+            if state.ended or state.refused is not None or (state.is_new and state.batch is None):
+                return
+        writer.queue.put(Release(claim.run_id, claim.epoch), wake=False)
 
     def _opened(self) -> Writer:
         if self._writer is None:

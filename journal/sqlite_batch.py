@@ -81,6 +81,11 @@ class Call:
         self.result: Any = None
         self.error: BaseException | None = None
 
+    def forget(self) -> None:
+        """It is over, and nobody waits for it."""
+        if self.unwanted is not None and self.error is None:
+            self.unwanted(self.result)
+
 
 Job: TypeAlias = Entry | Release | Call
 
@@ -104,8 +109,7 @@ class Batch:
         if self._event is not None:
             self._event.set()
         for call in self.unwanted:
-            if call.unwanted is not None and call.error is None:
-                call.unwanted(call.result)
+            call.forget()
 
     async def wait(self) -> None:
         if not self.is_settled:
@@ -154,7 +158,10 @@ class Queue:
         try:
             await self.wait(batch)
         except BaseException:
-            batch.unwanted.append(call)
+            if batch.is_settled:
+                call.forget()
+            else:
+                batch.unwanted.append(call)
             raise
         if call.error is not None:
             raise call.error

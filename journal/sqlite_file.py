@@ -18,6 +18,8 @@ from .wal import Walk, walk
 
 _SYNCHRONOUS = {"sync": "FULL", "group": "FULL", "none": "OFF"}
 _TABLES = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+#: The least that SQLite writes; it takes a shorter file for an empty one.
+SMALLEST = 512
 #: How often a log is read that seems damaged: another process may write it at this moment.
 LOOKS = 5
 
@@ -37,10 +39,11 @@ def open_file(path: str, durability: str, busy_timeout: float) -> sqlite3.Connec
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
+        connection.text_factory = _text
         _prepare(connection, path, durability, time.monotonic() + busy_timeout)
         if torn:
             _say_what_is_left_out(connection, path)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
         if connection is not None:
             connection.close()
         raise _translated(error, path) from error
@@ -51,6 +54,11 @@ def open_file(path: str, durability: str, busy_timeout: float) -> sqlite3.Connec
     return connection
 
 
+def _text(data: bytes) -> str:
+    """One changed text must not hide the rows around it."""
+    return data.decode("utf-8", "surrogateescape")
+
+
 def _check_path(path: str) -> None:
     folder = os.path.dirname(path)
     if os.path.isdir(path):
@@ -58,19 +66,21 @@ def _check_path(path: str) -> None:
     if not os.path.isdir(folder):
         raise CannotOpen(f"there is no folder {folder} for the journal {path}: make it first")
     if os.path.exists(path) and not os.access(path, os.R_OK | os.W_OK):
-        raise CannotOpen(
-            f"the journal {path} is read-only for this user: give it permission to read and write the file"
-        )
+        raise CannotOpen(f"the journal {path} is read-only for this user: let it read and write the file")
+    if os.path.exists(path) and 0 < os.path.getsize(path) < SMALLEST:
+        raise NotAJournal(f"{path} is not a journal: it is too short; give another path")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise CannotOpen(
             f"the journal {path} lies in a folder that is read-only for this user: SQLite makes two files beside it"
         )
 
 
-def _translated(error: OSError | sqlite3.Error, path: str) -> JournalError:
+def _translated(error: OSError | sqlite3.Error | UnicodeDecodeError, path: str) -> JournalError:
     code = primary_code(error)
     if code == sqlite3.SQLITE_NOTADB:
         return NotAJournal(f"{path} is not a journal ({error}): give another path")
+    if isinstance(error, UnicodeDecodeError):  # Python could not even read the message, which names a changed table
+        return Damaged("its tables are not what was written", path=path)
     if is_damage(error):
         return Damaged(str(error), path=path)
     if code == sqlite3.SQLITE_BUSY:
@@ -145,6 +155,9 @@ def _prepare(connection: sqlite3.Connection, path: str, durability: str, deadlin
 
 def _enter(connection: sqlite3.Connection, path: str, durability: str) -> None:
     connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
+    if durability != "none":  # on macOS, an fsync as others know it
+        connection.execute("PRAGMA fullfsync = 1")
+        connection.execute("PRAGMA checkpoint_fullfsync = 1")
     connection.execute("PRAGMA wal_autocheckpoint = 0")  # see `Store.checkpoint`
     is_journal = _is_journal(connection, path)
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()

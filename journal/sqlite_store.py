@@ -16,7 +16,7 @@ from .owners import Owner
 from .sqlite_append import Appending, Careful
 from .sqlite_batch import Call, Entry, Job, Release, RunState
 from .sqlite_rows import RUN_COLUMNS, RunRow, is_whole_entry
-from .sqlite_tables import ALTERED, Tables, is_damage
+from .sqlite_tables import ALTERED, READING, Tables, is_damage, said
 
 #: Runs that one step of pruning forgets.
 PRUNED = 100
@@ -81,7 +81,7 @@ class Store:
             self.connection.execute("COMMIT")
         except BaseException:
             appending.undo()
-            self._tables.me = me
+            self._tables.me, self._tables.counted = me, None
             self._roll_back()
             raise
         for state, why in appending.refused.items():
@@ -112,7 +112,6 @@ class Store:
                 self._release(job)
             else:
                 self._answer(job)
-                appending.forget_tally()
         if gathered:
             appending.append(gathered.items())
 
@@ -124,12 +123,12 @@ class Store:
             self.connection.execute("SAVEPOINT answer")
         try:
             call.result = call.function(self)
-        except (JournalError, sqlite3.DatabaseError) as error:
+        except (JournalError, *READING) as error:
             if not isinstance(error, JournalError) and not is_damage(error):
                 raise
-            call.error = error if isinstance(error, JournalError) else self._tables.damaged(str(error))
+            call.error = error if isinstance(error, JournalError) else self._tables.damaged(said(error))
             if call.writes:
-                self._tables.me = me
+                self._tables.me, self._tables.counted = me, None
                 self.connection.execute("ROLLBACK TO answer")
         if call.writes:
             self.connection.execute("RELEASE answer")
@@ -139,7 +138,7 @@ class Store:
             row = self._tables.row(job.run_id)
             if row is not None and row.epoch == job.epoch and row.owner and not row.finished:
                 self._tables.set_owner(row, row.epoch, 0)
-        except (JournalError, sqlite3.DatabaseError) as error:
+        except (JournalError, *READING) as error:
             if not isinstance(error, JournalError) and not is_damage(error):
                 raise
             # Whoever claims or reads the run next is told.
@@ -170,10 +169,10 @@ class Store:
                 if not is_whole_entry(row.number, sequence, epoch, checksum, data):
                     raise damaged("it is not what was written", run_id, sequence)
                 entries.append(data)
-        except sqlite3.DatabaseError as error:
+        except READING as error:
             if not is_damage(error):
                 raise
-            raise damaged(str(error), run_id, len(entries)) from error
+            raise damaged(said(error), run_id, len(entries)) from error
         if len(entries) != row.length:
             raise damaged(f"{row.length} entries were written, {len(entries)} are there", run_id, len(entries))
         return entries
@@ -203,7 +202,8 @@ class Store:
             self.connection.execute("DELETE FROM entries WHERE run = ?", (row.number,))
             self.connection.execute("DELETE FROM runs WHERE number = ?", (row.number,))
         last, runs = self._tables.tally()
-        self._tables.count(last, runs - len(whole))
+        self._tables.counted = (last, runs - len(whole))
+        self._tables.write_tally()
         damaged = next((self._tables.damaged(ALTERED, str(row.id)) for row in rows if not row.is_whole()), None)
         return Pruned(len(whole), rows[-1].number if len(rows) == PRUNED else None, damaged)
 

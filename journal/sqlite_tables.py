@@ -29,6 +29,8 @@ class Tables:
         self._owners: dict[int, Owner] = {}
         #: The number of this owner's row, 0 as long as it has none.
         self.me = 0
+        #: A tally that is not written yet.
+        self.counted: tuple[int, int] | None = None
 
     def row(self, run_id: str) -> RunRow | None:
         """The row of a run, if there is such a run.
@@ -65,7 +67,11 @@ class Tables:
         if len(whole) < len(rows):
             first = next(row for row in rows if not row.is_whole())
             raise self.damaged(ALTERED, str(first.id), others=whole)
-        if len(rows) != (runs := self.tally()[1]):
+        try:
+            runs = self.tally()[1]
+        except Damaged as error:
+            raise self.damaged(error.what, others=whole) from None
+        if len(rows) != runs:
             raise self.damaged(f"{runs} runs were written, {len(rows)} are there", others=whole)
         if len({row.id for row in rows}) != len(rows):
             raise self.damaged("two runs have the same id", others=whole)
@@ -73,18 +79,23 @@ class Tables:
 
     def tally(self) -> tuple[int, int]:
         """The last number that was given to a run, and how many runs there are."""
+        if self.counted is not None:
+            return self.counted
         found = self.connection.execute("SELECT last, runs, checksum FROM tally").fetchall()
         if len(found) != 1 or found[0][2] != tally_checksum(*found[0][:2]):
             raise self.damaged("the number of its runs is not what was written")
         return found[0][0], found[0][1]
 
-    def count(self, last: int, runs: int) -> None:
-        """Write the tally."""
+    def write_tally(self) -> None:
+        """Write what was `counted`."""
+        if self.counted is None:
+            return
         changed = self.connection.execute(
-            "UPDATE tally SET last = ?, runs = ?, checksum = ?", (last, runs, tally_checksum(last, runs))
+            "UPDATE tally SET last = ?, runs = ?, checksum = ?", (*self.counted, tally_checksum(*self.counted))
         )
         if changed.rowcount != 1:
             raise self.damaged("the number of its runs is not there")
+        self.counted = None
 
     def set_owner(self, row: RunRow, epoch: int, owner: int) -> None:
         """Change the epoch and the owner in a row."""
@@ -147,9 +158,20 @@ class Tables:
         return Damaged(what, path=self.path, run_id=run_id, sequence=sequence, others=tuple(listed))
 
 
+#: Of which SQLite complains when the file is not as it should be; also of sizes beyond all bounds.
+_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG}
+#: What a question can end with that is damage, or no error of SQLite at all.
+READING = (sqlite3.DatabaseError, MemoryError)
+
+
 def is_damage(error: BaseException) -> bool:
-    """Whether SQLite says that the file is not as it should be."""
-    return primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    """Whether it says that the file is not as it should be. A changed size asks for more memory than there is."""
+    return primary_code(error) in _DAMAGE or isinstance(error, MemoryError)
+
+
+def said(error: BaseException) -> str:
+    """What SQLite says, in words."""
+    return str(error) or "a size in it is beyond what memory holds"
 
 
 def primary_code(error: BaseException) -> int:

@@ -10,12 +10,13 @@ one would return, so there is none.
 
 from __future__ import annotations
 
+import ctypes
 import sqlite3
 import threading
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from anyio import CancelScope
 
@@ -26,12 +27,24 @@ from .owners import Owner
 from .sqlite_batch import Call, Entry, Job, Queue, RunState
 from .sqlite_file import open_file
 from .sqlite_store import Store
-from .sqlite_tables import is_damage, primary_code
+from .sqlite_tables import is_damage, primary_code, said
 
 Why: TypeAlias = Callable[[], JournalError]
 
-#: Connections that must not be closed, because that would write. See `_close`.
-_kept: list[sqlite3.Connection] = []
+
+#: What may be better next time.
+_PASSING = {
+    sqlite3.SQLITE_FULL: "disk full: {} could not be written; claim the run again when there is room",
+    sqlite3.SQLITE_BUSY: "another process has locked the journal {} for too long; claim the run again",
+    sqlite3.SQLITE_READONLY: "the journal {} has become read-only; claim the run again when that is mended",
+}
+
+
+class Broken(NamedTuple):
+    """Why nothing works any more, and whether it is the disk's fault."""
+
+    why: Why
+    by_disk: bool
 
 
 class Writer:
@@ -110,12 +123,12 @@ def _work(queue: Queue, loop: RunningLoop, open_store: Callable[[], Store]) -> N
                 job.error = error
         loop.run(batch.settle)
         return
-    broken: Why | None = None
+    broken: Broken | None = None
     while batch is not None:
         if broken is None:
             broken = _run(store, batch.jobs)
         else:
-            _fail(batch.jobs, broken)
+            _fail(batch.jobs, broken.why)
         loop.run(batch.settle)
         if broken is None:
             broken = _attempt(store, store.checkpoint_if_due)
@@ -123,43 +136,37 @@ def _work(queue: Queue, loop: RunningLoop, open_store: Callable[[], Store]) -> N
     _close(store, broken)
 
 
-def _run(store: Store, jobs: list[Job]) -> Why | None:
-    """Do these jobs. Why nothing works any more, if so."""
+def _run(store: Store, jobs: list[Job]) -> Broken | None:
+    """Do these jobs."""
     try:
         store.run(jobs)
     except BaseException as error:
-        why, is_broken = _judged(store, error)
+        why, broken = _judged(store, error)
         _fail(jobs, why)
-        return why if is_broken else None
+        return broken
     return None
 
 
-def _attempt(store: Store, function: Callable[[], None]) -> Why | None:
-    """Do what nobody waits for. Why nothing works any more, if so."""
+def _attempt(store: Store, function: Callable[[], None]) -> Broken | None:
+    """Do what nobody waits for."""
     try:
         function()
     except BaseException as error:
-        why, is_broken = _judged(store, error)
-        return why if is_broken else None
+        return _judged(store, error)[1]
     return None
 
 
-def _judged(store: Store, error: BaseException) -> tuple[Why, bool]:
+def _judged(store: Store, error: BaseException) -> tuple[Why, Broken | None]:
     """What everybody is told whom an error concerns, and whether the journal is broken as a whole."""
     path, code = store.path, primary_code(error)
-    if code == sqlite3.SQLITE_FULL:
-        text = f"disk full: {path} could not be written; claim the run again when there is room"
-        return partial(JournalFailed, text), False
-    if code == sqlite3.SQLITE_BUSY:
-        text = f"another process has locked the journal {path} for too long; claim the run again"
-        return partial(JournalFailed, text), False
-    if code == sqlite3.SQLITE_READONLY:
-        return partial(JournalFailed, f"the journal {path} is read-only: {error}"), False
     if is_damage(error):
-        return partial(Damaged, str(error), path=path), False
+        return partial(Damaged, said(error), path=path), None
+    if text := _PASSING.get(code):
+        return partial(JournalFailed, text.format(path)), None
     what = str(error) if code else f"{type(error).__name__}: {error}"
     text = f"the journal {path} cannot be written any more ({what}); open it again when that is mended"
-    return partial(JournalFailed, text), True
+    why = partial(JournalFailed, text)
+    return why, Broken(why, by_disk=code != 0)
 
 
 def _fail(jobs: list[Job], why: Why) -> None:
@@ -170,14 +177,15 @@ def _fail(jobs: list[Job], why: Why) -> None:
             job.state.refused = why
 
 
-def _close(store: Store, broken: Why | None) -> None:
+def _close(store: Store, broken: Broken | None) -> None:
     if broken is None:
         broken = _attempt(store, store.checkpoint)
-    if broken is not None:
+    connection = store.connection
+    if broken is not None and broken.by_disk:
         # SQLite's last checkpoint would ask again for what has failed.
-        setconfig: Any = getattr(store.connection, "setconfig", None)
-        if setconfig is None:  # before Python 3.12
-            _kept.append(store.connection)
+        setconfig: Any = getattr(connection, "setconfig", None)
+        if setconfig is None:  # before Python 3.12: it stays open, also when the interpreter ends
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
             return
         setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)  # type: ignore[attr-defined]
-    store.connection.close()
+    connection.close()

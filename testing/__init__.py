@@ -6,7 +6,9 @@ talk to, and providers that refuse what the real ones refuse. The fixtures for p
 
 from .backends import backend
 from .clock import hold_clock
+from .crashes import Crash, CrashingJournal, Died, Life, Lives, crash_at, crash_everywhere, crash_point
 from .deadlock import Deadlock
+from .exchanges import DISPATCHER_CHECKS, QUOTA_CHECKS, WIRE_CHECKS
 from .fakes import FORMATS, Refused, Said, StrictServer, Unfinished
 from .interruption import Interruption, interrupt_everywhere
 from .journals import JOURNAL_CHECKS
@@ -15,17 +17,28 @@ from .probe import Probe
 from .run import explore, run
 
 __all__ = [
+    "DISPATCHER_CHECKS",
     "FORMATS",
     "JOURNAL_CHECKS",
+    "QUOTA_CHECKS",
+    "WIRE_CHECKS",
+    "Crash",
+    "CrashingJournal",
     "Deadlock",
+    "Died",
     "Interruption",
     "Leak",
+    "Life",
+    "Lives",
     "Probe",
     "Refused",
     "Said",
     "StrictServer",
     "Unfinished",
     "backend",
+    "crash_at",
+    "crash_everywhere",
+    "crash_point",
     "explore",
     "hold_clock",
     "interrupt_everywhere",

@@ -7,7 +7,7 @@ They keep what is durable (`survives`). A check fails with an `AssertionError`, 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import TypeAlias
 
@@ -215,13 +215,13 @@ async def a_new_run_needs_a_new_id(make: Make) -> None:
             journal.append(twin, b"x")
             await journal.durable(twin)
     async with make() as journal:
-        twin = None
+        twins: list[Claim] = []
         with refused(RunExists):
-            twin = journal.create("r")
-            journal.append(twin, b"x")
-            journal.append(twin, b"y")
-            await journal.durable(twin)
-        if twin is not None:
+            twins.append(journal.create("r"))
+            journal.append(twins[0], b"x")
+            journal.append(twins[0], b"y")
+            await journal.durable(twins[0])
+        for twin in twins:
             with refused(RunExists):
                 journal.append(twin, b"z")
                 await journal.durable(twin)
@@ -387,6 +387,24 @@ async def a_released_run_has_no_owner(make: Make) -> None:
         assert not listed.owner.is_running
 
 
+async def a_run_may_be_released_at_once(make: Make) -> None:
+    """What was appended is stored before; also under a claim that was made by hand."""
+    async with make() as journal:
+        claim = journal.create("r")
+        journal.append(claim, b"a")
+        journal.release(claim)
+    async with make() as journal:
+        (listed,) = await journal.runs()
+        assert (listed.length, listed.owner) == (1, None)
+        await journal.claim("r")
+    async with make() as journal:
+        journal.release(Claim("r", 1, 1))
+        assert (await journal.runs())[0].owner is not None
+        journal.release(Claim("r", 2, 1))
+    async with make() as journal:
+        assert (await journal.runs())[0].owner is None
+
+
 async def entries_may_be_of_any_size(make: Make) -> None:
     """From nothing to a mebibyte."""
     entries = [b"", b"\x00", bytes(range(256)) * 4096, b"", b"x" * 4096, b"y" * 100_000]
@@ -436,6 +454,7 @@ JOURNAL_CHECKS: tuple[Callable[[Make], Awaitable[None]], ...] = (
     many_runs_write_at_the_same_time,
     pruning_forgets_old_finished_runs,
     a_released_run_has_no_owner,
+    a_run_may_be_released_at_once,
     entries_may_be_of_any_size,
     ids_may_be_odd,
 )
@@ -446,7 +465,7 @@ def ids(listed: list[Listed]) -> list[str]:
 
 
 @contextmanager
-def refused(kind: type[JournalError] | type[ValueError]) -> Iterator[None]:
+def refused(kind: type[JournalError] | type[ValueError]) -> Generator[None]:
     """The block raises such an error."""
     try:
         yield
