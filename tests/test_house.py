@@ -42,13 +42,14 @@ class Floor(NamedTuple):
     libraries: str
 
 
-GROUND = "loops mailbox actors providers journal"
+GROUND = "loops mailbox actors providers journal exchange"
 FLOORS = {
     "loops": Floor(rooms="", libraries="anyio"),
     "mailbox": Floor(rooms="", libraries="anyio msgspec"),
     "actors": Floor(rooms="loops mailbox", libraries="anyio msgspec"),
     "providers": Floor(rooms="loops", libraries="anyio docstring_parser msgspec sniffio"),
     "journal": Floor(rooms="loops", libraries="anyio msgspec"),
+    "exchange": Floor(rooms="loops mailbox", libraries="anyio"),
     "agents": Floor(rooms=GROUND, libraries="anyio msgspec sniffio"),
     "tools": Floor(rooms=f"{GROUND} agents", libraries="anyio mcp msgspec"),
     "load": Floor(rooms=f"{GROUND} agents", libraries="anyio msgspec sniffio"),
@@ -69,6 +70,9 @@ PURE_MODULES = {
     "greenroom.actors.backoff",
     "greenroom.actors.restart",
     "greenroom.agents.machine",
+    "greenroom.exchange.jobs",
+    "greenroom.exchange.meter",
+    "greenroom.exchange.topics",
     "greenroom.agents.repair",
     "greenroom.agents.tool_results",
     "greenroom.providers.dialects.attachments",
@@ -79,6 +83,9 @@ PURE_MODULES = {
     "greenroom.providers.json_schema",
     "greenroom.providers.schema_reading",
     "greenroom.providers.schema_words",
+    "greenroom.journal.errors",
+    "greenroom.journal.sqlite_rows",
+    "greenroom.journal.wal",
     "greenroom.mailbox.state",
     "greenroom.providers.dialects.anthropic",
     "greenroom.providers.dialects.anthropic_answer",
