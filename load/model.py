@@ -39,6 +39,7 @@ class Performance(msgspec.Struct, frozen=True):
         gap: seconds between two parts; zero sends them together.
         ending: what follows the last part: nothing special, a reset of the connection, or silence.
         run: the key of the run.
+        turn: the place in its conversation: replies before this one.
         starts: whether this is a good answer to a conversation's first turn.
         finishes: whether this is a final answer.
         tool_calls: the number of tool calls in it.
@@ -50,6 +51,7 @@ class Performance(msgspec.Struct, frozen=True):
     gap: float = 0.0
     ending: Ending = "done"
     run: str = ""
+    turn: int = 0
     starts: bool = False
     finishes: bool = False
     tool_calls: int = 0
@@ -121,6 +123,7 @@ class SimulatedModel:
             delay,
             gap,
             run=run,
+            turn=place.turn,
             starts=place.turn == 0,
             finishes=not reply.calls,
             tool_calls=len(reply.calls),

@@ -63,7 +63,19 @@ class SimulatedServer(msgspec.Struct, frozen=True):
             OSError: the server is gone.
             TimeoutError: it does not answer within 10 seconds.
         """
-        request = f"GET /stats HTTP/1.1\r\nHost: {self.host}\r\nConnection: close\r\n\r\n"
+        return msgspec.json.decode(await self._get("/stats"), type=Stats)
+
+    async def answers(self) -> dict[str, list[int]]:
+        """How many whole answers each turn of each run got, by the run's key.
+
+        Raises:
+            OSError: the server is gone.
+            TimeoutError: it does not answer within 10 seconds.
+        """
+        return msgspec.json.decode(await self._get("/answers"), type=dict[str, list[int]])
+
+    async def _get(self, path: str) -> bytes:
+        request = f"GET {path} HTTP/1.1\r\nHost: {self.host}\r\nConnection: close\r\n\r\n"
         answer = bytearray()
         with anyio.fail_after(_STATS_TIMEOUT):
             async with await anyio.connect_tcp(self.host, self.port) as stream:
@@ -73,7 +85,7 @@ class SimulatedServer(msgspec.Struct, frozen=True):
                         answer += await stream.receive()
                 except anyio.EndOfStream:
                     pass
-        return msgspec.json.decode(answer.partition(b"\r\n\r\n")[2], type=Stats)
+        return bytes(answer.partition(b"\r\n\r\n")[2])
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ sent. A client that closes, or half-closes, ends its response: the usual servers
     POST /v1/chat/completions    the simulated model, plain or streaming
     GET  /v1/models              one model, ``simulated``
     GET  /stats                  `Stats` as JSON
+    GET  /answers                how many whole answers each turn of each run got, as JSON: ``{"run": [1, 1, 2]}``
 """
 
 from __future__ import annotations
@@ -199,6 +200,8 @@ class _Connection(asyncio.Protocol):
                 return
             case "done":
                 ledger.counts.tool_calls += performance.tool_calls
+                if performance.outcome == "ok":
+                    ledger.answer(performance.run, performance.turn)
                 if performance.finishes:
                     ledger.finish_run(performance.run)
         if self._closing:
@@ -217,12 +220,21 @@ def _elsewhere(request: Request, ledger: Ledger) -> bytes:
     """The response to anything but a chat request."""
     path = request.target.partition("?")[0]
     close = not request.keep_alive
-    if path in ("/stats", "/v1/models"):
+    if path in ("/stats", "/answers", "/v1/models"):
         if request.method != "GET":
             return _not(405, request, close)
-        body = msgspec.json.encode(ledger.snapshot()) if path == "/stats" else wire.models()
-        return response(200, body, close=close)
+        return response(200, _told(path, ledger), close=close)
     return _not(405 if path == "/v1/chat/completions" else 404, request, close)
+
+
+def _told(path: str, ledger: Ledger) -> bytes:
+    match path:
+        case "/stats":
+            return msgspec.json.encode(ledger.snapshot())
+        case "/answers":
+            return msgspec.json.encode(ledger.answered)
+        case _:
+            return wire.models()
 
 
 def _not(status: int, request: Request, close: bool) -> bytes:

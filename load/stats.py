@@ -7,7 +7,8 @@ Every chat request ends in exactly one outcome, so at any moment
 Conversations are told apart by their run key (the request's `user` field, else a digest of the first user
 message). The distinct keys that began and finished are kept, some hundred bytes each, so that "1,000 runs,
 none lost, none doubled" can be read off: `runs_started`, `runs_finished`, and `conversations_finished` above
-`runs_finished` where one was doubled.
+`runs_finished` where one was doubled. How often each of their turns was answered whole is kept too: a run that goes on
+after a crash must not have asked again for what it had.
 """
 
 from __future__ import annotations
@@ -75,10 +76,12 @@ class Stats(msgspec.Struct, kw_only=True):
 class Ledger:
     """The live counts of a server. `counts` is written in place by who serves; readers take a `snapshot`."""
 
-    __slots__ = ("_finished", "_started", "counts")
+    __slots__ = ("_finished", "_started", "answered", "counts")
 
     def __init__(self) -> None:
         self.counts = Stats()
+        #: How many whole answers each turn of a conversation got, by run key: the conversations of a run are one.
+        self.answered: dict[str, list[int]] = {}
         self._started: set[str] = set()
         self._finished: set[str] = set()
 
@@ -109,6 +112,13 @@ class Ledger:
         """A good answer to the first turn of a conversation begins."""
         self.counts.conversations_started += 1
         self._started.add(key)
+
+    def answer(self, key: str, turn: int) -> None:
+        """An answer to the turn, counted from 0, of a run has been sent to its end."""
+        turns = self.answered.setdefault(key, [])
+        while len(turns) <= turn:
+            turns.append(0)
+        turns[turn] += 1
 
     def finish_run(self, key: str) -> None:
         """A final answer has been sent to its end."""
