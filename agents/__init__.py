@@ -5,6 +5,7 @@ Read `machine` for what a run does, `run_cell` for how it is done, `agent` for w
 
 from .agent import Agent
 from .approvals import PendingCall
+from .archive import Archive
 from .chronicle import Chronicle
 from .context import RunContext
 from .conversation import Conversation
@@ -40,12 +41,14 @@ from .sources import Sources
 from .stop_token import StopToken
 from .system import System
 from .tool import Tool, tool
+from .trace import Trace
 
 __all__ = [
     "Agent",
     "AgentError",
     "AgentFrozen",
     "Allow",
+    "Archive",
     "Ask",
     "Chronicle",
     "Conversation",
@@ -81,6 +84,7 @@ __all__ = [
     "ToolCallInvalid",
     "ToolError",
     "ToolFailed",
+    "Trace",
     "Unfinished",
     "UnknownOption",
     "allow_only",

@@ -29,7 +29,7 @@ from ..journal import (
     Suspended,
     decode,
 )
-from ..providers import Message, ModelReply, ToolResult, Usage
+from ..providers import Message, ModelReply, ToolCall, ToolResult, Usage
 from .machine import with_distinct_ids
 from .result import utc
 from .trace import Trace
@@ -175,6 +175,12 @@ class Chronicle:
 
     def __repr__(self) -> str:
         return f"<Chronicle of run {self.run_id!r}: {self.standing}, {len(self.records)} records>"
+
+    @property
+    def open_calls(self) -> tuple[ToolCall, ...]:
+        """The calls of the last reply that have no outcome."""
+        calls = {call.id: call for message in self._messages for call in message.tool_calls}
+        return tuple([calls[id] for id in self._calls if id not in self._results])
 
     @property
     def asking(self) -> bool:

@@ -22,6 +22,8 @@ from ..journal import Journal
 from ..providers import GateLimits
 from ..providers.gate_names import check_gates
 from .approvals import Answer, Approver
+from .archive import read_chronicle
+from .chronicle import Chronicle
 from .conversation import Conversation, ConversationOptions, Talks
 from .drain import Drain, Drained
 from .errors import RestartLimit
@@ -378,6 +380,17 @@ class System(ActorSystem):
         self.refuse_elsewhere()
         self.stage.refuse_when_draining()
         return await Recoverer(self.stage, terms).recover(lambda cell: cell.start_in(self.group))
+
+    async def chronicle(self, run_id: str) -> Chronicle:
+        """The story of a run as its journal has it up to now, with those of its subagents: its messages, what it has
+        used, its trace. A journal in memory forgets a run when it has ended; `Archive` reads a file without a System.
+
+        Raises:
+            UnknownRun: the journal has no such run.
+            Damaged, BadRecord: it cannot be read.
+        """
+        self.refuse_elsewhere()
+        return await read_chronicle(self.stage.journal, run_id)
 
     async def drain(self, timeout: float = 30.0) -> Drained:
         """Start nothing new, and bring what is at work to a good place to stop.

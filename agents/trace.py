@@ -32,6 +32,7 @@ class Trace(msgspec.Struct, frozen=True, omit_defaults=True):
         seconds: how long it took. Of a turn: from the moment when the model could be asked to its reply, so a wait for
             a turn of its own counts. Of a call: its last try, with the time in which no process was at work.
         status: why it came to no ordinary end, or how a run stands.
+        tries: of a call: how often it has begun, if more than once.
         tokens: used by it and below it.
         cost: US dollars.
         children: what happened in it, in order.
@@ -43,13 +44,14 @@ class Trace(msgspec.Struct, frozen=True, omit_defaults=True):
     at: float = 0.0
     seconds: float | None = None
     status: str | None = None
+    tries: int | None = None
     tokens: int | None = None
     cost: float | None = None
     children: tuple[Trace, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The tree as plain dictionaries and lists."""
-        return msgspec.to_builtins(self)
+        return msgspec.json.decode(self.to_json())
 
     def to_json(self) -> bytes:
         """The tree as JSON."""
@@ -60,6 +62,8 @@ class Trace(msgspec.Struct, frozen=True, omit_defaults=True):
         facts = [self.name]
         if self.status is not None:
             facts.append(self.status)
+        if self.tries is not None:
+            facts.append(f"{self.tries} tries")
         if self.tokens:
             facts.append(f"{self.tokens:,} tokens")
         if self.cost:

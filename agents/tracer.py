@@ -50,7 +50,9 @@ _USUAL = (None, "stop", "tool_calls")
 class Step:
     """A node of a trace that is not finished yet."""
 
-    __slots__ = ("at", "begun", "call_id", "children", "cost", "kind", "name", "seconds", "status", "text", "tokens")
+    __slots__ = (
+        *("at", "begun", "call_id", "children", "cost", "kind", "name", "seconds", "status", "text", "tokens", "tries"),
+    )
 
     def __init__(self, kind: str, name: str, text: str = "", at: float = 0.0, *, status: str | None = None) -> None:
         self.kind = kind
@@ -62,14 +64,16 @@ class Step:
         self.tokens: int | None = None
         self.cost: float | None = None
         self.children: list[Step | Trace] = []
-        #: Of a call: its id, and when it began last.
+        #: Of a call: its id, how often it has begun, and when it did last.
         self.call_id: str | None = None
+        self.tries = 0
         self.begun: float | None = None
 
     def finished(self) -> Trace:
         """The node as it is now."""
         return Trace(
-            *(self.kind, self.name, self.text, self.at, self.seconds, self.status, self.tokens, self.cost),
+            *(self.kind, self.name, self.text, self.at, self.seconds, self.status),
+            *(self.tries if self.tries > 1 else None, self.tokens, self.cost),
             tuple([each.finished() if isinstance(each, Step) else each for each in self.children]),
         )
 
@@ -79,7 +83,9 @@ class Tracer:
 
     def __init__(self, began: Began) -> None:
         self.root = Step("run", f"run {began.run_id} of agent {began.agent}", at=began.at)
+        self._run_id = began.run_id
         self._turns: list[Step] = []
+        self._replies = 0
         self._open: dict[str, Step] = {}
         self._answerable = began.at
         self._sent: dict[str, str] = {}
@@ -99,6 +105,11 @@ class Tracer:
         for id, answer in began.answers.items():
             if id in self._open:
                 self._open[id].children.append(_answer(answer, began.at))
+
+    @property
+    def opening(self) -> list[Step]:
+        """The steps that the beginning is news about."""
+        return [self.root, *[each for each in self.root.children if isinstance(each, Step)]]
 
     # -- where things stand
 
@@ -145,6 +156,7 @@ class Tracer:
             case Intended() if record.call_id in self._open:
                 step = self._open[record.call_id]
                 step.begun = at
+                step.tries += 1
                 return [step]
             case Happened():
                 return self._read_outcome(record)
@@ -172,13 +184,13 @@ class Tracer:
                 return self._read_fate(record)
 
     def _read_reply(self, reply: ModelReply, record: Replied) -> list[Step]:
-        number = 1 + sum(each.name != "calls that waited" for each in self._turns)
-        turn = Step("turn", f"turn {number}", at=self._answerable)
+        self._replies += 1
+        turn = Step("turn", f"turn {self._replies}", at=self._answerable)
         turn.seconds = max(0.0, record.at - self._answerable)
         if reply.stop_reason not in _USUAL:
             turn.status = reply.stop_reason
         _spend(turn, reply.usage, record.cost)
-        news = self._begin_turn(turn, with_distinct_ids(reply.message, number), record.at)
+        news = self._begin_turn(turn, with_distinct_ids(reply.message, self._replies), record.at)
         if not self._open:
             self._answerable = record.at
         return news
@@ -221,15 +233,15 @@ class Tracer:
 
     def _call_of(self, run_id: str, call_id: str | None, at: float) -> Step:
         calls = [
-            (number, call)
-            for number, turn in enumerate(self._turns, 1)
+            (turn, call)
+            for turn in self._turns
             for call in turn.children
             if isinstance(call, Step) and call.call_id is not None and call.call_id == call_id
         ]
-        # Ids of calls may come again in another turn. The subagent's own id names the turn, unless somebody gave it one.
-        named = run_id.removeprefix(self.root.name.split(" ")[1] + ".").split(".")[0]
-        for number, call in calls:
-            if str(number) == named:
+        # Ids of calls may come again in another turn. The subagent's own id names the turn, unless it was given one.
+        named = f"turn {run_id.removeprefix(f'{self._run_id}.').split('.')[0]}"
+        for turn, call in calls:
+            if turn.name == named:
                 return call
         begun = [call for _, call in calls if call.at <= at]
         return begun[-1] if begun else self.root
@@ -244,7 +256,9 @@ def trace_of(chronicle: Chronicle) -> Trace:
         began = child.began
         tracer.place(began.run_id, began.call_id, began.at, trace_of(child))
     root = tracer.root
-    root.status = chronicle.standing if not chronicle.reason else f"{chronicle.standing} ({one_line(chronicle.reason, 40)})"
+    root.status = (
+        chronicle.standing if not chronicle.reason else f"{chronicle.standing} ({one_line(chronicle.reason, 40)})"
+    )
     root.tokens, root.cost = tokens_in(chronicle.usage), chronicle.cost
     for run_id, why in chronicle.unreadable.items():
         root.children.append(Step("unreadable", f"run {run_id} cannot be read", why))

@@ -1,4 +1,4 @@
-"""The command line: ``greenroom demo`` and ``greenroom run``.
+"""The command line: ``greenroom demo``, ``greenroom run`` and ``greenroom runs``.
 
 A thin skin: it reads arguments, starts an event loop, and turns what comes back into lines and an exit status. 0 is
 success; 1 says that what was asked for went wrong; 2 that it could not be understood; 130 that it was interrupted. An
@@ -16,9 +16,11 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 
 from . import __version__
-from .cli_demo import run_demo
+from .cli_demo import run_crash_demo, run_demo
 from .cli_loop import Interrupted
 from .cli_run import Answering, Misuse, answer
+from .cli_runs import runs
+from .journal import BadRecord, JournalError
 from .load.demo import LATENCY
 
 Backend = Literal["asyncio", "trio"]
@@ -32,6 +34,7 @@ app = App(
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
 )
+app.command(runs)
 
 
 @app.command
@@ -42,6 +45,8 @@ def demo(
     faults: Share = 0.05,
     seed: int = 1,
     latency: str = LATENCY,
+    crash: Annotated[bool, Parameter(negative=())] = False,
+    kills: Count | None = None,
 ) -> int:
     """Run many agents at once against a simulated model, with faults, and account for every one.
 
@@ -51,7 +56,14 @@ def demo(
         faults: Share of requests (0 to 1) that fail: 429, 500, reset, stall.
         seed: Another seed is another model: other faults and delays.
         latency: Of the simulated model: median, 99th percentile, and time between streamed pieces.
+        crash: Kill the process of all runs in the middle, have another one go on with them, and account for every run,
+            model call and effect.
+        kills: With --crash: how many processes are killed, one after the other; by default one.
     """
+    if crash:
+        return run_crash_demo(runs=runs, kills=kills or 1, backend=backend, faults=faults, seed=seed, latency=latency)
+    if kills is not None:
+        raise Misuse("--kills says how often --crash kills; give both")
     return run_demo(runs=runs, backend=backend, faults=faults, seed=seed, latency=latency)
 
 
@@ -111,6 +123,8 @@ def status_of(arguments: list[str]) -> int:
         return _complain(" ".join(str(error).split()), 2)
     except Misuse as error:
         return _complain(str(error), 2)
+    except (JournalError, BadRecord) as error:
+        return _complain(" ".join(str(error).split()), 1)
     except Interrupted as interruption:
         return _complain(str(interruption), interruption.status)
     except KeyboardInterrupt:

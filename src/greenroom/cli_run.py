@@ -94,23 +94,35 @@ async def _stream(agent: Agent[Any, str], prompt: str) -> None:
 
 def _note(event: events.Event, wrote: str) -> str:
     """Say on standard error what the run does beside talking; returns what the answer's line ends with now."""
+    words = words_for(event)
+    if words is None:
+        return wrote
+    if wrote and not wrote.endswith("\n"):
+        print(flush=True)  # the note must not stand in the middle of a line of the answer
+    print_note(words)
+    return ""
+
+
+def words_for(event: events.Event) -> str | None:
+    """What is noted of an event, if anything."""
     match event:
         case events.ToolStarted(tool=name, arguments=arguments):
             shown = ", ".join(f"{key}={value!r}" for key, value in (arguments or {}).items())
-            words = f"{name}({shown})"
+            return f"{name}({shown})"
         case events.ToolErrored(tool=name, result=result):
-            words = f"{name} failed: {result}"
+            return f"{name} failed: {result}"
         case events.ModelRetrying(delay=delay, error=error):
-            words = f"trying again in {delay:.1f} s: {error}"
+            return f"trying again in {delay:.1f} s: {error}"
         case events.RunRestarted(error=error):
-            words = f"the run crashed and goes on: {error}"
+            return f"the run crashed and goes on: {error}"
         case _:
-            return wrote
-    if wrote and not wrote.endswith("\n"):
-        print(flush=True)  # the note must not stand in the middle of a line of the answer
+            return None
+
+
+def print_note(words: str) -> None:
+    """A line on standard error, dimmed on a terminal."""
     words = _shortened(words)
     print(f"\x1b[2m{words}\x1b[0m" if sys.stderr.isatty() else words, file=sys.stderr, flush=True)
-    return ""
 
 
 def find_tool(place: str) -> Any:
@@ -119,9 +131,32 @@ def find_tool(place: str) -> Any:
     Raises:
         Misuse: there is none, or it cannot be described to a model.
     """
+    function = find_object(place, "--tools", "function", "weather:forecast")
+    if isinstance(function, Tool | Agent):
+        return function  # pyright: ignore[reportUnknownVariableType]
+    if not callable(function):
+        raise Misuse(f"--tools {place}: {place.partition(':')[2]} is of type {type(function).__name__}, not a function")
+    try:
+        return Tool(function)
+    except (TypeError, ValueError) as error:
+        raise Misuse(f"--tools {place}: {_line(error)}") from None
+
+
+def find_object(place: str, option: str, what: str, example: str) -> Any:
+    """What ``module:name`` names; the current directory can be imported from.
+
+    Args:
+        place: the text that was given.
+        option: the option that it was given to.
+        what: what it should be, in a word.
+        example: one that would be right.
+
+    Raises:
+        Misuse: there is none.
+    """
     module_name, colon, name = place.partition(":")
     if not colon or not module_name or not name:
-        raise Misuse(f"--tools {place}: write module:function, for example weather:forecast")
+        raise Misuse(f"{option} {place}: write module:{what}, for example {example}")
     here = os.getcwd()
     sys.path.insert(0, here)
     try:
@@ -129,26 +164,19 @@ def find_tool(place: str) -> Any:
     except ModuleNotFoundError as error:
         missing = error.name or module_name
         found = "there is no module" if module_name.startswith(missing) else f"{module_name} needs the module"
-        raise Misuse(f"--tools {place}: {found} {missing!r} (looked in {here} and the installed packages)") from None
+        raise Misuse(f"{option} {place}: {found} {missing!r} (looked in {here} and the installed packages)") from None
     except Exception as error:
-        raise Misuse(f"--tools {place}: {module_name} cannot be imported: {_line(error)}{_where(error)}") from None
+        raise Misuse(f"{option} {place}: {module_name} cannot be imported: {_line(error)}{_where(error)}") from None
     finally:
-        # What the tool imports later is found too, but hides nothing any more.
+        # What it imports later is found too, but hides nothing any more.
         sys.path.remove(here)
         sys.path.append(here)
-    function = getattr(module, name, None)
-    if function is None:
+    found = getattr(module, name, None)
+    if found is None:
         near = get_close_matches(name, [each for each in vars(module) if not each.startswith("_")], 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise Misuse(f"--tools {place}: {module_name} has no function {name!r}{hint}")
-    if isinstance(function, Tool | Agent):
-        return function  # pyright: ignore[reportUnknownVariableType]
-    if not callable(function):
-        raise Misuse(f"--tools {place}: {name} is of type {type(function).__name__}, not a function")
-    try:
-        return Tool(function)
-    except (TypeError, ValueError) as error:
-        raise Misuse(f"--tools {place}: {_line(error)}") from None
+        raise Misuse(f"{option} {place}: {module_name} has no {what} {name!r}{hint}")
+    return found
 
 
 def _where(error: Exception) -> str:

@@ -1,0 +1,75 @@
+"""Ending a run from its journal alone, without its agent.
+
+Whoever does so claims the run, so that a former owner is fenced off: it is told at its next step, and nothing of it is
+stored any more. Then the run gets what every end has: a result for each open call, true to what is known of it, and
+its last entry. Its subagents end with it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from .. import journal
+from ..journal import Journal, Listed, RunFinished
+from ..providers import ToolResult
+from .chronicle import Chronicle
+from .diary import Diary
+from .machine import cancelled
+from .replay import UNKNOWN
+
+#: Why a subagent ends whose run has ended.
+ABANDONED = "abandoned"
+
+
+async def end_run(shelf: Journal, run_id: str, reason: str, clock: Callable[[], float] = time.time) -> int:
+    """End a run and its subagents; returns how many subagents that were.
+
+    Raises:
+        UnknownRun, RunFinished: there is nothing to end.
+        Damaged, BadRecord: it cannot be read; it is claimed, and has not ended.
+        JournalError: its end could not be stored.
+    """
+    listed = await shelf.runs(unfinished=True)
+    await _end(shelf, run_id, reason, clock)
+    ended = 0
+    for child in _below(run_id, listed):
+        try:
+            await _end(shelf, child, ABANDONED, clock)
+        except RunFinished:  # it was faster
+            continue
+        ended += 1
+    return ended
+
+
+def _below(run_id: str, listed: list[Listed]) -> list[str]:
+    """The unfinished subagents of a run, and theirs, outermost first: so none is asked to go on any more."""
+    found: list[str] = []
+    for each in listed:  # a subagent is created after the run that it works for
+        if each.parent_id is not None and (each.parent_id == run_id or each.parent_id in found):
+            found.append(each.run_id)
+    return found
+
+
+async def _end(shelf: Journal, run_id: str, reason: str, clock: Callable[[], float]) -> None:
+    diary = Diary(shelf, run_id, clock)
+    try:
+        chronicle = Chronicle(await diary.reclaim())
+        at = clock()
+        if chronicle.asking:
+            diary.hold(journal.Resumed(False, True, [], at))  # nobody knows what the request under way has cost
+        diary.hold(*[journal.Happened(result, at) for result in _results(chronicle)])
+        await diary.end("stopped", reason)
+    finally:
+        diary.release()
+
+
+def _results(chronicle: Chronicle) -> list[ToolResult]:
+    """What stands for the outcomes of the open calls."""
+    results: list[ToolResult] = []
+    for call in chronicle.open_calls:
+        if call.id in chronicle.at_work:
+            results.append(ToolResult(call.id or "", UNKNOWN, call.name, True, "outcome_unknown"))
+        else:
+            results.append(cancelled(call))
+    return results
