@@ -440,6 +440,7 @@ class RunCell(Cell):
             self.write()
             entries = await self.diary.reclaim()
         past = self.past = replay(machine, entries, self.agent.toolbox, self.options.answers)
+        self.voice.turn = machine.turn  # calls of this turn have the same idempotency keys as before
         if resumption is not None:
             self.use(past.usage)
             self.spend(past.cost)

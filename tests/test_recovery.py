@@ -1,0 +1,717 @@
+"""Runs that go on from their journal: in one process, with virtual clocks, from every place where one may have died.
+
+`crashes/memory.py` gives the journal as it was after any number of its entries; to go on from there is what another
+process would do. What needs real processes is in the tests of crashes and of takeovers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from greenroom import (
+    Agent,
+    MemoryJournal,
+    Retry,
+    Run,
+    RunContext,
+    RunResult,
+    StaleApproval,
+    System,
+    tool,
+)
+from greenroom.agents.replay import UNKNOWN
+from greenroom.journal import Held, Resumed, Retrying, Slept, decode
+from greenroom.providers import Overloaded, Scripted
+from greenroom.testing import run as play
+
+from .crashes.memory import COST, PRICES, USED, Lines, RecordingJournal, check_told, story, virtual
+
+backends = pytest.mark.parametrize("backend", ["asyncio", "trio"])
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """What goes on is logged, and captured."""
+    caplog.set_level(logging.WARNING, "greenroom")
+
+
+# -- what the runs are made of
+
+
+class Number(msgspec.Struct, frozen=True):
+    """A typed answer."""
+
+    number: int
+
+
+@tool(replay="safe")
+async def look() -> str:
+    """Look."""
+    await anyio.sleep(0.01)
+    return "seen"
+
+
+@tool(replay="safe")
+async def nap(context: RunContext[Any]) -> str:
+    """Sleep twice."""
+    await context.sleep(1.0)
+    await context.sleep(2.0)
+    return "rested"
+
+
+@tool(replay="safe")
+async def fail() -> str:
+    """Fail."""
+    raise ValueError("no")
+
+
+@tool(replay="safe")
+async def halt(context: RunContext[Any], mode: str) -> str:
+    """Have the own run stopped, once its handle is there."""
+    await anyio.sleep(0.01)
+    context.deps[context.run_id].stop(mode, reason="enough")
+    await anyio.sleep(0.05)
+    return "halted"
+
+
+def expert() -> Agent[Any, str]:
+    """A subagent."""
+    return Agent("expert", Lines(["look", "nap"], "expertise"), tools=[look, nap], prices=PRICES, deps_type=None)
+
+
+def helper(*lines: Any, name: str = "helper", **options: Any) -> Agent[Any, str]:
+    """An agent that says these lines."""
+    options = {"tools": [look, nap, fail, halt, expert()], "prices": PRICES, **options}
+    return Agent(name, Lines(*lines), **options)
+
+
+def asked(agent: Agent[Any, Any]) -> list[int]:
+    """What its model was asked for."""
+    provider: Any = agent.provider
+    return provider.asked
+
+
+class Handles(dict[str, Run[Any]]):
+    """What tools reach their own run by."""
+
+
+async def begin(
+    agent: Agent[Any, Any], journal: MemoryJournal, letters: tuple[tuple[str, Any], ...] = ()
+) -> RunResult[Any]:
+    """The undisturbed run."""
+    handles = Handles()
+    async with System(journal=journal, sources=virtual()) as system:
+        handles["r"] = await system.start(agent, "Go", run_id="r", deps=handles)
+        for text, when in letters:
+            handles["r"].send(text, when)
+        return await handles["r"].result()
+
+
+async def go_on(agent: Agent[Any, Any], journal: MemoryJournal) -> RunResult[Any] | None:
+    """Recover the run and have it come to its end; None if it had."""
+    handles = Handles()
+    async with System(journal=journal, sources=virtual()) as system:
+        recovery = await system.recover([agent], deps=handles, max_claims=1_000)
+        assert not recovery.left
+        assert not recovery.parked
+        if not recovery:
+            return None
+        [handles["r"]] = recovery
+        result = await handles["r"].result()
+    await check_told(journal, result)
+    return result
+
+
+# -- every prefix
+
+
+Made = Callable[[], Agent[Any, Any]]
+Letters = tuple[tuple[str, Any], ...]
+
+
+async def check_every_prefix(make: Made, letters: Letters = ()) -> int:
+    """Die after each entry, go on, and come to the same end; the number of entries.
+
+    Letters are there first: a message that was not written down is lost with the process.
+    """
+    journal = RecordingJournal()
+    expected = await begin(make(), journal, letters)
+    await check_told(journal, expected)
+    for number in range(1 + len(letters), len(journal.written) + 1):
+        again = journal.after(number)
+        before = await story(again, "r")
+        agent = make()
+        result = await go_on(agent, again)
+        told = await story(again, "r")
+        try:
+            assert told.messages == tuple(expected.messages)
+            assert (told.standing, told.reason) == (expected.status, expected.reason)
+            assert told.usage == expected.usage
+            assert (result is None) is (before.ended is not None)
+            assert all(turn >= before.turns for turn in asked(agent))
+            unfinished = [each.run_id for each in await again.runs(unfinished=True)]
+            assert not unfinished
+        except BaseException as error:
+            error.add_note(f"died after entry {number} of {len(journal.written)}: {journal.written[number - 1]}")
+            raise
+    return len(journal.written)
+
+
+PROGRAMS: dict[str, tuple[Made, Letters]] = {
+    "an answer": (partial(helper, "Done."), ()),
+    "tools side by side": (partial(helper, ["look", "nap", "fail"], "Done."), ()),
+    "one after the other": (partial(helper, ["look", "nap"], "Done.", parallel_tools=False), ()),
+    "tools over turns": (partial(helper, ["look"], ["nap"], ["fail"], "Done."), ()),
+    "refused calls": (partial(helper, ["nobody", "look"], [("look", {"x": 1})], "Done."), ()),
+    "a subagent": (partial(helper, [("expert", {"prompt": "?"}), "look"], "Done."), ()),
+    "two subagents": (
+        partial(helper, [("expert", {"prompt": "a"}), ("expert", {"prompt": "b"})], [("expert", {"prompt": "c"})], "."),
+        (),
+    ),
+    "an output that is mended": (
+        partial(helper, "x", ["look"], "{}", '{"number": 7}', output=Number, output_retries=2),
+        (),
+    ),
+    "messages": (partial(helper, ["look"], "A.", "B.", "C."), (("one", "asap"), ("two", "idle"))),
+    "a stop in a tool": (partial(helper, [("halt", {"mode": "now"})], "Not said."), ()),
+    "a gentle stop": (partial(helper, ["look", ("halt", {"mode": "after_tools"})], "Not said."), ()),
+    "a gentler stop": (partial(helper, ["nap", ("halt", {"mode": "after_turn"})], "Not said."), ()),
+}
+
+
+@backends
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_from_every_prefix_to_the_same_end(name: str, backend: str) -> None:
+    """Scenarios 71, 74: tools that may run again make a crash invisible, wherever it was."""
+    make, letters = PROGRAMS[name]
+    assert play(check_every_prefix, make, letters, backend=backend) >= 2
+
+
+calls = st.sampled_from(["look", "nap", "fail", "nobody", ("expert", {"prompt": "?"}), ("look", {"x": 1})])
+stops = st.sampled_from(["now", "after_tools", "after_turn"]).map(lambda mode: ("halt", {"mode": mode}))
+turns = st.lists(st.lists(calls, min_size=1, max_size=3), max_size=3)
+letters = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["asap", "idle"])), max_size=2).map(tuple)
+
+
+@backends
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(turns=turns, letters=letters, stop=st.none() | stops, width=st.booleans())
+def test_any_program_from_every_prefix(backend: str, turns: Any, letters: Letters, stop: Any, width: Any) -> None:
+    """Scenario 71 for programs that hypothesis makes up."""
+    lines: list[Any] = [*turns, "A.", "B.", "C.", "D."]
+    if stop is not None:
+        lines.insert(len(turns) // 2, [stop])
+    make = partial(helper, *lines, parallel_tools=width, tool_retries=10)
+    play(check_every_prefix, make, letters, backend=backend)
+
+
+# -- what must not run twice
+
+
+def entries_of(journal: RecordingJournal, *kinds: str) -> list[int]:
+    """How long the journal was right after each entry that has records of these kinds, and of no others."""
+    found: list[int] = []
+    for number, each in enumerate(journal.written, 1):
+        if [type(record).__name__ for record in decode(each.entry)] == list(kinds):
+            found.append(number)
+    return found
+
+
+@backends
+def test_what_may_have_happened_is_said_to_be_unknown(backend: str) -> None:
+    """Scenario 72: a tool that says nothing about `replay` runs at most once."""
+
+    async def scenario() -> None:
+        ran: list[str] = []
+
+        async def charge() -> str:
+            """Charge."""
+            ran.append("charge")
+            return "charged"
+
+        @tool(replay="keyed")
+        async def pay(context: RunContext[Any]) -> str:
+            """Pay."""
+            ran.append(context.idempotency_key)
+            return "paid"
+
+        def make() -> Agent[Any, str]:
+            return helper(["look"], ["charge", "pay"], "Done.", tools=[look, charge, pay])
+
+        journal = RecordingJournal()
+        await begin(make(), journal)
+        assert ran == ["charge", "r:2:c1-1"]
+        [number] = entries_of(journal, "Replied", "Intended", "Intended")
+        ran.clear()
+        again = journal.after(number)
+        agent = make()
+        result = await go_on(agent, again)
+        assert result is not None
+        assert result.output == "Done."
+        [charged, paid] = [each for message in result.messages[-3:-1] for each in message.tool_results]
+        assert (charged.content, charged.cause, charged.is_error) == (UNKNOWN, "outcome_unknown", True)
+        assert paid.content == "paid"
+        assert ran == ["r:2:c1-1"]
+        assert asked(agent) == [2]
+
+    play(scenario, backend=backend)
+
+
+# -- a run that kills its process
+
+
+@backends
+def test_a_run_that_kills_its_process_is_parked(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Scenario 79: after so many deaths in a row, with the reason; others go on; its id brings it back."""
+
+    async def scenario() -> None:
+        journal = RecordingJournal()
+        deadly = tool(replay="safe")(_hang)
+        poison = helper(["_hang"], "Survived.", name="poison", tools=[deadly])
+        other = helper("Fine.", name="other")
+        other.provider.seconds = 100.0  # type: ignore[attr-defined]
+        async with System(journal=journal, sources=virtual()) as system:
+            await system.start(poison, "Go", run_id="p")
+            await system.start(other, "Go", run_id="o")
+            await anyio.sleep(1)
+            died = journal.after(len(journal.written))
+        for claims in (1, 2, 3):
+            async with System(journal=died, sources=virtual()) as system:
+                recovery = await system.recover([poison, other], max_claims=3)
+                assert (len(recovery), recovery.parked) == (2, {}), claims
+                assert (await story(died, "p")).suspicion == claims
+                assert (await story(died, "o")).suspicion == 0
+                await anyio.sleep(1)
+                died, journal = died.after(len(died.written)), died
+        other.provider.seconds = 0.0  # type: ignore[attr-defined]
+        async with System(journal=died, sources=virtual()) as system:
+            recovery = await system.recover([poison, other], max_claims=3)
+            assert [run.id for run in recovery] == ["o"]
+            assert recovery.parked == {"p": "its process died 4 times in a row while it was at work: _hang"}
+            assert (await recovery[0].result()).output == "Fine."
+            parked = await story(died, "p")
+            assert (parked.standing, parked.reason) == ("parked", recovery.parked["p"])
+            # Nobody but who asks for it has it back.
+            assert (await system.recover([poison, other])).parked == recovery.parked
+            Gate.opened = True
+            [run] = await system.recover([poison, other], run_ids=["p"])
+            assert (await run.result()).output == "Survived."
+            await check_told(died, await run.result())
+
+    Gate.opened = False
+    play(scenario, backend=backend)
+    assert "run p is parked" in caplog.text
+
+
+class Gate:
+    """Whether `_hang` goes on."""
+
+    opened = False
+
+
+async def _hang() -> str:
+    """Hang."""
+    await anyio.sleep(0.001 if Gate.opened else 10_000)
+    return "gone on"
+
+
+@backends
+def test_an_outcome_takes_the_suspicion_away(backend: str) -> None:
+    """Scenario 79: what has come further since is not the reason."""
+
+    async def scenario() -> None:
+        journal = RecordingJournal()
+        await begin(helper(["look"], ["look"], ["look"], ["look"], ["look"], "Done."), journal)
+        died = journal.after(entries_of(journal, "Replied", "Intended")[0])
+        for _ in range(4):
+            agent = helper(["look"], ["look"], ["look"], ["look"], ["look"], "Done.")
+            async with System(journal=died, sources=virtual()) as system:
+                assert len(await system.recover([agent], max_claims=2)) == 1
+                await anyio.sleep(0.015)  # one outcome, and the next call at work
+                died = died.after(len(died.written))
+        assert (await story(died, "r")).suspicion == 0
+
+    play(scenario, backend=backend)
+
+
+# -- an agent that has changed
+
+
+def _search(query: str) -> str:
+    """Search."""
+    return "found"
+
+
+def _search_deeply(query: str, depth: int = 1) -> str:
+    """Search."""
+    return "found deeply"
+
+
+CHANGES: dict[str, tuple[dict[str, Any], str]] = {
+    "a tool removed": ({"tools": [look]}, "tool 'search' is gone"),
+    "a tool renamed": ({"tools": [look, tool(name="find")(_search)]}, "tool 'search' is gone; tool 'find' is new"),
+    "a schema changed": (
+        {"tools": [look, tool(name="search")(_search_deeply)]},
+        "tool 'search' has another description or arguments",
+    ),
+    "a prompt changed": ({"instructions": "Be brief."}, "the instructions are others"),
+    "an output type": ({"output": Number}, "the output type is another"),
+}
+
+
+@backends
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_agent_goes_on_and_says_so(change: str, backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Scenario 80: in the recovery, in the event, in the log; nothing of it is silent."""
+    options, said = CHANGES[change]
+    search = tool(name="search")(_search)
+
+    async def scenario() -> None:
+        former = Agent(
+            "helper", Lines(["look"], '{"number": 7}'), tools=[look, search], instructions="Be kind.", prices=PRICES
+        )
+        journal = RecordingJournal()
+        await begin(former, journal)
+        died = journal.after(entries_of(journal, "Replied", "Intended")[0])
+        later: Any = {"tools": [look, search], "instructions": "Be kind.", **options}
+        agent = Agent("helper", Lines(["look"], '{"number": 7}'), prices=PRICES, **later)
+        heard: list[Any] = []
+        async with System(journal=died, sources=virtual()) as system:
+            recovery = await system.recover([agent], on_event=heard.append)
+            assert "; ".join(recovery.changed["r"]) == said
+            assert (await recovery[0].result()).status == "completed"
+        [event] = [each for each in heard if each.type == "run.recovered"]
+        assert (event.changes, event.claims) == (recovery.changed["r"], 1)
+        [resumed] = [record for record in (await story(died, "r")).records if isinstance(record, Resumed)]
+        assert tuple(resumed.changes) == recovery.changed["r"]
+
+    play(scenario, backend=backend)
+    assert f"run r goes on with a changed agent: {said}" in caplog.text
+
+
+@backends
+def test_another_model(backend: str) -> None:
+    """Scenario 80."""
+
+    async def scenario() -> None:
+        journal = RecordingJournal()
+        await begin(helper(["look"], "Done."), journal)
+        died = journal.after(entries_of(journal, "Replied", "Intended")[0])
+        agent = helper(["look"], "Done.")
+        agent.provider.model = "m-2"
+        async with System(journal=died, sources=virtual()) as system:
+            recovery = await system.recover([helper(["look"], "Done.").with_(model=agent.provider)])
+            assert recovery.changed == {"r": ("the model was lines:m, and is lines:m-2",)}
+            assert (await recovery[0].result()).output == "Done."
+
+    play(scenario, backend=backend)
+
+
+@backends
+def test_a_call_in_flight_of_a_tool_that_is_gone(backend: str) -> None:
+    """Scenario 80: its outcome is unknown, also if it might have run again; one that had not begun is refused."""
+
+    async def scenario() -> None:
+        journal = RecordingJournal()
+        await begin(helper(["look", "nap"], "Done.", parallel_tools=False), journal)
+        died = journal.after(entries_of(journal, "Replied", "Intended")[0])
+        result = await go_on(helper(["look", "nap"], "Done.", tools=[fail]), died)
+        assert result is not None
+        [first, second] = [each for message in result.messages for each in message.tool_results]
+        assert (first.cause, first.content) == ("outcome_unknown", UNKNOWN)
+        assert second.cause == "unknown_tool"
+        assert result.output == "Done."
+
+    play(scenario, backend=backend)
+
+
+@backends
+def test_an_agent_that_is_not_here(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Scenario 80: the run is left, and said to be; its own agent goes on with it."""
+
+    async def scenario() -> None:
+        journal = RecordingJournal()
+        await begin(helper(["look"], "Done."), journal)
+        died = journal.after(2)
+        async with System(journal=died, sources=virtual()) as system:
+            recovery = await system.recover([helper("x", name="other")])
+            assert (len(recovery), recovery.left) == (0, {"r": "its agent 'helper' is not among agents="})
+        assert len(died.written) == 2
+        assert (await go_on(helper(["look"], "Done."), died)) is not None
+
+    play(scenario, backend=backend)
+    assert "run r is not recovered" in caplog.text
+
+
+# -- waits
+
+
+async def dies_at(agent: Agent[Any, Any], moment: float, **options: Any) -> RecordingJournal:
+    """The journal of a run whose process dies at this moment."""
+    journal = RecordingJournal()
+    async with System(journal=journal, sources=virtual()) as system:
+        await system.start(agent, "Go", run_id="r", **options)
+        await anyio.sleep(moment)
+        return journal.after(len(journal.written))
+
+
+async def goes_on_after(
+    agent: Agent[Any, Any], died: RecordingJournal, seconds: float, act: Callable[[Run[Any]], Any] | None = None
+) -> tuple[RunResult[Any], float]:
+    """Have nothing happen for a while, then go on; the result, and how long it took from there."""
+    await anyio.sleep(seconds)
+    began = anyio.current_time()
+    async with System(journal=died, sources=virtual()) as system:
+        [run] = await system.recover([agent])
+        if act is not None:
+            await anyio.sleep(1)
+            act(run)
+        result = await run.result()
+        took = anyio.current_time() - began
+    await check_told(died, result)
+    return result, took
+
+
+@backends
+@pytest.mark.parametrize(("away", "rest"), [(0.0, 60.0), (20.0, 40.0), (100.0, 0.0)])
+def test_a_sleep_goes_on_until_its_moment(away: float, rest: float, backend: str) -> None:
+    """Scenario 81: the rest of it, not the whole; none of it if the moment has passed."""
+
+    @tool(replay="safe")
+    async def long(context: RunContext[Any]) -> str:
+        """Sleep."""
+        await context.sleep(40)
+        await context.sleep(60)
+        return "rested"
+
+    async def scenario() -> None:
+        agent = helper(["long"], "Done.", tools=[long])
+        died = await dies_at(agent, 40.002)  # right after the second sleep has begun
+        sleeps = [record for record in (await story(died, "r")).records if isinstance(record, Slept)]
+        assert [record.number for record in sleeps] == [1, 2]
+        result, took = await goes_on_after(agent, died, away)
+        assert result.output == "Done."
+        assert took == pytest.approx(rest, abs=0.01)
+
+    play(scenario, backend=backend)
+
+
+@backends
+@pytest.mark.parametrize(("away", "rest"), [(0.0, 30.0), (10.0, 20.0), (100.0, 0.0)])
+def test_a_pause_between_two_tries_goes_on(away: float, rest: float, backend: str) -> None:
+    """Scenario 81: and the tries that were made count."""
+
+    async def scenario() -> None:
+        script = Scripted(Overloaded("busy", retry_after=30.0), "Done.")
+        agent = Agent("helper", script, retry=Retry(attempts=2, base=0.0))
+        died = await dies_at(agent, 0.0001)
+        [retrying] = [record for record in (await story(died, "r")).records if isinstance(record, Retrying)]
+        assert retrying.until == pytest.approx(1030.0)
+        result, took = await goes_on_after(agent, died, away)
+        assert result.output == "Done."
+        assert took == pytest.approx(rest, abs=0.01)
+        assert len(script.requests) == 2
+
+    play(scenario, backend=backend)
+
+
+@backends
+def test_tries_that_were_made_count(backend: str) -> None:
+    """Scenario 81: a crash brings no new tries."""
+
+    async def scenario() -> None:
+        agent = Agent("helper", Scripted(Overloaded("busy", retry_after=30.0), Overloaded("still"), "Not said."))
+        agent = agent.with_(retry=Retry(attempts=2, base=0.0))
+        died = await dies_at(agent, 0.0001)
+        with pytest.raises(Overloaded, match="still"):
+            await goes_on_after(agent, died, 0.0)
+        told = await story(died, "r")
+        assert (told.standing, told.reason) == ("failed", "error")
+
+    play(scenario, backend=backend)
+
+
+@tool(replay="safe", needs_approval=True)
+async def ship() -> str:
+    """Ship."""
+    return "shipped"
+
+
+@backends
+@pytest.mark.parametrize("answer", ["approve", "deny"])
+def test_an_approval_can_still_be_given(answer: str, backend: str) -> None:
+    """Scenario 81: hours later, in another process."""
+
+    async def scenario() -> None:
+        agent = helper(["ship", "look"], "Done.", tools=[ship, look], approval_timeout=7200.0)
+        died = await dies_at(agent, 10.0)
+        result, took = await goes_on_after(agent, died, 3600.0, lambda run: getattr(run, answer)("c0-0"))
+        said = result.messages[2].tool_results[0].content
+        assert said == ("shipped" if answer == "approve" else "denied: not approved")
+        assert took < 2
+        assert result.output == "Done."
+
+    play(scenario, backend=backend)
+
+
+@backends
+@pytest.mark.parametrize(("away", "rest"), [(0.0, 90.0), (60.0, 30.0), (500.0, 0.0)])
+def test_the_time_for_an_approval_goes_on(away: float, rest: float, backend: str) -> None:
+    """Scenario 81: the rest of it; then nobody can give it."""
+
+    async def scenario() -> None:
+        agent = helper(["ship"], "Done.", tools=[ship], approval_timeout=100.0)
+        died = await dies_at(agent, 10.0)
+        result, took = await goes_on_after(agent, died, away)
+        assert result.messages[2].tool_results[0].cause == "denied"
+        assert took == pytest.approx(rest, abs=0.01)
+
+    play(scenario, backend=backend)
+
+
+@backends
+def test_an_approval_that_was_given_is_not_asked_for_again(backend: str) -> None:
+    """Scenario 81: the answer is in the journal, also if the call had not begun."""
+
+    async def scenario() -> None:
+        journal = RecordingJournal()
+        agent = helper(["ship"], "Done.", tools=[ship])
+        async with System(journal=journal, sources=virtual()) as system:
+            run = await system.start(agent, "Go", run_id="r")
+            await anyio.sleep(1)
+            run.approve("c0-0")
+            await run.result()
+        [number] = entries_of(journal, "Answered")
+        died = journal.after(number)
+
+        def stale(run: Run[Any]) -> None:
+            with pytest.raises(StaleApproval):
+                run.approve("c0-0")
+
+        result, _ = await goes_on_after(agent, died, 0.0, stale)
+        assert result.messages[2].tool_results[0].content == "shipped"
+
+    play(scenario, backend=backend)
+
+
+@backends
+def test_a_paused_run_stays_paused(backend: str) -> None:
+    """Scenario 81: until somebody has it go on."""
+
+    async def scenario() -> None:
+        journal = RecordingJournal()
+        agent = helper(["look"], "Done.")
+        async with System(journal=journal, sources=virtual()) as system:
+            run = await system.start(agent, "Go", run_id="r")
+            run.pause()
+            await anyio.sleep(1)
+            died = journal.after(len(journal.written))
+        assert any(isinstance(record, Held) for record in (await story(died, "r")).records)
+        calls = len(asked(agent))
+        async with System(journal=died, sources=virtual()) as system:
+            [run] = await system.recover([agent])
+            await anyio.sleep(1000)
+            assert len(asked(agent)) == calls
+            assert run.tree().state == "paused"
+            run.resume()
+            assert (await run.result()).output == "Done."
+        assert (await go_on(agent, died)) is None
+
+    play(scenario, backend=backend)
+
+
+# -- a model call under way
+
+
+@backends
+def test_a_stream_that_was_cut_by_a_crash_is_asked_for_once_more(backend: str) -> None:
+    """Scenario 75: what had come of it is dropped; one of two attempts is unknown, and so is the sum."""
+
+    async def scenario() -> None:
+        async def slow(_: Any) -> str:
+            await anyio.sleep(100)
+            return "A long answer."
+
+        agent = Agent("helper", Scripted(slow, "An answer.", usage=USED, model="m"), prices=PRICES)
+        journal = RecordingJournal()
+        async with System(journal=journal, sources=virtual()) as system:
+            run = await system.start(agent, "Go", run_id="r")
+            async with anyio.create_task_group() as group:
+                group.start_soon(_follow, run)
+                await anyio.sleep(1)
+                died = journal.after(len(journal.written))
+                group.cancel_scope.cancel()
+        assert not any("answer" in repr(record) for record in (await story(died, "r")).records)
+        result = await go_on(agent, died)
+        assert result is not None
+        assert [message.text for message in result.messages] == ["Go", "An answer."]
+        assert (result.usage, result.cost) == (USED, None)
+
+    play(scenario, backend=backend)
+
+
+async def _follow(run: Run[Any]) -> None:
+    async for _ in run.text():
+        pass
+
+
+@backends
+def test_what_is_known_to_have_cost_something_is_counted(backend: str) -> None:
+    """Scenario 75: a crash amid tools loses no number, and makes none up."""
+
+    async def scenario() -> None:
+        journal = RecordingJournal()
+        await begin(helper(["look"], [("expert", {"prompt": "?"})], "Done."), journal)
+        died = journal.after(entries_of(journal, "Replied", "Intended")[0])
+        result = await go_on(helper(["look"], [("expert", {"prompt": "?"})], "Done."), died)
+        assert result is not None
+        assert result.cost == pytest.approx(5 * COST)
+
+    play(scenario, backend=backend)
+
+
+@backends
+def test_a_try_after_a_pause_may_have_cost_something(backend: str) -> None:
+    """Scenario 75: whether the process died in the pause or in the try after it, nobody knows."""
+
+    async def scenario() -> None:
+        async def slow(_: Any) -> str:
+            await anyio.sleep(100)
+            return "Not said."
+
+        agent = Agent(
+            "helper", Scripted(Overloaded("busy", retry_after=5.0), slow, "Done.", usage=USED, model="m"), prices=PRICES
+        )
+        died = await dies_at(agent, 20.0)
+        result, _ = await goes_on_after(agent, died, 0.0)
+        assert (result.output, result.cost) == ("Done.", None)
+
+    play(scenario, backend=backend)
+
+
+@backends
+@pytest.mark.parametrize("mode", ["now", "after_tools", "after_turn"])
+def test_a_model_call_that_was_cut(mode: Any, backend: str) -> None:
+    """The journal of a stopped run says as much about its cost as its result does."""
+
+    async def scenario() -> None:
+        journal = RecordingJournal()
+        agent = helper(["look"], "Done.")
+        agent.provider.seconds = 10.0  # type: ignore[attr-defined]
+        async with System(journal=journal, sources=virtual()) as system:
+            run = await system.start(agent, "Go", run_id="r")
+            await anyio.sleep(15)
+            result = await run.stop(mode)
+        assert (result.cost is None) is (mode != "after_turn")
+        await check_told(journal, result)
+
+    play(scenario, backend=backend)
