@@ -148,25 +148,23 @@ class Following:
             UnknownRun: there is no such run, or it was forgotten meanwhile.
             Damaged, BadRecord: it cannot be read.
         """
-        if self._ended:
-            raise StopAsyncIteration
-        while True:
+        while not self._ended:
             version = await self._archive.version()
             if version == self._seen:
                 await sleep(POLL)
                 continue
-            self._seen = version
             listed = await self._archive.runs(run_id=self._run_id)
             if not listed:
                 raise UnknownRun(self._run_id)
-            if listed[0].length > self._known:
-                break
-        entries = await self._archive.read(self._run_id)
-        fresh, self._known = entries[self._known :], len(entries)
-        self._ended = listed[0].finished and len(entries) == listed[0].length
-        if self._known > listed[0].length:
-            self._seen = -1  # it has grown while it was read: look again at once
-        return [record for entry in fresh for record in decode(entry)]
+            if listed[0].length == self._known:
+                self._ended = listed[0].finished
+                self._seen = version
+                continue
+            # It may grow while it is read: whether this was all is seen by the next look.
+            entries = await self._archive.read(self._run_id)
+            fresh, self._known = entries[self._known :], len(entries)
+            return [record for entry in fresh for record in decode(entry)]
+        raise StopAsyncIteration
 
 
 async def read_chronicle(shelf: Shelf, run_id: str) -> Chronicle:

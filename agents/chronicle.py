@@ -26,6 +26,7 @@ from ..journal import (
     Retrying,
     Said,
     Sent,
+    Spent,
     Suspended,
     decode,
 )
@@ -182,10 +183,15 @@ class Chronicle:
         calls = {call.id: call for message in self._messages for call in message.tool_calls}
         return tuple([calls[id] for id in self._calls if id not in self._results])
 
-    @property
-    def asking(self) -> bool:
-        """Whether the process may have died while the model was asked: nobody knows what that has cost."""
-        return not self._calls and not isinstance(self.records[-1], Suspended | Retrying)
+    def was_asking(self, now: float) -> bool:
+        """Whether the process may have died while the model was asked: nobody knows what that has cost.
+
+        `now` is in seconds since the epoch: a pause before another try may be over, and then there was one.
+        """
+        last = self.records[-1]
+        if self._calls or isinstance(last, Suspended):
+            return False
+        return not isinstance(last, Retrying) or last.until <= now
 
     def _result_messages(self) -> list[Message]:
         return [Message("tool", (self._results[id],)) for id in self._calls if id in self._results]
@@ -229,7 +235,7 @@ class Chronicle:
                 self._sent[record.message_id] = msgspec.convert(record.message, Message)
             case Delivered():
                 self._messages += [self._sent.pop(id) for id in record.message_ids if id in self._sent]
-            case Retrying():
+            case Retrying() | Spent():
                 self._spend(record.usage, record.cost)
             case Suspended():
                 self._standing = "suspended"

@@ -56,7 +56,7 @@ async def _end(shelf: Journal, run_id: str, reason: str, clock: Callable[[], flo
     try:
         chronicle = Chronicle(await diary.reclaim())
         at = clock()
-        if chronicle.asking:
+        if chronicle.was_asking(at):
             diary.hold(journal.Resumed(False, True, [], at))  # nobody knows what the request under way has cost
         diary.hold(*[journal.Happened(result, at) for result in _results(chronicle)])
         await diary.end("stopped", reason)

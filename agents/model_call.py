@@ -51,7 +51,7 @@ class ModelCall:
     last try has cost in US dollars, if that is known. Tries that were made before a crash count.
     """
 
-    __slots__ = ("_answering", "_request", "_run", "_text", "_thinking", "asking", "cost", "pausing")
+    __slots__ = ("_answering", "_lost", "_request", "_run", "_text", "_thinking", "asking", "cost", "pausing")
 
     def __init__(self, run: RunCell, request: ModelRequest) -> None:
         self._run = run
@@ -59,6 +59,8 @@ class ModelCall:
         self._text: list[str] = []
         self._thinking: list[str] = []
         self._answering: tuple[str, str] | None = None
+        #: Whether it is not known what a provider has cost that another one took the place of.
+        self._lost = False
         self.asking = False
         #: Whether it waits before the next try.
         self.pausing = False
@@ -92,7 +94,7 @@ class ModelCall:
                     reply = await (self._streamed() if streams else run.agent.provider.complete(self._request))
             except ProviderError as error:
                 failure, self.asking = error, False
-                usage, self.cost = None, 0.0 if is_unbilled(error) else None
+                usage, self.cost = None, 0.0 if is_unbilled(error) and not self._lost else None
                 run.spend(self.cost)
             else:
                 self.asking = False
@@ -119,6 +121,8 @@ class ModelCall:
                 await run.voice.say(
                     events.ModelFailed, model=model, attempt=attempt, kind=failure.kind, error=str(failure)
                 )
+                if usage is not None or self.cost != 0.0:
+                    run.diary.hold(journal.Spent(run.stage.sources.clock(), usage, self.cost))
                 return ModelFailed(failure, self.partial or failure.partial)
             run.retries += 1
             now = run.stage.sources.clock()
@@ -137,6 +141,8 @@ class ModelCall:
         self.pausing = False
 
     def _cost(self, reply: ModelReply) -> float | None:
+        if self._lost:
+            return None
         agent, extra = self._run.agent, self._request.settings.extra
         provider = answering(agent.provider, self._answering)
         return agent.prices.cost(reply, provider, extra) if provider is not None else None
@@ -145,6 +151,7 @@ class ModelCall:
         if isinstance(notice, FellBack):
             self._answering = notice.next_provider, notice.next_model
             if notice.kind in MAY_BE_BILLED:
+                self._lost = True
                 self._run.spend(None)
         kind = events.GateWaiting if isinstance(notice, GateWaiting) else events.ModelFallback
         await self._run.voice.say(kind, **msgspec.structs.asdict(notice))

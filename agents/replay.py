@@ -27,6 +27,7 @@ from ..journal import (
     Retrying,
     Said,
     Slept,
+    Spent,
     Stopping,
     decode,
 )
@@ -181,6 +182,8 @@ def _apply(machine: Machine, record: Record, intended: set[str], said: Replayed)
         case Retrying():
             said.spend(record.usage, record.cost)
             said.attempts, said.due = record.attempt, record.until
+        case Spent():
+            said.spend(record.usage, record.cost)
         case Asked():
             said.asked[record.call_id] = record.until
         case Answered():

@@ -84,8 +84,8 @@ class Resumption:
         entries = await run.diary.reclaim()
         if len(entries) != len(self.entries):
             self._read(entries)
-        asking = self.chronicle.asking
-        record = journal.Resumed(self.suspect, asking, list(self.changes), run.diary.clock())
+        now = run.diary.clock()
+        record = journal.Resumed(self.suspect, self.chronicle.was_asking(now), list(self.changes), now)
         run.diary.write(record)
         self.entries = [*self.entries, journal.encode(record)]
 

@@ -513,6 +513,7 @@ class RunCell(Cell):
         call, self._call = self._call, None
         if call is not None and call.asking:
             self.spend(None)
+            self.diary.hold(journal.Spent(self.diary.clock()))
 
     @property
     def cost(self) -> float | None:

@@ -70,7 +70,7 @@ class Trace(msgspec.Struct, frozen=True, omit_defaults=True):
             facts.append(dollars(self.cost))
         if self.seconds is not None:
             facts.append(duration(self.seconds))
-        return ", ".join(facts) + (f": {self.text}" if self.text else "")
+        return printable(", ".join(facts) + (f": {self.text}" if self.text else ""))
 
     def draw(self, width: int = WIDTH) -> str:
         """The tree as text of at most so many columns."""
@@ -96,10 +96,16 @@ def shortened(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
 
 
+def printable(text: str, keep: str = "") -> str:
+    """The text without what would move a terminal's cursor, but for the characters to `keep`."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in keep else "\N{REPLACEMENT CHARACTER}" for each in text)
+
+
 def one_line(text: str, width: int = 500) -> str:
-    """The text without line breaks and what else would move a terminal's cursor."""
-    words = " ".join(text[: width * 4].split())
-    return shortened("".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in words), width)
+    """The text, or how it begins, in one line and printable."""
+    return shortened(printable(" ".join(text[: width * 4].split())), width)
 
 
 def call_name(tool: str, arguments: Mapping[str, Any] | None, raw: str = "") -> str:

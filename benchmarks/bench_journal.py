@@ -1,13 +1,13 @@
 """What does a run pay for being written down? One agent run with its journal in memory, and in a file.
 
-Run: python benchmarks/bench_journal.py [--backend asyncio|trio] [--in-flight 1000] [--runs 2000] [--folder PATH] [--json]
+Run: python benchmarks/bench_journal.py [--backend asyncio|trio] [--in-flight 1000] [--runs 2000] [--instant 1] [--json]
 
 A run is the one of `bench_run.py`: three requests over real HTTP, three tool calls, started with `system.start`. Of it
 seven entries are stored; the run waits for six of them before it goes on: its beginning, each reply with what it calls,
 what the tools came to, the end. CPU time is that of the whole process: the thread that writes the file is in it.
 
 - *memory* is the default of a System: records are made and kept, no file.
-- *none*, *group* and *sync* are the three durabilities of `SqliteJournal`; *added* is against *memory* of the same round.
+- *none*, *group* and *sync* are the three durabilities of `SqliteJournal`.
 - *fsync p50* is what one write of 4 KiB and its fsync take at that moment on that disk, in a file of its own.
 - *wall ms* is the time that the runs took together, by runs; *durable runs/s* the same upside down. With a model that
   takes 50 ms for each of three replies, *in flight* runs cannot be done in less than 150 ms.
@@ -20,7 +20,6 @@ working directory, or in `GREENROOM_BENCH_FOLDER`: a temporary folder of the sys
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -31,6 +30,8 @@ from time import perf_counter, process_time
 from typing import Any
 
 import anyio
+import msgspec
+from anyio.lowlevel import checkpoint
 from bench_run import ANSWER, INSTRUCTIONS, PLAN, TOOLS, agent_of
 from runner import Contender, main
 
@@ -55,12 +56,14 @@ class Instant(Provider):
             calls: list[ToolCall] = []
             for place, each in enumerate(turn.calls):
                 assert isinstance(each.arguments, dict)
-                calls.append(ToolCall(f"call_{number}_{place}", each.tool or "", each.arguments, "{}"))
+                raw = msgspec.json.encode(each.arguments).decode()
+                calls.append(ToolCall(f"call_{number}_{place}", each.tool or "", each.arguments, raw))
             self._turns.append(assistant(tool_calls=calls))
         self._turns.append(assistant(ANSWER))
 
     async def complete(self, request: ModelRequest) -> ModelReply:
-        await anyio.lowlevel.checkpoint()
+        await checkpoint()
+        assert not any(result.is_error for message in request.messages for result in message.tool_results)
         asked = sum(message.role == "assistant" for message in request.messages)
         return ModelReply(self._turns[asked], usage=Usage(input_tokens=100, output_tokens=20), model="instant")
 

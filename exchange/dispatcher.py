@@ -6,8 +6,9 @@ the ids of runs; while a job is not done its id stands for it, so whoever does n
 again.
 
 A job is handed out at least once, never to two takers that are both there. Who has it is a *delivery*, and its first
-word counts: done, or given back. A taker that leaves without one gives it back. What was done is for the journal to
-say, in which only one owner of a run can write: a job that comes a second time does no harm.
+word counts: done, or given back. A taker that leaves without one gives it back: it closes its iterator, or drops it
+together with its deliveries. What was done is for the journal to say, in which only one owner of a run can write: a job
+that comes a second time does no harm.
 
 First come, first served: a job that is given back has its old place in the line, and its next delivery is the next
 attempt.
@@ -19,28 +20,26 @@ from collections.abc import Callable
 from math import inf
 from typing import Protocol, Self
 
-from ..loops import RunningLoop
 from .stream import Stream
 
 
 class Delivery:
     """A job in the hands of its taker.
 
-    As a block it is given back at the end, unless it was done. One that is forgotten is given back too.
+    As a block it is given back at the end, unless it was done.
 
     Args:
         run_id: whose job it is.
         job: the job.
         attempt: which delivery of this job it is, from 1.
-        settle: called once with what becomes of it, in the event loop: None if it is done, else the seconds after which
-            it may be delivered again.
+        settle: called once at most, with what becomes of it: None if it is done, else the seconds after which it may
+            be delivered again.
     """
 
-    __slots__ = ("_loop", "_settle", "attempt", "job", "run_id")
+    __slots__ = ("_settle", "attempt", "job", "run_id")
 
     def __init__(self, run_id: str, job: bytes, attempt: int, settle: Callable[[float | None], object]) -> None:
         self._settle: Callable[[float | None], object] | None = settle
-        self._loop = RunningLoop()
         self.run_id = run_id
         self.job = job
         self.attempt = attempt
@@ -73,10 +72,6 @@ class Delivery:
     def __exit__(self, *exc_info: object) -> None:
         self.release()
 
-    def __del__(self) -> None:
-        if self._settle is not None:  # the collector comes at any moment, in any thread
-            self._loop.run(self._settle, 0.0)
-
 
 class Room(Protocol):
     """Free room that takers share with others: an `anyio.CapacityLimiter`, or something like it."""
@@ -101,6 +96,9 @@ class Dispatcher(Protocol):
 
     def deliveries(self, free: Room | int) -> Stream[Delivery]:
         """Jobs as they come, as many at a time as there is room for. Closing it gives back what it has handed out.
+
+        Its block belongs around the task group in which its deliveries are worked on, so that these end first: who is
+        done with a job that was given back has no way to say so, and the job comes again.
 
         Args:
             free: a delivery takes one place in it until its word is said, and a taker that waits one more at most. A

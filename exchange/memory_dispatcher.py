@@ -11,6 +11,7 @@ from functools import partial
 
 import anyio
 
+from ..loops import RunningLoop
 from ..mailbox import Budget
 from .bell import Bell
 from .dispatcher import Delivery, Room
@@ -54,9 +55,10 @@ class MemoryDispatcher:
 class _Deliveries(Stream[Delivery]):
     """One taker: what it has in its hands, and the place in the room that each of these takes."""
 
-    __slots__ = ("_bell", "_closed", "_free", "_held", "_jobs", "_scopes")
+    __slots__ = ("_bell", "_closed", "_free", "_held", "_jobs", "_loop", "_scopes")
 
     def __init__(self, jobs: Jobs, bell: Bell, free: Room | int) -> None:
+        self._held: dict[object, tuple[Job, int]] = {}
         if isinstance(free, int):
             if free < 1:
                 raise ValueError(f"free must be 1 or more, not {free}")
@@ -64,9 +66,9 @@ class _Deliveries(Stream[Delivery]):
         self._jobs = jobs
         self._bell = bell
         self._free: Room = free
-        self._held: dict[object, tuple[Job, int]] = {}
         self._scopes: set[anyio.CancelScope] = set()  # of those who wait for room
         self._closed = False
+        self._loop = RunningLoop()
 
     async def __anext__(self) -> Delivery:
         place = object()
@@ -102,10 +104,15 @@ class _Deliveries(Stream[Delivery]):
         self._free.release_on_behalf_of(place)
         self._bell.ring()
 
-    async def aclose(self) -> None:
+    def _close(self) -> None:
         self._closed = True
         for place in list(self._held):
             self._settle(place, 0.0)
-        for scope in self._scopes:
-            scope.cancel()
         self._bell.ring()
+
+    async def aclose(self) -> None:
+        self._close()
+
+    def __del__(self) -> None:
+        if self._held:  # nobody has it or a delivery of it; the collector comes at any moment, in any thread
+            self._loop.run(self._close)

@@ -2,7 +2,8 @@
 
 A *message* goes to an address, where at most one receives at a time. It is taken or refused, and the sender knows
 which: a send that returned has put one message into the receiver's hands, one that was refused none; one that was
-cancelled may have, but never two. Those hands hold so many; senders wait for room in the order in which they came.
+cancelled may have, but never two. Those hands hold so many; senders get room in the order in which they came, and two
+that get it at the same moment put their messages there in either order.
 
 An *event* is emitted under a topic, to whoever follows. Emitting never waits: a topic keeps its last events, numbered
 from 1, and a follower reads them at its own pace. One that is so slow that events are gone before it comes to them

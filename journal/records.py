@@ -73,6 +73,14 @@ class Retrying(msgspec.Struct, frozen=True, tag="retrying", omit_defaults=True):
     cost: float | None = None
 
 
+class Spent(msgspec.Struct, frozen=True, tag="spent", omit_defaults=True):
+    """What a model call has used and cost that came to nothing: it was cut, or failed for good. None: nobody knows."""
+
+    at: float = 0.0
+    usage: Any = None
+    cost: float | None = None
+
+
 class Asked(msgspec.Struct, frozen=True, tag="asked", omit_defaults=True):
     """Somebody is asked whether a tool call may run, until the moment `until` (None: for ever)."""
 
@@ -185,6 +193,7 @@ Record: TypeAlias = (
     | Replied
     | Said
     | Retrying
+    | Spent
     | Asked
     | Answered
     | Intended

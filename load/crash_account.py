@@ -1,4 +1,4 @@
-"""Whether nothing was lost or doubled although processes were killed, by three witnesses that know nothing of each other.
+"""Whether anything was lost or doubled when processes were killed, by three witnesses that know nothing of each other.
 
 The *journal* says what each run has done, and when another process went on with it; the *sink* which effects tools have
 had; the *server* how many whole answers each turn of each run got. What the process that was killed was just doing is
@@ -234,12 +234,11 @@ def _tools(found: Account, order: int, story: Story, done: Mapping[str, Sequence
         unknown = contract == "never" and causes == [UNKNOWN]
         found.unknown += unknown
         found.took_effect += unknown and effects > 0
-        if contract == "safe":
-            right = effects >= len(called)
-        else:
-            right = effects == len(called) or (unknown and effects == 0)
+        exactly = effects == len(called) or (unknown and not effects)
+        right = exactly or (contract == "safe" and effects > len(called))
         if not right or causes.count(None) + unknown != len(called):
-            yield f"{run_id_of(order)}: {tool} ({contract}) was called {len(called)} times, came to {causes}, had {effects} effects"
+            was = f"was called {len(called)} times, came to {causes}, had {effects} effects"
+            yield f"{run_id_of(order)}: {tool} ({contract}) {was}"
 
 
 def _lives(found: Account, lives: Sequence[Life]) -> Iterator[str]:

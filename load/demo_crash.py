@@ -85,7 +85,7 @@ async def demo_crash(
     Raises:
         RuntimeError: a process ended by itself; its own words are on standard error.
     """
-    tell = tell or (lambda line: None)
+    tell = tell or (lambda _: None)
     injected, pace = Faults.of(faults, in_a_row=IN_A_ROW), latency or Latency.parse(LATENCY)
     began = time.perf_counter()
     with TemporaryDirectory(prefix="greenroom-demo-", ignore_cleanup_errors=True) as folder:
@@ -178,9 +178,7 @@ async def _worker(work: Work) -> AsyncGenerator[_Worker]:
     """Start a worker. It does not outlive the block, which waits for one that was killed or is at its end."""
     command = [sys.executable, "-P", "-m", "greenroom.load.crash_worker", msgspec.json.encode(work).decode()]
     flags = subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
-    process = await anyio.open_process(
-        command, stderr=None, creationflags=flags, start_new_session=os.name == "posix"
-    )
+    process = await anyio.open_process(command, stderr=None, creationflags=flags, start_new_session=os.name == "posix")
     try:
         yield _Worker(process)
         await process.wait()

@@ -1,8 +1,8 @@
 """The process that starts the lives of `crashes`: ``python -m greenroom.testing.crash_nursery``.
 
-It imports the program once and forks for each life, so that a life costs milliseconds instead of an interpreter's start.
-It has one thread and no event loop, which is what makes forking safe. It reads one JSON line for each life from standard
-input, answers when that life is over with one on standard output, and ends at the end of its input.
+It imports the program once and forks for each life, so that a life costs milliseconds instead of an interpreter's
+start. It has one thread and no event loop, which is what makes forking safe. It reads one JSON line for each life from
+standard input, answers when that life is over with one on standard output, and ends at the end of its input.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The crash demo: processes are killed and all runs come to their end; what would be wrong is noticed; nothing stays."""
+"""The crash demo: processes are killed, all runs come to their end, what is wrong is noticed, and nothing stays."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def table_of(printed: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(("backend", "kills"), [("asyncio", 1), ("trio", 1), ("asyncio", 3)])
 def test_every_run_of_processes_that_were_killed_is_accounted_for(backend: str, kills: int, tmp_path: Path) -> None:
-    """Scenario 71 at the size of the demo: in an empty folder, which is empty afterwards, and so is the temporary one."""
+    """Scenario 71 at the size of the demo: in an empty folder, which stays empty, and so does the temporary one."""
     options = ["--runs", "60", "--backend", backend, "--latency", QUICK, "--kills", str(kills)]
     folder, temporary = tmp_path / "here", tmp_path / "temporary"
     folder.mkdir()
@@ -310,9 +310,7 @@ def test_a_keyed_call_that_ran_twice_has_one_effect() -> None:
 
 @pytest.mark.parametrize("took", [True, False])
 def test_a_call_that_may_not_run_twice_has_had_its_effect_or_not_and_the_model_was_told(took: bool) -> None:
-    records = [
-        happened("ship", UNKNOWN) if record == happened("ship") else record for record in killed(Happened, 3)
-    ]
+    records = [happened("ship", UNKNOWN) if record == happened("ship") else record for record in killed(Happened, 3)]
     effects = [effect for effect in EFFECTS if took or effect.tool != "ship"]
     found = judge(records, effects, lives=2)
     assert (found.disagreements, found.unknown, found.took_effect) == ([], 1, int(took))

@@ -1,4 +1,4 @@
-"""The examples of the pages about testing, actors, runs and tools are tests, and pass."""
+"""The examples of the pages about testing, actors, runs, tools and recovery are tests, and pass."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 # In testing.md one block has two tests, two tests run on both backends, and one on both for three formats.
-@pytest.mark.parametrize(("page", "more"), [("testing.md", 8), ("actors.md", 0), ("runs.md", 0), ("tools.md", 0)])
+@pytest.mark.parametrize(
+    ("page", "more"), [("testing.md", 8), ("actors.md", 0), ("runs.md", 0), ("tools.md", 0), ("recovery.md", 0)]
+)
 def test_the_examples_of_the_page_pass(page: str, more: int, tmp_path: Path) -> None:
     """Each block is a module of its own, in a project with nothing but the plugin."""
     text = DOCS.joinpath(page).read_text(encoding="utf-8")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from greenroom import Agent, Archive, Chronicle, Fenced, MemoryJournal, RunContext, SqliteJournal, System, tool
@@ -60,6 +61,7 @@ from greenroom.providers import (
     call,
     user,
 )
+from greenroom.testing import Interruption, interrupt_everywhere
 
 pytestmark = pytest.mark.anyio
 
@@ -564,6 +566,28 @@ async def test_a_run_is_followed_to_its_end(path: Path) -> None:
             await anext(archive.follow("nobody"))
 
 
+async def test_a_run_that_ends_while_it_is_read_is_followed_to_its_end(path: Path) -> None:
+    """What comes between two looks at the file is neither missed nor told twice, nor is the end."""
+    async with SqliteJournal(path) as journal:
+        claim = journal.create("r")
+        journal.append(claim, encode(Began("r", "a", [], [])))
+        await journal.durable(claim)
+
+        class Late(Archive):
+            """The run ends between the look at its row and that at its entries."""
+
+            async def read(self, run_id: str) -> list[bytes]:
+                journal.append(claim, encode(Held(True), Held(False)))
+                journal.append(claim, encode(Ended("completed", "answered")), final=True)
+                await journal.durable(claim)
+                return await super().read(run_id)
+
+        async with Late(path) as archive:
+            with anyio.fail_after(20):
+                told = [[type(record).__name__ for record in records] async for records in archive.follow("r")]
+    assert told == [["Began", "Held", "Held", "Ended"]]
+
+
 async def test_following_notices_a_run_that_is_forgotten(path: Path) -> None:
     async with SqliteJournal(path) as journal, Archive(path) as archive:
         claim = journal.create("r")
@@ -577,7 +601,48 @@ async def test_following_notices_a_run_that_is_forgotten(path: Path) -> None:
             await anext(following)
 
 
+def test_an_archive_is_closed_wherever_it_is_cancelled(path: Path) -> None:
+    """The descriptors of the file are none of what a test may leave behind."""
+    anyio.run(write, path, EVENTFUL, CHILD)
+    for backend in ("asyncio", "trio"):
+
+        async def scenario(interruption: Interruption) -> None:
+            archive = Archive(path)
+            with anyio.CancelScope() as scope:
+                interruption.arm(scope.cancel)
+                async with archive:
+                    assert (await archive.chronicle("r1")).children
+            assert repr(archive).endswith("not open>")
+
+        assert interrupt_everywhere(scenario, backend=backend) > 3
+
+
 # -- ending a run without its agent
+
+
+def test_ending_a_run_may_be_cancelled_and_done_again() -> None:
+    """Whenever that is: the run has one end, and its subagents have theirs."""
+    for backend in ("asyncio", "trio"):
+
+        async def scenario(interruption: Interruption) -> None:
+            journal = MemoryJournal(keep=True)
+            for name, parent in (("r", None), ("r.0.1", "r")):
+                claim = journal.create(name, parent_id=parent)
+                journal.append(claim, encode(Began(name, "x", [], [user("Go")], parent_id=parent)))
+            with anyio.CancelScope() as scope:
+                interruption.arm(scope.cancel)
+                await anyio.lowlevel.checkpoint()
+                await end_run(journal, "r", "why")
+            for name in ("r", "r.0.1"):
+                try:
+                    await end_run(journal, name, "why")
+                except RunFinished:
+                    pass
+                chronicle = Chronicle(await journal.read(name))
+                assert chronicle.standing == "stopped"
+                assert sum(isinstance(record, Ended) for record in chronicle.records) == 1
+
+        assert interrupt_everywhere(scenario, backend=backend) > 0
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from .agents import Archive, Chronicle
+from .agents.trace import printable
 from .cli_run import Misuse
 from .journal import Damaged, Listed
 
@@ -50,12 +51,14 @@ async def find(archive: Archive, given: str) -> Listed:
     if len(found) == 1:
         return found[0]
     if found:
-        named = ", ".join(each.run_id for each in found[:NAMED])
+        named = printable(", ".join(each.run_id for each in found[:NAMED]))
         more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
         raise Misuse(f"several runs begin with {given!r}: {named}{more}")
     near = get_close_matches(given, [each.run_id for each in listed], NAMED)
-    hint = f"; did you mean {' or '.join(near)}?" if near else "; `greenroom runs list --all` shows what there is"
-    raise Misuse(f"{archive.path} has no run {given!r}{hint}")
+    hint = (
+        f"did you mean {printable(' or '.join(near))}?" if near else "`greenroom runs list --all` shows what there is"
+    )
+    raise Misuse(f"{archive.path} has no run {given!r}; {hint}")
 
 
 async def everything_in(archive: Archive) -> tuple[Sequence[Listed], Damaged | None]:
@@ -85,18 +88,13 @@ def status(listed: Listed, chronicle: Chronicle) -> Status:
 def complain(complaints: Sequence[str]) -> int:
     """One line each on standard error; returns the exit status."""
     for words in complaints:
-        print(f"greenroom: {plain(' '.join(words.split()))}", file=sys.stderr)
+        print(f"greenroom: {printable(' '.join(words.split()))}", file=sys.stderr)
     return 1 if complaints else 0
 
 
 def print_json(value: Any) -> None:
     """A value as indented JSON."""
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-
-
-def plain(text: str, keep: str = "\n\t") -> str:
-    """A text without what would move a terminal's cursor."""
-    return "".join(each if each.isprintable() or each in keep else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
 def columns_of_terminal() -> int | None:

@@ -15,7 +15,7 @@ from typing import get_args
 import msgspec
 
 from .agents import Archive, Chronicle
-from .agents.trace import shortened, tokens_in
+from .agents.trace import printable, shortened, tokens_in
 from .cli_runs_find import (
     Status,
     columns_of_terminal,
@@ -24,7 +24,6 @@ from .cli_runs_find import (
     is_at_work,
     line_for,
     local,
-    plain,
     print_json,
     status,
 )
@@ -90,7 +89,7 @@ async def list_runs(
     elif rows:
         print("\n".join(_table(rows)))
     else:
-        print("no runs" if not others else "no such runs")
+        print("no runs" if not others else "no such runs" if ended or conversation_id else "no unfinished runs")
     sys.stdout.flush()
     if others and not as_json:
         how = "raise --limit" if len(rows) == limit else "drop --status" if statuses else "--all shows them"
@@ -142,7 +141,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
         turns = str(row.turns) if row.turns is not None else "-"
         started = f"{row.started_at:%Y-%m-%d %H:%M}"
         cells.append((row.run_id, row.agent or "-", row.status, turns, tokens, started, _brief(row.seconds)))
-    cells = [tuple(plain(cell, keep="") for cell in line) for line in cells]
+    cells = [tuple(printable(cell) for cell in line) for line in cells]
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     room = columns_of_terminal()
     if room is not None:

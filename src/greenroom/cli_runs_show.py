@@ -9,9 +9,9 @@ import msgspec
 
 from .agents import Archive, Chronicle
 from .agents.archive import read_chronicle
-from .agents.trace import dollars, duration, shortened, tokens_in
+from .agents.trace import dollars, duration, printable, shortened, tokens_in
 from .agents.tracer import Step, Tracer
-from .cli_runs_find import columns_of_terminal, complain, find, line_for, local, plain, print_json, status
+from .cli_runs_find import columns_of_terminal, complain, find, line_for, local, print_json, status
 from .journal import BadRecord, Began, Listed
 from .providers import Message
 
@@ -33,9 +33,9 @@ async def show_run(file: str, given: str, *, as_json: bool, messages: bool) -> i
             print("\n".join(_spoken(message)))
     else:
         for label, value in _facts(listed, chronicle):
-            print(f"{label:<13} {plain(value, keep='')}")
+            print(f"{label:<13} {printable(value)}")
         print(f"\n{chronicle.trace().draw(columns_of_terminal() or 80)}")
-    return complain([plain(why) for why in _unreadable(chronicle)])
+    return complain(_unreadable(chronicle))
 
 
 def _unreadable(chronicle: Chronicle) -> list[str]:
@@ -89,7 +89,7 @@ def _spoken(message: Message) -> list[str]:
         how = f" ({(result.cause or 'failed').replace('_', ' ')})" if result.is_error else ""
         said.append(f"{result.name or result.call_id}{how}: {result.content}")
     for text in said:
-        lines += [f"  {line}".rstrip() for line in plain(text).splitlines()]
+        lines += [f"  {line}".rstrip() for line in printable(text, "\n\t").splitlines()]
     return lines
 
 

@@ -19,9 +19,10 @@ import anyio
 
 from .agents import Agent, AgentError, Archive, Chronicle, Recovery, Run, RunResult, System, events
 from .agents.closure import end_run
+from .agents.trace import printable
 from .cli_loop import Interrupted
 from .cli_run import Misuse, find_object, print_note, words_for
-from .cli_runs_find import complain, everything_in, find, is_at_work, plain
+from .cli_runs_find import complain, everything_in, find, is_at_work
 from .journal import JournalError, Listed, SqliteJournal
 from .providers import ProviderError
 
@@ -105,7 +106,7 @@ def _note(event: events.Event, *, several: bool) -> None:
         case _:
             words = words_for(event)
     if words is not None:
-        print_note(plain(f"{event.run_id}: {words}" if several else words, keep=""))
+        print_note(printable(f"{event.run_id}: {words}" if several else words))
 
 
 async def _outcome(run: Run[Any], complaints: list[str]) -> RunResult[Any] | None:
@@ -122,7 +123,7 @@ def _print_answer(result: RunResult[Any], *, several: bool) -> None:
     if several:
         print(f"{result.run_id}: {result.status} ({result.reason})")
     if result.text:
-        print(plain(result.text))
+        print(printable(result.text, "\n\t"))
     sys.stdout.flush()
 
 

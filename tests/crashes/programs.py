@@ -8,6 +8,7 @@ once. What a life found in the journal before it did anything is in `found`.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -264,12 +265,13 @@ async def _attend(run: Any, ended: dict[str, Any]) -> None:
 
 
 def found(story: Chronicle) -> dict[str, Any]:
-    """What a life finds of a run."""
+    """What a life finds of a run. Whether it was asking may change while a pause between two tries ends."""
+    now = time.time()
     return {
         "turns": story.turns,
         "happened": sorted({record.result["call_id"] for record in story.records if isinstance(record, Happened)}),
         "at_work": sorted(story.at_work),
-        "asking": story.asking and story.ended is None,
+        "asking": [story.ended is None and story.was_asking(moment) for moment in (now, now + 60)],
         "standing": story.standing,
     }
 
