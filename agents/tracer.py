@@ -32,6 +32,7 @@ from ..journal import (
     Said,
     Sent,
     Slept,
+    Spent,
     Stopping,
     Suspended,
 )
@@ -170,6 +171,11 @@ class Tracer:
                 self._answerable = record.until
                 again = f"again after {duration(record.until - at)}"
                 step = Step("retry", f"try {record.attempt} of the model call failed", again, at)
+                _spend(step, record.usage, record.cost)
+                return self._add(step)
+            case Spent():
+                self._answerable = at
+                step = Step("spent", "a model call without a reply", at=at)
                 _spend(step, record.usage, record.cost)
                 return self._add(step)
             case Sent():

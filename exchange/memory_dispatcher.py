@@ -108,6 +108,8 @@ class _Deliveries(Stream[Delivery]):
         self._closed = True
         for place in list(self._held):
             self._settle(place, 0.0)
+        for scope in self._scopes:
+            scope.cancel()
         self._bell.ring()
 
     async def aclose(self) -> None:

@@ -26,6 +26,9 @@ SCHEMA = {
         " length INTEGER NOT NULL, size INTEGER NOT NULL, finished INTEGER NOT NULL, parent TEXT, conversation TEXT,"
         " created REAL NOT NULL, changed REAL NOT NULL, owner INTEGER NOT NULL, checksum INTEGER NOT NULL)"
     ),
+    # Most runs have neither a parent nor a conversation; those have no place in an index.
+    "runs_of_parent": "CREATE INDEX runs_of_parent ON runs (parent) WHERE parent IS NOT NULL",
+    "runs_of_conversation": "CREATE INDEX runs_of_conversation ON runs (conversation) WHERE conversation IS NOT NULL",
     "entries": (
         "CREATE TABLE entries (place INTEGER PRIMARY KEY, run INTEGER NOT NULL, sequence INTEGER NOT NULL,"
         " epoch INTEGER NOT NULL, checksum INTEGER NOT NULL, bytes BLOB NOT NULL)"

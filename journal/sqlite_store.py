@@ -179,11 +179,13 @@ class Store:
 
     def runs(self, unfinished: bool, conversation_id: str | None, run_id: str | None) -> list[Listed]:
         """Those that answer to all of it."""
-        if run_id is None:
-            rows = self._tables.rows()
-        else:
+        if run_id is not None:
             row = self._tables.row(run_id)
             rows = [] if row is None else [row]
+        elif conversation_id is not None:
+            rows = self._tables.rows_of_conversation(conversation_id)
+        else:
+            rows = self._tables.rows()
         return [
             self._tables.listed(row)
             for row in rows

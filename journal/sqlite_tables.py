@@ -1,7 +1,10 @@
 """The rows of runs: how they are found, and how it is known that they are what was written.
 
 Nothing is believed because SQLite says so. A row is compared with its checksum, and that there is no row is only said
-when the index has none, the table has none, and the tally agrees.
+when the index has none, the table has none, and the tally agrees. That takes a walk through the table, so it is done in
+a table of up to `WALKED` runs. In a larger one an index is asked, and what it has around the place where it looked is
+compared with the table: a search that was led astray by a changed key ends beside that key. What is not noticed there
+is an index from which a row has vanished without a trace; `rows` looks at the whole table and does not need it.
 """
 
 from __future__ import annotations
@@ -17,6 +20,10 @@ from .owners import Owner
 from .sqlite_rows import RUN_COLUMNS, RunRow, owner_checksum, tally_checksum
 
 ALTERED = "its row is not what was written"
+_ASTRAY = "its row cannot be found through the index"
+
+#: Runs up to which the whole table is looked at, which takes some milliseconds.
+WALKED = 1000
 
 
 class Tables:
@@ -49,15 +56,73 @@ class Tables:
 
     def _make_sure(self, run_id: str) -> None:
         """That the index has no such run may be the index's fault."""
+        if self.tally()[1] > WALKED:
+            if self._numbers("id", run_id):
+                raise self.damaged(_ASTRAY, run_id)
+            return
         count = found = 0
         for number, each in self.connection.execute("SELECT number, id FROM runs NOT INDEXED"):
             count += 1
             if each == run_id:
                 found = number
         if found:
-            raise self.damaged("its row cannot be found through the index", run_id)
+            raise self.damaged(_ASTRAY, run_id)
         if count != (runs := self.tally()[1]):
             raise self.damaged(f"it is not there, and of {runs} runs {runs - count} are missing", run_id)
+
+    def rows_of_conversation(self, conversation: str) -> list[RunRow]:
+        """Its rows, in the order of creation.
+
+        Raises:
+            Damaged: one is not what was written, or cannot be found any more.
+        """
+        if self.tally()[1] <= WALKED:
+            return [row for row in self.rows() if row.conversation == conversation]
+        rows = [self._row_of(number) for number in self._numbers("conversation", conversation)]
+        whole = [row for row in rows if row.is_whole() and row.conversation == conversation]
+        if len(whole) < len(rows):
+            first = next(row for row in rows if row not in whole)
+            raise self.damaged(ALTERED, str(first.id), others=whole)
+        return whole
+
+    def children(self, parent: RunRow) -> list[RunRow]:
+        """The rows of its subagents, in the order of creation. They are younger: what is older has another parent."""
+        values = self.connection.execute(
+            f"SELECT {RUN_COLUMNS} FROM runs WHERE parent = ? AND number > ? ORDER BY number", (parent.id, parent.number)
+        )
+        return [RunRow(*each) for each in values]
+
+    def _numbers(self, column: str, value: str) -> list[int]:
+        """The numbers of the rows that an index has with this value.
+
+        Raises:
+            Damaged: the index has something else around them than the table.
+        """
+        numbers: list[int] = []
+        beside: list[tuple[str, int]] = self.connection.execute(
+            f"SELECT {column}, number FROM runs WHERE {column} < ? ORDER BY {column} DESC, number DESC LIMIT 1", (value,)
+        ).fetchall()
+        cursor = self.connection.execute(
+            f"SELECT {column}, number FROM runs WHERE {column} >= ? ORDER BY {column}, number", (value,)
+        )
+        for found, number in cursor:
+            if found != value:
+                beside.append((found, number))
+                break
+            numbers.append(number)
+        cursor.close()
+        for found, number in beside:
+            if getattr(self._row_of(number), column) != found:
+                raise self.damaged("an index of its runs is not what was written")
+        return numbers
+
+    def _row_of(self, number: int) -> RunRow:
+        values = self.connection.execute(
+            f"SELECT {RUN_COLUMNS} FROM runs NOT INDEXED WHERE number = ?", (number,)
+        ).fetchone()
+        if values is None:
+            raise self.damaged("an index of its runs has one that is not there")
+        return RunRow(*values)
 
     def rows(self) -> list[RunRow]:
         """All rows, in the order of creation."""

@@ -33,6 +33,7 @@ from greenroom import (
 from greenroom.agents.replay import UNKNOWN
 from greenroom.journal import Held, Resumed, Retrying, Slept, decode
 from greenroom.providers import Fallback, Overloaded, Scripted, ServerError
+from greenroom.testing import Interruption, interrupt_everywhere
 from greenroom.testing import run as play
 
 from .crashes.memory import COST, PRICES, USED, Lines, RecordingJournal, check_told, story, virtual

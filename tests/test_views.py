@@ -44,6 +44,7 @@ from greenroom.journal import (
     Said,
     Sent,
     Slept,
+    Spent,
     Stopping,
     Suspended,
     UnknownRun,
@@ -199,6 +200,13 @@ async def test_ids_of_calls_that_come_again_are_told_apart_by_the_turn() -> None
     first, second = (child for child in trace.children if child.kind == "turn")
     assert [run.name for run in first.children[0].children] == ["run r.1.0.1 of agent b"]
     assert [run.name for run in second.children[0].children] == ["run r.2.0.1 of agent b", "run my-own of agent b"]
+
+
+async def test_what_a_call_without_a_reply_has_used_is_part_of_the_trace() -> None:
+    records: list[Record] = [Began("r", "a", [], [user("Go")], 1.0), Spent(3.0, Usage(total_tokens=7), 0.5)]
+    trace = Chronicle([encode(*records)]).trace()
+    assert (trace.tokens, trace.cost) == (7, 0.5)
+    assert str(trace).splitlines()[2] == "└─ a model call without a reply, 7 tokens, $0.5000"
 
 
 async def test_calls_that_waited_for_an_approval_are_part_of_the_trace() -> None:
