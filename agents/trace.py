@@ -24,8 +24,9 @@ class Trace(msgspec.Struct, frozen=True, omit_defaults=True):
     """One step of a run, and what happened in it. `str(trace)` draws the tree.
 
     Attributes:
-        kind: ``run``, ``history``, ``message``, ``turn``, ``call``, ``retry``, ``spent``, ``sleep``, ``approval``, ``sent``,
-            ``delivered``, ``stop``, ``pause``, ``suspended``, ``resumed``, ``parked``, ``unreadable`` or ``end``.
+        kind: ``run``, ``history``, ``message``, ``turn``, ``call``, ``retry``, ``spent``, ``sleep``, ``approval``,
+            ``sent``, ``delivered``, ``stop``, ``pause``, ``suspended``, ``resumed``, ``parked``, ``unreadable`` or
+            ``end``.
         name: what it is, shortened.
         text: what came of it, in one line, shortened.
         at: when it began, in seconds since 1970; 0.0 where that is not known.

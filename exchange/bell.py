@@ -19,7 +19,7 @@ class Bell:
         """Wake everybody."""
         if self._event is not None:
             self._event.set()
-            pass
+            self._event = None
 
     async def wait(self, until: float = inf) -> None:
         """Wait for the next ring, at most until that moment of the event loop's clock."""

@@ -64,12 +64,16 @@ async def jobs_come_in_the_order_in_which_they_came(make: MakeDispatcher) -> Non
 
 async def a_waiting_taker_gets_what_comes(make: MakeDispatcher) -> None:
     """Through whichever door."""
-    async with make(10) as one, make(10) as other, other.deliveries(1) as deliveries:
-        async with anyio.create_task_group() as group:
-            group.start_soon(after, A_WHILE, lambda: one.submit("r", b"job"))
-            taken = await soon(deliveries)
-            assert (taken.run_id, taken.job) == ("r", b"job")
-            taken.done()
+    async with (
+        make(10) as one,
+        make(10) as other,
+        other.deliveries(1) as deliveries,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(after, A_WHILE, lambda: one.submit("r", b"job"))
+        taken = await soon(deliveries)
+        assert (taken.run_id, taken.job) == ("r", b"job")
+        taken.done()
 
 
 async def a_full_dispatcher_refuses_at_once(make: MakeDispatcher) -> None:

@@ -32,7 +32,7 @@ from greenroom import (
 )
 from greenroom.agents.replay import UNKNOWN
 from greenroom.journal import Held, Resumed, Retrying, Slept, decode
-from greenroom.providers import Fallback, Overloaded, Scripted, ServerError
+from greenroom.providers import Fallback, Overloaded, Scripted, Stalled
 from greenroom.testing import Interruption, interrupt_everywhere
 from greenroom.testing import run as play
 
@@ -725,7 +725,7 @@ def test_a_failure_has_cost_something(backend: str) -> None:
     """A call that failed for good is in the journal with what it has cost, if that is known."""
 
     async def scenario() -> None:
-        for error, cost in ((ServerError("broken"), None), (Overloaded("busy"), 0.0)):
+        for error, cost in ((Stalled("silent"), None), (Overloaded("busy"), 0.0)):
             journal = RecordingJournal()
             async with System(journal=journal, sources=virtual()) as system:
                 agent = Agent("helper", Scripted(error, usage=USED, model="m"), retry=Retry(attempts=1), prices=PRICES)
@@ -745,7 +745,7 @@ def test_a_provider_that_was_given_up_may_have_cost_something(backend: str) -> N
 
     async def scenario() -> None:
         journal = RecordingJournal()
-        first, second = Scripted(ServerError("broken"), model="m"), Scripted("Done.", usage=USED, model="m")
+        first, second = Scripted(Stalled("silent"), model="m"), Scripted("Done.", usage=USED, model="m")
         async with System(journal=journal, sources=virtual()) as system:
             agent = Agent("helper", Fallback([first, second]), prices=PRICES)
             result = await (await system.start(agent, "Go", run_id="r")).result()

@@ -138,7 +138,7 @@ def test_a_second_signal_ends_it_at_once(backend: str, tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate()
     assert (out in ("", "the block ends\n"), err, process.returncode) == (True, "", 128 + signal.SIGTERM)
-    assert anyio.run(standing, tmp_path, backend=backend) == "unfinished"
+    assert anyio.run(standing, tmp_path, backend=backend) in ("suspended", "unfinished")
     told = anyio.run(go_on, tmp_path, "work", backend=backend)
     assert [each.cause for message in told.messages for each in message.tool_results] == ["outcome_unknown"]
 
@@ -147,7 +147,7 @@ def test_a_second_signal_ends_it_at_once(backend: str, tmp_path: Path) -> None:
 @backends
 @pytest.mark.parametrize(
     ("step", "signals"),
-    [*((step, False) for step in service.STEPS), ("model", True), ("process", True), ("expert", True)],
+    [*((step, False) for step in service.STEPS), ("model", True), ("expert", True)],
 )
 def test_ctrl_c_amid_a_step(step: str, signals: bool, backend: str, tmp_path: Path) -> None:
     """Scenario 43: the program ends in time, says nothing of its own, leaves no process, and the run can be gone on
