@@ -13,8 +13,7 @@ from typing import Protocol, Self, TypeVar
 import msgspec
 from anyio import CancelScope, Lock, sleep, to_thread
 
-from ..journal import BadRecord, Damaged, JournalClosed, Listed, Record, UnknownRun, decode
-from .archive_file import ArchiveFile
+from ..journal import BadRecord, Damaged, JournalClosed, JournalReader, Listed, Record, UnknownRun, decode
 from .chronicle import Chronicle
 
 T = TypeVar("T")
@@ -50,7 +49,7 @@ class Archive:
             raise ValueError(f"busy_timeout is in seconds, 0 or more, not {busy_timeout!r}")
         self.path = os.path.abspath(path)
         self._busy_timeout = busy_timeout
-        self._file: ArchiveFile | None = None
+        self._file: JournalReader | None = None
         self._lock = Lock()
 
     async def __aenter__(self) -> Self:
@@ -63,7 +62,7 @@ class Archive:
         if self._file is not None:
             raise RuntimeError(f"the archive {self.path} is open already")
         with CancelScope(shield=True):  # a connection that nobody gets would stay open
-            self._file = await to_thread.run_sync(ArchiveFile, self.path, self._busy_timeout)
+            self._file = await to_thread.run_sync(JournalReader, self.path, self._busy_timeout)
         return self
 
     async def __aexit__(
@@ -115,7 +114,7 @@ class Archive:
         """A number that is another one whenever anybody has changed the file."""
         return await self._ask(lambda file: file.version())
 
-    async def _ask(self, question: Callable[[ArchiveFile], T]) -> T:
+    async def _ask(self, question: Callable[[JournalReader], T]) -> T:
         async with self._lock:
             file = self._file
             if file is None:

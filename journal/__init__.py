@@ -42,6 +42,7 @@ from .records import (
     encode,
 )
 from .sqlite import SqliteJournal
+from .sqlite_reader import JournalReader
 
 __all__ = [
     "Answered",
@@ -62,6 +63,7 @@ __all__ = [
     "JournalClosed",
     "JournalError",
     "JournalFailed",
+    "JournalReader",
     "Listed",
     "MemoryJournal",
     "NewerFormat",

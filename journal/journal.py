@@ -170,7 +170,11 @@ class Journal(Protocol):
         ...
 
     async def prune(self, before: float) -> int:
-        """Forget the finished runs whose last entry is older than `before`, in seconds since 1970; how many they were.
+        """Forget what ended before the moment `before`, in seconds since 1970; how many runs that were.
+
+        A run and all of its subagents are forgotten together, when its own last entry is older and all of them have
+        ended: what a run that is not over has had done is never forgotten. A run whose parent the journal does not
+        know, or has known only since, is nobody's subagent.
 
         Done in small steps, each whole, so that it keeps nobody waiting.
         """

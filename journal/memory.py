@@ -150,7 +150,13 @@ class MemoryJournal:
         ]
 
     async def prune(self, before: float) -> int:
-        old = [run_id for run_id, run in self._runs.items() if run.finished and run.changed_at < before]
+        roots: dict[str, str] = {}
+        kept: set[str] = set()
+        for run_id, run in self._runs.items():  # a subagent is younger than the run that it works for
+            root = roots[run_id] = run_id if run.parent_id is None else roots.get(run.parent_id, run_id)
+            if not run.finished or (root == run_id and run.changed_at >= before):
+                kept.add(root)
+        old = [run_id for run_id, root in roots.items() if root not in kept]
         for run_id in old:
             del self._runs[run_id]
         return len(old)

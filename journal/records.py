@@ -21,8 +21,8 @@ class Began(msgspec.Struct, frozen=True, tag="began", omit_defaults=True):
     """The run's input: the messages before it, and its own, as `Message`s; and what it was started with.
 
     `fingerprint` tells what the agent was like, to find out what has changed. `call_id` is the tool call of `parent_id`
-    that the run works for. `guarded` says that it was started with a policy of its own, which must not be missing later.
-    Of a run that goes on with calls that waited for an approval: `kept` are the results of their siblings, as
+    that the run works for. `guarded` says that it was started with a policy of its own, which must not be missing
+    later. Of a run that goes on with calls that waited for an approval: `kept` are the results of their siblings, as
     `ToolResult`s, and `answers` what somebody said, by call id.
     """
 

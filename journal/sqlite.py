@@ -7,6 +7,7 @@ of a claim is in its `RunState`.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -45,9 +46,17 @@ class SqliteJournal:
               ``kill -9``), but not of the machine.
         clock: seconds since 1970.
         busy_timeout: seconds to wait for another process that has locked the file.
+        retention: seconds that finished runs are kept; None (the default) keeps them for ever. Older ones are pruned
+            when the journal is opened and then about once an hour as long as it is used, without keeping anybody
+            waiting. A conversation goes on from its last run, so this is how long one may rest.
+        disk_timeout: seconds that closing waits, in addition to `busy_timeout`, for a disk that stores nothing
+            (default 10); then it fails with `JournalFailed`, so that a System ends also where its disk hangs.
     """
 
-    __slots__ = ("__weakref__", "_busy_timeout", "_clock", "_durability", "_writer", "path")
+    __slots__ = (
+        *("__weakref__", "_busy_timeout", "_clock", "_disk_timeout", "_durability", "_retention", "_writer"),
+        "path",
+    )
 
     #: What is durable outlives this object.
     survives = True
@@ -59,6 +68,8 @@ class SqliteJournal:
         durability: Durability = "group",
         clock: Callable[[], float] = time.time,
         busy_timeout: float = 5.0,
+        retention: float | None = None,
+        disk_timeout: float = 10.0,
     ) -> None:
         if not isinstance(path, str | os.PathLike):
             raise TypeError(f"path is a text or a Path, not {path!r}")
@@ -68,10 +79,16 @@ class SqliteJournal:
             raise ValueError("path is that of a file; a journal in memory is MemoryJournal(keep=True)")
         if not busy_timeout >= 0:
             raise ValueError(f"busy_timeout is in seconds, 0 or more, not {busy_timeout!r}")
+        if retention is not None and not 0 <= retention < math.inf:
+            raise ValueError(f"retention is in seconds, 0 or more, or None to keep all runs, not {retention!r}")
+        if not disk_timeout >= 0:
+            raise ValueError(f"disk_timeout is in seconds, 0 or more, not {disk_timeout!r}")
         self.path = os.path.abspath(path)
         self._durability = durability
         self._clock = clock
         self._busy_timeout = busy_timeout
+        self._retention = retention
+        self._disk_timeout = disk_timeout
         self._writer: Writer | None = None
 
     @property
@@ -81,7 +98,9 @@ class SqliteJournal:
     async def __aenter__(self) -> Self:
         if self._writer is not None:
             raise RuntimeError(f"the journal {self.path} is open already")
-        writer = Writer(self.path, self._durability, self._clock, self._busy_timeout)
+        writer = Writer(
+            self.path, self._durability, self._clock, self._busy_timeout, self._retention, self._disk_timeout
+        )
         await writer.open()
         self._writer = writer
         return self
@@ -100,9 +119,7 @@ class SqliteJournal:
     def create(self, run_id: str, *, parent_id: str | None = None, conversation_id: str | None = None) -> Claim:
         writer = self._opened()
         self._check_new(writer, run_id)
-        for text in (run_id, parent_id, conversation_id):
-            if text is not None:
-                text.encode()  # what SQLite could not store is refused here
+        _check_texts(run_id, parent_id, conversation_id)
         state = RunState(run_id, 1, writer.queue)
         state.is_new = True
         state.parent_id, state.conversation_id = parent_id, conversation_id
@@ -112,6 +129,7 @@ class SqliteJournal:
 
     async def claim(self, run_id: str) -> Claim:
         writer = self._opened()
+        _check_texts(run_id)
         epoch, length = await writer.queue.ask(
             Call(partial(_claim, run_id), writes=True, unwanted=partial(_let_go, writer.queue, run_id))
         )
@@ -182,11 +200,13 @@ class SqliteJournal:
             raise state.refused()
 
     async def read(self, run_id: str) -> list[bytes]:
+        _check_texts(run_id)
         return await self._opened().queue.ask(Call(partial(_read, run_id), writes=False))
 
     async def runs(
         self, *, unfinished: bool = False, conversation_id: str | None = None, run_id: str | None = None
     ) -> list[Listed]:
+        _check_texts(run_id, conversation_id)
         question = partial(_runs, unfinished, conversation_id, run_id)
         return await self._opened().queue.ask(Call(question, writes=False))
 
@@ -217,6 +237,13 @@ class SqliteJournal:
         if self._writer is None:
             raise JournalClosed(_CLOSED)
         return self._writer
+
+
+def _check_texts(*texts: str | None) -> None:
+    """Refuse here what SQLite can neither store nor look for: in the thread it would be an error of ours."""
+    for text in texts:
+        if text is not None:
+            text.encode()
 
 
 def _claim(run_id: str, store: Store) -> tuple[int, int]:

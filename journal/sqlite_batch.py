@@ -126,7 +126,7 @@ class Queue:
         outside: the block to wait in, see `RunningLoop`.
     """
 
-    __slots__ = ("_asleep", "_batches", "_bell", "_closed", "_lock", "_outside", "_single")
+    __slots__ = ("_asleep", "_batches", "_bell", "_closed", "_lock", "_outside", "_single", "taken")
 
     def __init__(self, single: bool, outside: AbstractContextManager[None]) -> None:
         self._single = single
@@ -137,6 +137,8 @@ class Queue:
         self._bell.acquire()
         self._asleep = False
         self._closed = False
+        #: How many batches were taken.
+        self.taken = 0
 
     def put(self, job: Job, *, wake: bool = True) -> Batch:
         """The batch that it is in. Without `wake` it may lie there until something else comes."""
@@ -171,14 +173,21 @@ class Queue:
         with self._outside:
             await batch.wait()
 
-    def take(self) -> Batch | None:
-        """The next batch, waited for; None when it is closed and empty. In the writer thread."""
+    def take(self, *, wait: bool = True) -> Batch | None:
+        """The next batch; None when it is closed and empty. In the writer thread.
+
+        Args:
+            wait: whether to wait for one. Otherwise an empty one says that there is none yet.
+        """
         while True:
             with self._lock:
                 if self._batches:
+                    self.taken += 1
                     return self._batches.popleft()
                 if self._closed:
                     return None
+                if not wait:
+                    return Batch()
                 self._asleep = True
             self._bell.acquire()
 

@@ -18,13 +18,23 @@ from .sqlite_batch import Call, Entry, Job, Release, RunState
 from .sqlite_rows import RUN_COLUMNS, RunRow, is_whole_entry
 from .sqlite_tables import ALTERED, READING, Tables, is_damage, said
 
-#: Runs that one step of pruning forgets.
+# A step of pruning ends behind so many runs looked at, so many forgotten, or so many bytes of these. A run goes with
+# all below it, so it may be more in the end.
+LOOKED_AT = 2000
 PRUNED = 100
+PRUNED_BYTES = 1_000_000
 
 #: Bytes of the log, estimated, after which it is brought into the file. SQLite's own rule would do that before anybody
 #: hears that the transaction is stored, and keep to itself that it failed.
 LOGGED = 4_000_000
 
+_LOOKED_AT = "SELECT max(number), count(*) FROM (SELECT number FROM runs WHERE number > ? ORDER BY number LIMIT ?)"
+_OLD_ROOTS = (
+    f"SELECT {RUN_COLUMNS} FROM runs AS run WHERE number > ? AND number <= ? AND finished AND changed < ?"
+    " AND (parent IS NULL OR NOT EXISTS"
+    " (SELECT 1 FROM runs AS above WHERE above.id = run.parent AND above.number < run.number))"
+    " ORDER BY number"
+)
 _ENTRIES = "SELECT sequence, epoch, checksum, bytes FROM entries WHERE run = ? ORDER BY sequence"
 
 # What a transaction and an entry cost there, besides the entry's bytes.
@@ -179,35 +189,78 @@ class Store:
 
     def runs(self, unfinished: bool, conversation_id: str | None, run_id: str | None) -> list[Listed]:
         """Those that answer to all of it."""
-        if run_id is not None:
-            row = self._tables.row(run_id)
-            rows = [] if row is None else [row]
-        elif conversation_id is not None:
-            rows = self._tables.rows_of_conversation(conversation_id)
-        else:
-            rows = self._tables.rows()
-        return [
-            self._tables.listed(row)
-            for row in rows
-            if not (unfinished and row.finished) and (conversation_id is None or row.conversation == conversation_id)
-        ]
+
+        def asked_for(finished: object, conversation: str | None) -> bool:
+            return not (unfinished and finished) and conversation_id in (None, conversation)
+
+        try:
+            if run_id is not None:
+                row = self._tables.row(run_id)
+                rows = [] if row is None else [row]
+            elif conversation_id is not None:
+                rows = self._tables.rows_of_conversation(conversation_id)
+            else:
+                rows = self._tables.rows()
+        except Damaged as error:
+            others = [each for each in error.others if isinstance(each, Listed)]
+            error.others = tuple(each for each in others if asked_for(each.finished, each.conversation_id))
+            raise
+        return [self._tables.listed(row) for row in rows if asked_for(row.finished, row.conversation)]
 
     def prune(self, before: float, after: int) -> Pruned:
-        """Forget some finished runs with numbers above `after`."""
-        found = self.connection.execute(
-            f"SELECT {RUN_COLUMNS} FROM runs WHERE number > ? AND finished AND changed < ? ORDER BY number LIMIT ?",
-            (after, before, PRUNED),
-        ).fetchall()
-        rows = [RunRow(*values) for values in found]
-        whole = [row for row in rows if row.is_whole()]
-        for row in whole:
+        """Forget some finished runs that are nobody's subagents, from the one behind number `after` on, with all below.
+
+        Where a run below is unfinished, or one is damaged, all of them stay.
+        """
+        last, looked_at = self.connection.execute(_LOOKED_AT, (after, LOOKED_AT)).fetchone()
+        found = self.connection.execute(_OLD_ROOTS, (after, last, before)).fetchall()
+        done = looked_at < LOOKED_AT
+        size = 0
+        old: list[RunRow] = []
+        damaged: Damaged | None = None
+        for root in map(RunRow._make, found):
+            if len(old) >= PRUNED or size >= PRUNED_BYTES:
+                last, done = root.number - 1, False
+                break
+            try:
+                family = self._family(root)
+            except Damaged as error:
+                damaged = damaged or error
+                continue
+            old += family
+            size += sum(row.length * _ENTRY + row.size for row in family)
+        self._forget(old)
+        self._logged += size
+        return Pruned(len(old), None if done else last, damaged)
+
+    def _forget(self, rows: Sequence[RunRow]) -> None:
+        if not rows:
+            return
+        for row in rows:
             self.connection.execute("DELETE FROM entries WHERE run = ?", (row.number,))
             self.connection.execute("DELETE FROM runs WHERE number = ?", (row.number,))
         last, runs = self._tables.tally()
-        self._tables.counted = (last, runs - len(whole))
+        self._tables.counted = (last, runs - len(rows))
         self._tables.write_tally()
-        damaged = next((self._tables.damaged(ALTERED, str(row.id)) for row in rows if not row.is_whole()), None)
-        return Pruned(len(whole), rows[-1].number if len(rows) == PRUNED else None, damaged)
+
+    def _family(self, root: RunRow) -> list[RunRow]:
+        """An old root and all below it; nothing if they have to stay.
+
+        Raises:
+            Damaged: one of them is.
+        """
+        rows = [root]
+        for row in rows:  # it grows meanwhile
+            if not row.is_whole():
+                raise self._tables.damaged(ALTERED, str(row.id))
+            if not row.finished:
+                return []
+            rows += self._tables.children(row)
+        if root.parent is not None:  # the index did not find that run, see `Tables.row`
+            above = self._tables.row(root.parent)
+            if above is not None and above.number < root.number:
+                return []
+        return rows
 
     # -- the log
 

@@ -88,7 +88,8 @@ class Tables:
     def children(self, parent: RunRow) -> list[RunRow]:
         """The rows of its subagents, in the order of creation. They are younger: what is older has another parent."""
         values = self.connection.execute(
-            f"SELECT {RUN_COLUMNS} FROM runs WHERE parent = ? AND number > ? ORDER BY number", (parent.id, parent.number)
+            f"SELECT {RUN_COLUMNS} FROM runs WHERE parent = ? AND number > ? ORDER BY number",
+            (parent.id, parent.number),
         )
         return [RunRow(*each) for each in values]
 
@@ -100,7 +101,8 @@ class Tables:
         """
         numbers: list[int] = []
         beside: list[tuple[str, int]] = self.connection.execute(
-            f"SELECT {column}, number FROM runs WHERE {column} < ? ORDER BY {column} DESC, number DESC LIMIT 1", (value,)
+            f"SELECT {column}, number FROM runs WHERE {column} < ? ORDER BY {column} DESC, number DESC LIMIT 1",
+            (value,),
         ).fetchall()
         cursor = self.connection.execute(
             f"SELECT {column}, number FROM runs WHERE {column} >= ? ORDER BY {column}, number", (value,)

@@ -14,11 +14,11 @@ import ctypes
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from anyio import CancelScope
+from anyio import CancelScope, Event, move_on_after
 
 from ..loops import RunningLoop
 from . import owners
@@ -26,6 +26,7 @@ from .errors import Damaged, JournalError, JournalFailed
 from .owners import Owner
 from .sqlite_batch import Call, Entry, Job, Queue, RunState
 from .sqlite_file import open_file
+from .sqlite_retention import Retention
 from .sqlite_store import Store
 from .sqlite_tables import is_damage, primary_code, said
 
@@ -48,19 +49,44 @@ class Broken(NamedTuple):
 
 
 class Writer:
-    """One opening of a journal's file. Make it in the event loop."""
+    """One opening of a journal's file. Make it in the event loop.
 
-    __slots__ = ("__weakref__", "_finalizer", "_thread", "queue", "states")
+    Args:
+        path, durability, clock, busy_timeout, retention, disk_timeout: those of the journal.
+    """
 
-    def __init__(self, path: str, durability: str, clock: Callable[[], float], busy_timeout: float) -> None:
+    __slots__ = (
+        *("__weakref__", "_ended", "_finalizer", "_outside", "_path", "_patience", "_thread"),
+        *("queue", "states"),
+    )
+
+    def __init__(
+        self,
+        path: str,
+        durability: str,
+        clock: Callable[[], float],
+        busy_timeout: float,
+        retention: float | None,
+        disk_timeout: float,
+    ) -> None:
         loop = RunningLoop()
         owner = owners.opened()
+        self._path = path
+        self._patience = busy_timeout + disk_timeout
+        self._outside = loop.outside
+        self._ended = Event()
         self.queue = Queue(durability == "sync", loop.outside)
         #: The claim that is at work on each run, as far as this opening knows.
         self.states: dict[str, RunState] = {}
         self._thread = threading.Thread(
             target=_work,
-            args=(self.queue, loop, partial(_open, path, durability, busy_timeout, owner, clock)),
+            args=(
+                self.queue,
+                loop,
+                partial(_open, path, durability, busy_timeout, owner, clock),
+                None if retention is None else Retention(retention, clock),
+                self._ended.set,
+            ),
             name="greenroom-journal",
             daemon=True,
         )
@@ -83,15 +109,32 @@ class Writer:
         """Store what is waiting, then end.
 
         Raises:
-            JournalFailed: it could not be stored.
+            JournalFailed: it could not be stored, or the disk does not answer.
         """
-        call = Call(_nothing, writes=False)
-        with CancelScope(shield=True):
+        hangs = False
+        with CancelScope(shield=True), self._outside:
             try:
-                await self.queue.ask(call)
+                hangs = not await self._patiently(partial(self.queue.ask, Call(_nothing, writes=False)))
             finally:
                 self._finalizer()
-                self._thread.join()
+                hangs = hangs or not await self._patiently(self._ended.wait)
+                if not hangs:
+                    self._thread.join()
+        if hangs:  # the thread is left behind
+            raise JournalFailed(
+                f"the disk of the journal {self._path} has not answered for {self._patience:g} seconds: what was not"
+                " durable may not be stored; see what is wrong with it, then open the journal again"
+            )
+
+    async def _patiently(self, wait: Callable[[], Awaitable[object]]) -> bool:
+        """Wait as long as the thread gets on; whether it was worth it."""
+        while True:
+            taken = self.queue.taken
+            with move_on_after(self._patience):
+                await wait()
+                return True
+            if self.queue.taken == taken:
+                return False
 
 
 def _abandon(queue: Queue, owner: Owner) -> None:
@@ -111,7 +154,20 @@ def _open(path: str, durability: str, busy_timeout: float, owner: Owner, clock: 
     return Store(open_file(path, durability, busy_timeout), path, owner, clock)
 
 
-def _work(queue: Queue, loop: RunningLoop, open_store: Callable[[], Store]) -> None:
+def _work(
+    queue: Queue,
+    loop: RunningLoop,
+    open_store: Callable[[], Store],
+    retention: Retention | None,
+    ended: Callable[[], object],
+) -> None:
+    try:
+        _work_on(queue, loop, open_store, retention)
+    finally:
+        loop.run(ended)
+
+
+def _work_on(queue: Queue, loop: RunningLoop, open_store: Callable[[], Store], retention: Retention | None) -> None:
     batch = queue.take()  # the question whether it is open
     if batch is None:
         return
@@ -125,14 +181,17 @@ def _work(queue: Queue, loop: RunningLoop, open_store: Callable[[], Store]) -> N
         return
     broken: Broken | None = None
     while batch is not None:
-        if broken is None:
-            broken = _run(store, batch.jobs)
-        else:
-            _fail(batch.jobs, broken.why)
-        loop.run(batch.settle)
+        if batch.jobs:
+            if broken is None:
+                broken = _run(store, batch.jobs)
+            else:
+                _fail(batch.jobs, broken.why)
+            loop.run(batch.settle)
         if broken is None:
             broken = _attempt(store, store.checkpoint_if_due)
-        batch = queue.take()
+        if broken is None and retention is not None:
+            broken = _attempt(store, partial(retention.step, store))
+        batch = queue.take(wait=broken is not None or retention is None or not retention.is_at_work)
     _close(store, broken)
 
 

@@ -16,12 +16,12 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 import msgspec
-import trio  # noqa: F401 - imported once, for all lives
 
 from .crashes import crash_at
 
@@ -42,13 +42,14 @@ def main() -> None:
 
 
 def _imported(question: dict[str, Any]) -> Any:
-    sys.path[:] = question["path"]
     name, file = question["module"], question["file"]
-    try:
+    # Where pytest imports by file (``--import-mode=importlib``), the folder that the name counts from is in no path.
+    sys.path[:] = [*question["path"], str(Path(file).parents[name.count(".")])]
+    module: Any = None
+    with suppress(ImportError):
         module = importlib.import_module(name)
-    except ImportError:
-        module = None
-    if module is None or not os.path.samefile(module.__file__ or os.devnull, file):
+    origin: str = getattr(module, "__file__", None) or os.devnull
+    if not os.path.samefile(origin, file):
         spec = importlib.util.spec_from_file_location("crashing_program", file)
         assert spec is not None
         assert spec.loader is not None

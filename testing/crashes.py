@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -221,17 +222,21 @@ class Lives:
         self._program = program
         self._patience = patience
         self._nursery: subprocess.Popen[bytes] | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder = ""
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="lives-")
+        self._folder = tempfile.mkdtemp(prefix="lives-")
         program = self._program
         self._nursery = subprocess.Popen(
             [sys.executable, "-P", "-W", "error", "-m", f"{__package__}.crash_nursery"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        self._tell({"path": sys.path, "module": program.__module__, "file": inspect.getfile(program)})
+        try:
+            self._tell({"path": sys.path, "module": program.__module__, "file": inspect.getfile(program)})
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
@@ -242,7 +247,7 @@ class Lives:
             with nursery:
                 assert nursery.stdin is not None
                 nursery.stdin.close()  # it ends then, when the life at hand has ended
-        self._folder.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _tell(self, question: Any) -> Any:
         nursery = self._nursery
@@ -268,12 +273,12 @@ class Lives:
         Raises:
             Died: the program raised something, or took longer than its patience.
         """
-        points, said, value = (Path(self._folder.name, name) for name in ("points", "said", "value"))
+        points, said, value = (Path(self._folder, name) for name in ("points", "said", "value"))
         for each in (points, said, value):
             each.unlink(missing_ok=True)
-        question = {
+        question: dict[str, Any] = {
             "function": self._program.__name__,
-            "args": [os.fspath(arg) if isinstance(arg, os.PathLike) else arg for arg in args],
+            "args": [str(arg) if isinstance(arg, Path) else arg for arg in args],
             "crash_at": crash_at,
             "kill_after": kill_after,
             "patience": self._patience,

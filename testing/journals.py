@@ -362,6 +362,49 @@ async def pruning_forgets_old_finished_runs(make: Make) -> None:
         assert ids(await journal.runs())[-1] == "run 0"
 
 
+async def subagents_are_forgotten_with_their_run(make: Make) -> None:
+    """Only when that is over, which itself may be a subagent, and all of them are. What is not over stays."""
+    async with make() as journal:
+        top = journal.create("top")
+        journal.append(top, b"a")
+        for parent, run_id in (("top", "top.1"), ("top.1", "top.1.1"), ("top", "top.2")):
+            claim = journal.create(run_id, parent_id=parent)
+            journal.append(claim, b"x", final=True)
+        left = journal.create("left")
+        journal.append(left, b"a", final=True)
+        orphan = journal.create("left.1", parent_id="left")
+        journal.append(orphan, b"a")
+        for number in range(120):
+            claim = journal.create(f"many.{number}", parent_id="many" if number else None)
+            journal.append(claim, b"x", final=True)
+        kept = ["top", "top.1", "top.1.1", "top.2", "left", "left.1"]
+        assert await journal.prune(IN_AGES) == 120
+        assert ids(await journal.runs()) == kept
+        journal.append(top, b"b", final=True)
+        await journal.durable(top)
+        assert await journal.prune(AGES_AGO) == 0
+        assert await journal.prune(IN_AGES) == 4
+        assert ids(await journal.runs()) == ["left", "left.1"]
+        assert await journal.read("top.1") == []
+    async with make() as journal:
+        claim = await journal.claim("left.1")
+        journal.append(claim, b"b", final=True)
+        await journal.durable(claim)
+        assert await journal.prune(IN_AGES) == 2
+        assert await journal.runs() == []
+
+
+async def a_parent_is_older_than_its_subagents(make: Make) -> None:
+    """A run whose parent is unknown, younger, or itself is nobody's subagent."""
+    async with make() as journal:
+        for run_id, parent in (("self", "self"), ("first", "second"), ("second", "first"), ("alone", "unknown")):
+            claim = journal.create(run_id, parent_id=parent)
+            journal.append(claim, b"a", final=run_id != "second")
+            await journal.durable(claim)
+        assert await journal.prune(IN_AGES) == 2
+        assert ids(await journal.runs()) == ["first", "second"]
+
+
 async def a_released_run_has_no_owner(make: Make) -> None:
     """It stays, and may be claimed. Whoever has lost it releases nothing."""
     async with make() as journal:
@@ -453,6 +496,8 @@ JOURNAL_CHECKS: tuple[Callable[[Make], Awaitable[None]], ...] = (
     waiting_may_be_cancelled,
     many_runs_write_at_the_same_time,
     pruning_forgets_old_finished_runs,
+    subagents_are_forgotten_with_their_run,
+    a_parent_is_older_than_its_subagents,
     a_released_run_has_no_owner,
     a_run_may_be_released_at_once,
     entries_may_be_of_any_size,

@@ -21,7 +21,7 @@ from greenroom.mailbox import Mailbox
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 NAMES = ("tell", "ask", "spawn", "restart", "idle", "stop", "fan_in", "control", "cancel")
-NAMES += ("provider", "provider_memory", "tool_call", "process_tool", "journal_store")
+NAMES += ("provider", "provider_memory", "tool_call", "process_tool", "journal_store", "journal", "recovery")
 TINY = dict.fromkeys(("supervisors", "children", "group", "waiting"), 2) | {
     "count": 20,
     "runs": 20,
@@ -31,6 +31,7 @@ TINY = dict.fromkeys(("supervisors", "children", "group", "waiting"), 2) | {
     "messages": 5,
     "rounds_of_chaos": 6,
     "first_seed": 0,
+    "instant": 0,
 }
 
 

@@ -17,9 +17,11 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from greenroom import Agent, Retry, System
+from greenroom import Agent, MemoryJournal, Retry, System
 from greenroom.agents.events import TERMINAL
 from greenroom.providers import Message, Overloaded, Scripted, call
+
+from .crashes.memory import check_told
 
 pytestmark = pytest.mark.anyio
 
@@ -125,11 +127,13 @@ async def test_stopped_at_every_step(mode: Any) -> None:
     for step in range(await count_steps()):
         scene = Scene()
         before = len(anyio.get_running_tasks())
-        async with System() as system:
+        journal = MemoryJournal(keep=True)
+        async with System(journal=journal) as system:
             run = await system.start(scene.agent, "Go", on_event=scene.heard.append)
             await after(step, partial(run.stop, mode))
             with anyio.fail_after(10):
                 result = await run.result()
+        await check_told(journal, result)
         assert result.status in ("stopped", "completed"), step
         check_history(result.messages)
         scene.check_events()
@@ -156,11 +160,13 @@ async def test_killed_at_every_step() -> None:
     for step in range(await count_steps()):
         scene = Scene()
         before = len(anyio.get_running_tasks())
-        async with System() as system:
+        journal = MemoryJournal(keep=True)
+        async with System(journal=journal) as system:
             run = await system.start(scene.agent, "Go", on_event=scene.heard.append)
             await after(step, run._cell.kill)
             with anyio.fail_after(10):
                 result = await run.result()
+        await check_told(journal, result)
         check_history(result.messages)
         assert result.status in ("stopped", "completed")
         assert len(anyio.get_running_tasks()) == before

@@ -8,6 +8,7 @@ import random
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +28,7 @@ from greenroom.journal import (
     SqliteJournal,
     UnknownRun,
     sqlite_file,
+    sqlite_tables,
 )
 from greenroom.journal.wal import FRAME, HEADER, Walk, walk
 
@@ -306,6 +308,56 @@ async def test_a_run_that_vanished_is_missed(path: Path, statement: str, text: s
             with pytest.raises(Damaged):
                 await question
         assert len(await journal.read("run 5")) == 6
+
+
+@pytest.mark.parametrize("index", ["sqlite_autoindex_runs_1", "runs_of_conversation"])
+@pytest.mark.parametrize(
+    "change", [lambda byte: byte ^ 1, lambda byte: 0, lambda byte: 0xFF], ids=["bit", "low", "high"]
+)
+def test_a_changed_key_of_an_index_is_noticed_where_it_leads_astray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: str, change: Callable[[int], int]
+) -> None:
+    """Also in a file that has too many runs to look through all of them."""
+    monkeypatch.setattr(sqlite_tables, "WALKED", 0)
+    path = tmp_path / "runs.journal"
+    column = "conversation" if "conversation" in index else "id"
+
+    async def fill_it() -> None:
+        async with SqliteJournal(path, durability="none") as journal:
+            for number in range(400):
+                journal.append(journal.create(f"run {number}", conversation_id=f"talk {number % 100}"), b"a")
+
+    async def look() -> None:
+        async with SqliteJournal(path) as journal:
+            for number in range(400):
+                with suppress(Damaged):
+                    assert len(await journal.runs(run_id=f"run {number}")) == 1
+            for number in range(100):
+                with suppress(Damaged):
+                    listed = await journal.runs(conversation_id=f"talk {number}")
+                    assert [each.run_id for each in listed] == [f"run {number + each}" for each in range(0, 400, 100)]
+            for value in ("run", "run 99x", "talk", "zzz", ""):
+                with suppress(Damaged):
+                    assert await journal.runs(run_id=value) == await journal.runs(conversation_id=value) == []
+
+    anyio.run(fill_it)
+    whole = path.read_bytes()
+    connection = sqlite3.connect(path)
+    (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (index,)).fetchone()
+    connection.close()
+    # Keys of that index lie in its root, and in pages that hold nothing but such keys.
+    begin = b"talk " if column == "conversation" else b"run "
+    pages = [root - 1, *(page for page in range(len(whole) // 4096) if whole[page * 4096] in (2, 10))]
+    tried = 0
+    for page in sorted(set(pages)):
+        content = whole[page * 4096 : (page + 1) * 4096]
+        keys = [place for place in range(4096) if content.startswith(begin, place)]
+        for place in keys[:: max(1, len(keys) // 6)]:
+            offset = page * 4096 + place + len(begin)
+            path.write_bytes(whole[:offset] + bytes([change(whole[offset])]) + whole[offset + 1 :])
+            anyio.run(look)
+            tried += 1
+    assert tried > 10
 
 
 async def test_a_doubled_run_is_found(path: Path) -> None:

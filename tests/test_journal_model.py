@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,15 @@ from greenroom.journal import (
 PHASES = [phase for phase in Phase if phase is not Phase.shrink]
 RUN_IDS = st.sampled_from(["a", "b", "c", "d"])
 WHICH = st.integers(0, 1)
+CONVERSATIONS = st.sampled_from(["t", "u"])
 ENTRIES = st.binary(max_size=5) | st.sampled_from([5_000, 40_000]).map(bytes)
 
 
 class Run:
     """What should be known of a run."""
 
-    def __init__(self, conversation_id: str | None) -> None:
+    def __init__(self, parent_id: str | None, conversation_id: str | None) -> None:
+        self.parent_id = parent_id
         self.conversation_id = conversation_id
         self.epoch = 1
         self.entries: list[bytes] = []
@@ -46,9 +49,12 @@ class Run:
 class Held:
     """A claim, with what the model thinks of it."""
 
-    def __init__(self, claim: Claim, new: bool, conversation_id: str | None = None) -> None:
+    def __init__(
+        self, claim: Claim, new: bool, parent_id: str | None = None, conversation_id: str | None = None
+    ) -> None:
         self.claim = claim
         self.new = new
+        self.parent_id = parent_id
         self.conversation_id = conversation_id
 
 
@@ -101,17 +107,17 @@ class Journals(RuleBasedStateMachine):
         self.journals[which] = None
         self.reopen(which)
 
-    @rule(which=WHICH, run_id=RUN_IDS, conversation_id=st.none() | st.sampled_from(["t", "u"]))
-    def create(self, which: int, run_id: str, conversation_id: str | None) -> None:
+    @rule(which=WHICH, run_id=RUN_IDS, parent_id=st.none() | RUN_IDS, conversation_id=st.none() | CONVERSATIONS)
+    def create(self, which: int, run_id: str, parent_id: str | None, conversation_id: str | None) -> None:
         async def create() -> Claim:
-            return self.journals[which].create(run_id, conversation_id=conversation_id)
+            return self.journals[which].create(run_id, parent_id=parent_id, conversation_id=conversation_id)
 
         try:
             claim = self.call(create)
         except RunExists:
             assert run_id in self.model
         else:
-            self.held.append(Held(claim, True, conversation_id))
+            self.held.append(Held(claim, True, parent_id, conversation_id))
 
     @rule(which=WHICH, run_id=RUN_IDS)
     def claim(self, which: int, run_id: str) -> None:
@@ -191,7 +197,10 @@ class Journals(RuleBasedStateMachine):
     @rule(which=WHICH, age=st.integers(0, 20))
     def prune(self, which: int, age: int) -> None:
         before = self.clock - age
-        old = [run_id for run_id, run in self.model.items() if run.finished and self.finished_at[run_id] < before]
+        roots = {run_id: self.root_of(run_id) for run_id in self.model}
+        kept = {root for run_id, root in roots.items() if not self.model[run_id].finished}
+        kept |= {root for root in roots.values() if root not in kept and self.finished_at[root] >= before}
+        old = [run_id for run_id, root in roots.items() if root not in kept]
         assert self.call(self.journals[which].prune, before) == len(old)
         for run_id in old:
             del self.model[run_id]
@@ -200,6 +209,13 @@ class Journals(RuleBasedStateMachine):
 
     # -- what is expected
 
+    def root_of(self, run_id: str) -> str:
+        """The run that it works for in the end. A parent was there before its subagent."""
+        order = list(self.model)
+        while (parent := self.model[run_id].parent_id) in self.model and order.index(parent) < order.index(run_id):
+            run_id = parent
+        return run_id
+
     def expected(self, held: Held, entries: list[bytes], final: bool) -> type[JournalError] | None:
         """What becomes of entries that are appended under a claim; the model has them afterwards."""
         claim = held.claim
@@ -207,7 +223,7 @@ class Journals(RuleBasedStateMachine):
         if held.new:
             if run is not None:
                 return RunExists
-            run = self.model[claim.run_id] = Run(held.conversation_id)
+            run = self.model[claim.run_id] = Run(held.parent_id, held.conversation_id)
             held.new = False
         if run is None:
             return UnknownRun
@@ -241,11 +257,17 @@ class Journals(RuleBasedStateMachine):
         for journal in self.journals:
             if journal is None:
                 continue
+            for talk in ("t", "u"):
+                listed = self.call(partial(journal.runs, conversation_id=talk))
+                assert [each.run_id for each in listed] == [
+                    run_id for run_id, run in self.model.items() if run.conversation_id == talk
+                ]
             listed = self.call(journal.runs)
             assert [each.run_id for each in listed] == list(self.model)
             for each in listed:
                 run = self.model[each.run_id]
                 assert (each.epoch, each.length, each.finished) == (run.epoch, len(run.entries), run.finished)
+                assert each.parent_id == run.parent_id
                 assert (each.size, each.conversation_id) == (sum(map(len, run.entries)), run.conversation_id)
                 assert self.call(journal.read, each.run_id) == run.entries
 

@@ -7,8 +7,10 @@ process would do. What needs real processes is in the tests of crashes and of ta
 from __future__ import annotations
 
 import logging
+from base64 import b64decode
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -31,7 +33,7 @@ from greenroom import (
     tool,
 )
 from greenroom.agents.replay import UNKNOWN
-from greenroom.journal import Held, Resumed, Retrying, Slept, decode
+from greenroom.journal import Began, Held, Resumed, Retrying, Slept, decode, encode
 from greenroom.providers import Fallback, Overloaded, Scripted, Stalled
 from greenroom.testing import Interruption, interrupt_everywhere
 from greenroom.testing import run as play
@@ -847,7 +849,7 @@ def test_a_recovery_cancelled_at_every_step(backend: str) -> None:
 @backends
 @pytest.mark.parametrize("how", ["stop", "after_tools", "after_turn", "kill", "close"])
 def test_a_run_interrupted_at_every_step(how: str, backend: str) -> None:
-    """Whatever ends it, its journal and its result tell the same; what is to go on goes on, and nothing is done twice."""
+    """Whatever ends it, journal and result tell the same; what is to go on goes on, and nothing is done twice."""
 
     async def scenario(interruption: Interruption) -> None:
         bill, journal = Bill(), RecordingJournal()
@@ -869,3 +871,48 @@ def test_a_run_interrupted_at_every_step(how: str, backend: str) -> None:
             assert told.standing in ("stopped", "completed")
 
     assert interrupt_everywhere(scenario, backend=backend) > 5
+
+
+# -- journals of other versions
+
+
+@backends
+@pytest.mark.parametrize("format", [1])
+def test_a_journal_of_an_earlier_version_goes_on(format: int, backend: str) -> None:
+    """Scenario 82: a run amid a subagent's sleep, with a message that waits, as that format has it."""
+    file = Path(__file__).parent / "crashes" / f"format-{format}.json"
+
+    async def scenario() -> None:
+        journal = RecordingJournal()
+        claims: dict[str, Any] = {}
+        for run_id, parent_id, entry in msgspec.json.decode(file.read_bytes()):
+            if run_id not in claims:
+                claims[run_id] = journal.create(run_id, parent_id=parent_id)
+            journal.append(claims[run_id], b64decode(entry))
+        lines = (["look", "fail"], [("expert", {"prompt": "?"}), "nobody"], "Done.", "And done.")
+        result = await go_on(helper(*lines), journal)
+        assert result is not None
+        assert (result.output, result.messages[-2].text) == ("And done.", "By the way.")
+        assert not await journal.runs(unfinished=True)
+
+    play(scenario, backend=backend)
+
+
+@backends
+def test_a_journal_of_a_later_version_is_left(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Scenario 82: with a message that says what to do; the other runs go on."""
+
+    async def scenario() -> None:
+        journal = RecordingJournal()
+        claim = journal.create("later")
+        journal.append(claim, encode(Began("later", "helper", [], [], format=99)))
+        await begin(helper("Done."), journal)
+        died = journal.after(2)
+        async with System(journal=died, sources=virtual()) as system:
+            recovery = await system.recover([helper("Done.")])
+            assert [run.id for run in recovery] == ["r"]
+            assert "upgrade greenroom" in recovery.left["later"]
+        assert len(await died.read("later")) == 1
+
+    play(scenario, backend=backend)
+    assert "upgrade greenroom" in caplog.text

@@ -33,6 +33,7 @@ from greenroom.journal import (
     UnknownRun,
     sqlite,
     sqlite_store,
+    sqlite_tables,
     sqlite_writer,
 )
 from greenroom.testing import JOURNAL_CHECKS, run
@@ -51,6 +52,38 @@ def path(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("check", JOURNAL_CHECKS, ids=lambda check: check.__name__)
 async def test_it_does_what_every_journal_must(check: Any, durability: Any, path: Path) -> None:
     await check(lambda: SqliteJournal(path, durability=durability))
+
+
+@pytest.mark.parametrize("check", JOURNAL_CHECKS, ids=lambda check: check.__name__)
+async def test_it_does_so_too_where_it_has_very_many_runs(
+    check: Any, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_tables, "WALKED", 0)
+    await check(lambda: SqliteJournal(path, durability="none"))
+
+
+async def test_very_many_runs_are_not_looked_through_for_a_few(path: Path) -> None:
+    """Neither for a conversation nor for a run that is not there."""
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 10
+        return 0
+
+    async with SqliteJournal(path, durability="none") as journal:
+        for number in range(sqlite_tables.WALKED + 1):
+            journal.append(journal.create(f"run {number}", conversation_id=f"talk {number // 2}"), b"a")
+        await journal.read("run 0")
+        await in_thread(journal, lambda store: store.connection.set_progress_handler(count, 10))
+        assert [each.run_id for each in await journal.runs(conversation_id="talk 7")] == ["run 14", "run 15"]
+        assert await journal.runs(conversation_id="talk") == await journal.runs(run_id="run") == []
+        assert await journal.read("run") == await journal.runs(run_id="") == await journal.runs(run_id="z") == []
+        with pytest.raises(UnknownRun):
+            await journal.claim("run x")
+        assert steps < 1000
+        await journal.runs()
+        assert steps > sqlite_tables.WALKED
 
 
 # -- arguments
@@ -79,6 +112,10 @@ async def test_text_that_cannot_be_encoded_is_no_id(path: Path) -> None:
         for arguments in ({"run_id": "\ud800"}, {"run_id": "r", "parent_id": "\ud800"}):
             with pytest.raises(ValueError, match="surrogates"):
                 journal.create(**arguments)
+        for question in (journal.claim("\ud800"), journal.read("\ud800"), journal.runs(conversation_id="\ud800")):
+            with pytest.raises(ValueError, match="surrogates"):
+                await question
+        assert await journal.runs() == []
 
 
 async def test_an_entry_has_a_largest_size(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
@@ -182,22 +182,10 @@ async def prune_runs(file: str, seconds: float) -> int:
         listed, damage = await everything_in(archive)
     if damage is not None:
         return complain([str(damage)])
-    before = prunable_before(listed, time.time() - seconds)
     async with SqliteJournal(file) as journal:
-        count = await journal.prune(before)
+        count = await journal.prune(time.time() - seconds)
     print(f"{_count(count, 'run')} forgotten, {len(listed) - count:,} kept")
     return 0
-
-
-def prunable_before(listed: Iterable[Listed], before: float) -> float:
-    """A moment, not after `before`, up to which runs may be forgotten without taking subagents from runs that stay."""
-    kept: set[str] = set()
-    for each in listed:  # a subagent is created after the run that it works for
-        if each.parent_id in kept:
-            before = min(before, each.changed_at) if each.finished else before
-        if each.parent_id in kept or not each.finished or each.changed_at >= before:
-            kept.add(each.run_id)
-    return before
 
 
 def _count(number: int, word: str) -> str:

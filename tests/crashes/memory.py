@@ -60,8 +60,8 @@ async def story(journal: MemoryJournal, run_id: str) -> Chronicle:
 async def check_told(journal: MemoryJournal, result: RunResult[Any]) -> Chronicle:
     """The journal tells the same story as the result.
 
-    But for what a suspension has cut short: the result closes it, so that it is valid, and counts what subagents of open
-    calls have used so far; in the journal it is open, and they have journals of their own.
+    But for what a suspension has cut short: the result closes it, so that it is valid, and counts what subagents of
+    open calls have used so far; in the journal it is open, and they have journals of their own.
     """
     told = await story(journal, result.run_id)
     messages = list(result.messages)

@@ -16,10 +16,12 @@ from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import quote
 
-from ..journal import CannotOpen, JournalError, Listed, NotAJournal, Owner
-from ..journal import sqlite_file as files
-from ..journal.sqlite_store import Store
-from ..journal.sqlite_tables import primary_code
+from . import sqlite_file as files
+from .errors import CannotOpen, NotAJournal
+from .journal import Listed
+from .owners import Owner
+from .sqlite_store import Store
+from .sqlite_tables import primary_code
 
 T = TypeVar("T")
 
@@ -30,11 +32,11 @@ _PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL}
 _PAUSE = 0.005
 
 
-class ArchiveFile:
-    """A connection to the journal at `path`, which is absolute.
+class JournalReader:
+    """The journal in a file, to be read: what `SqliteJournal` has of it, and nothing that writes. All of it blocks.
 
     Args:
-        path: the file.
+        path: the file, as an absolute path.
         busy_timeout: seconds to wait for a process that has it for itself.
 
     Raises:
@@ -93,7 +95,7 @@ class ArchiveFile:
                     connection.execute("COMMIT")
             except sqlite3.Error as error:
                 if primary_code(error) not in _PASSING or time.monotonic() > deadline:
-                    raise _of_reading(error, self.path) from error
+                    raise files._translated(error, self.path) from error
                 time.sleep(_PAUSE)
 
     def read(self, run_id: str) -> list[bytes]:
@@ -128,7 +130,3 @@ def _has_log(path: str) -> bool:
         return os.path.getsize(f"{path}-wal") > 0
     except OSError:
         return False
-
-
-def _of_reading(error: sqlite3.Error, path: str) -> JournalError:
-    return files._translated(error, path)
