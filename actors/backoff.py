@@ -3,7 +3,7 @@
 The first restart after a quiet time waits for `minimum`; each further one `factor` times as long as the one before, up
 to `maximum`. Chance moves each delay within a band of `jitter` around that, so that a hundred children that fell over
 the same broken thing do not all come back in the same instant. A child that has lived for `reset` seconds since its
-last restart begins again at `minimum`.
+last restart begins again at `minimum`; one that never became ready has not lived, however long it tried.
 
 Nothing here sleeps, looks at a clock or throws dice: attempt, time and chance come in, seconds go out.
 """
@@ -26,7 +26,7 @@ class Backoff:
         jitter: the half width of the band that a delay is drawn from, as a share of it (default 0.2): 0 is exact, 1
             anything between nothing and the double.
         reset: seconds of life after its last delayed restart from which on the delays begin again at `minimum`
-            (default 60).
+            (default 60). A start that fails is no life.
 
     Raises:
         BadChildSpec: a value that cannot work; the message names it.

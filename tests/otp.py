@@ -702,11 +702,14 @@ class Family(Child):
         return exit.kind in ("crashed", "killed")
 
     def _next_delay(self, child: Child) -> float:
-        """OTP has no backoff; see `Backoff`. A quiet time is counted from when the last restart was due."""
+        """OTP has no backoff; see `Backoff`. A quiet time is counted from when the last restart was due.
+
+        An incarnation that never was ready has not had one.
+        """
         backoff = child.spec.backoff
         if backoff is None:
             return 0.0
-        if self.world.now - child.resumed >= backoff.reset:
+        if child.ready and self.world.now - child.resumed >= backoff.reset:
             child.attempts = 0
         delay = min(backoff.maximum, backoff.minimum * backoff.factor**child.attempts)
         child.attempts += 1

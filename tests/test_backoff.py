@@ -124,6 +124,13 @@ class TestPace:
         pace = Pace(Backoff(100, 1000, jitter=0, reset=60))
         assert self.delays(pace, 0, 101, 302) == [100, 200, 400]
 
+    def test_a_failing_start_is_no_life(self) -> None:
+        """However long it took: only a child that was ready begins at the minimum again."""
+        pace = Pace(Backoff(1, 100, jitter=0, reset=60))
+        assert self.delays(pace, 0) == [1]
+        assert pace.next_delay(500, MIDDLE, was_ready=False) == 2
+        assert self.delays(pace, 1000) == [1]
+
     def test_the_first_crash_is_the_first(self) -> None:
         """However long or short the child had lived before."""
         assert self.delays(Pace(Backoff(1, 9, jitter=0)), 0) == [1]

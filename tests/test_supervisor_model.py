@@ -695,6 +695,11 @@ FOUND: dict[str, tuple[Group, list[Step], dict[str, int]]] = {
         ],
         {},
     ),
+    "a start that failed was no quiet time, however long its cleanup took": (
+        Group((Spec("a", stop=4.5, backoff=Backoff(1.0, 8.0, reset=4.0)),)),
+        [FailStarts("top/a", 2), Crash("top/a")],
+        {},
+    ),
 }
 
 
