@@ -323,10 +323,15 @@ class RunCell(Cell):
         """Hold what the machine has said by itself. What a suspension has cut short is to be done again."""
         machine = self.machine
         unwritten = machine.take_unwritten() if machine is not None else ()
-        if unwritten and not self.is_suspended:
-            at = self.diary.clock()
-            for item in unwritten:
-                self.diary.hold(journal.Said(item, at) if isinstance(item, Message) else journal.Happened(item, at))
+        if not unwritten:
+            return
+        at, goes_on = self.diary.clock(), self.suspended or self.is_suspended
+        for item in unwritten:
+            if isinstance(item, Message):
+                if not goes_on:
+                    self.diary.hold(journal.Said(item, at))
+            elif not goes_on or item.cause != "cancelled":
+                self.diary.hold(journal.Happened(item, at))
 
     @property
     def is_suspended(self) -> bool:
@@ -767,10 +772,7 @@ class RunCell(Cell):
         self.suspended = not ends
         if self.diary.is_open:
             with suppress(JournalError):
-                if ends:
-                    self.write()
-                else:
-                    self.diary.write(journal.Suspended(self.diary.clock()))
+                self.write(*() if ends else (journal.Suspended(self.diary.clock()),))
             if ends:
                 self.diary.close(finish.status, finish.reason)
 

@@ -42,13 +42,14 @@ def main() -> None:
 
 
 def _imported(question: dict[str, Any]) -> Any:
-    name, file = question["module"], question["file"]
+    name: str = question["module"]
+    file: str = question["file"]
     # Where pytest imports by file (``--import-mode=importlib``), the folder that the name counts from is in no path.
     sys.path[:] = [*question["path"], str(Path(file).parents[name.count(".")])]
     module: Any = None
     with suppress(ImportError):
         module = importlib.import_module(name)
-    origin: str = getattr(module, "__file__", None) or os.devnull
+    origin = str(getattr(module, "__file__", None) or os.devnull)
     if not os.path.samefile(origin, file):
         spec = importlib.util.spec_from_file_location("crashing_program", file)
         assert spec is not None

@@ -160,13 +160,11 @@ async def test_killed_at_every_step() -> None:
     for step in range(await count_steps()):
         scene = Scene()
         before = len(anyio.get_running_tasks())
-        journal = MemoryJournal(keep=True)
-        async with System(journal=journal) as system:
+        async with System() as system:
             run = await system.start(scene.agent, "Go", on_event=scene.heard.append)
             await after(step, run._cell.kill)
             with anyio.fail_after(10):
                 result = await run.result()
-        await check_told(journal, result)
         check_history(result.messages)
         assert result.status in ("stopped", "completed")
         assert len(anyio.get_running_tasks()) == before
