@@ -1,8 +1,12 @@
 """What is on its way into the file: jobs, and the batches that become one transaction each.
 
-The loop side fills the last batch while the writer thread is busy with the one before. There is no delay that somebody
-chose: whatever has come together while the disk was at work is the next transaction. A batch is settled by one callback
-into the event loop, which wakes everybody who waits for it.
+The loop side fills the last batch while the writer thread is busy with the one before: whatever has come together while
+the disk was at work is the next transaction. A batch is settled by one callback into the event loop, which wakes
+everybody who waits for it.
+
+A transaction costs about ten times what an entry costs, so on a quick disk many small ones would cost more than what
+is in them. Where many runs are at work, a batch of entries therefore waits a few milliseconds for a few more of them:
+never for longer, not where few runs could bring any, and not where somebody has asked something.
 """
 
 from __future__ import annotations
@@ -16,6 +20,11 @@ from typing import Any, NamedTuple, TypeAlias
 from anyio import Event
 
 from .errors import JournalError
+
+#: Seconds that a batch waits at most; for one entry of so many runs that are at work; and how many are enough.
+GATHER = 0.004
+CROWD = 2
+ENOUGH = 64
 
 
 class RunState:
@@ -93,10 +102,12 @@ Job: TypeAlias = Entry | Release | Call
 class Batch:
     """Jobs of one transaction."""
 
-    __slots__ = ("_event", "is_settled", "jobs", "unwanted")
+    __slots__ = ("_event", "hurries", "is_settled", "jobs", "unwanted")
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
+        #: Whether somebody has asked something in it.
+        self.hurries = False
         #: Calls that nobody waits for any more.
         self.unwanted: list[Call] = []
         self.is_settled = False
@@ -124,12 +135,17 @@ class Queue:
     Args:
         single: whether each job is a batch of its own.
         outside: the block to wait in, see `RunningLoop`.
+        crowd: says how many runs are at work.
     """
 
-    __slots__ = ("_asleep", "_batches", "_bell", "_closed", "_lock", "_outside", "_single", "taken")
+    __slots__ = (
+        *("_asleep", "_batches", "_bell", "_closed", "_crowd", "_lock", "_outside", "_single", "_wanted"),
+        "taken",
+    )
 
-    def __init__(self, single: bool, outside: AbstractContextManager[None]) -> None:
+    def __init__(self, single: bool, outside: AbstractContextManager[None], crowd: Callable[[], int]) -> None:
         self._single = single
+        self._crowd = crowd
         self._outside = outside
         self._batches: deque[Batch] = deque()
         self._lock = threading.Lock()
@@ -137,6 +153,8 @@ class Queue:
         self._bell.acquire()
         self._asleep = False
         self._closed = False
+        #: How many entries the writer thread waits for, once there is one.
+        self._wanted = 1
         #: How many batches were taken.
         self.taken = 0
 
@@ -149,10 +167,15 @@ class Queue:
                 batch = Batch()
                 self._batches.append(batch)
             batch.jobs.append(job)
-            if wake and self._asleep:
-                self._asleep = False
-                self._bell.release()
+            if isinstance(job, Call):
+                batch.hurries = True
+            if wake and self._asleep and (batch.hurries or len(batch.jobs) >= self._wanted):
+                self._wake()
         return batch
+
+    def _wake(self) -> None:
+        self._asleep = False
+        self._bell.release()
 
     async def ask(self, call: Call) -> Any:
         """The result of the call, which comes behind all that was put in before."""
@@ -182,19 +205,42 @@ class Queue:
         while True:
             with self._lock:
                 if self._batches:
-                    self.taken += 1
-                    return self._batches.popleft()
-                if self._closed:
+                    if not self._is_thin(self._batches[0]):
+                        return self._pop()
+                elif self._closed:
                     return None
-                if not wait:
+                elif not wait:
                     return Batch()
                 self._asleep = True
-            self._bell.acquire()
+                gathers = bool(self._batches)
+            if not gathers:
+                self._bell.acquire()
+                continue
+            rung = self._bell.acquire(timeout=GATHER)
+            with self._lock:
+                self._wanted = 1
+                if not rung and not self._asleep:
+                    self._bell.acquire()  # it rang meanwhile
+                self._asleep = False
+                return self._pop()
+
+    def _pop(self) -> Batch:
+        self.taken += 1
+        return self._batches.popleft()
+
+    def _is_thin(self, batch: Batch) -> bool:
+        """Whether to wait for more before this batch is taken; for how many, is in `_wanted`."""
+        if self._single or self._closed or batch.hurries:
+            return False
+        wanted = min(self._crowd() // CROWD, ENOUGH)
+        if len(batch.jobs) >= wanted:
+            return False
+        self._wanted = wanted
+        return True
 
     def close(self) -> None:
         """Nothing more comes."""
         with self._lock:
             self._closed = True
             if self._asleep:
-                self._asleep = False
-                self._bell.release()
+                self._wake()

@@ -75,9 +75,9 @@ class Writer:
         self._patience = busy_timeout + disk_timeout
         self._outside = loop.outside
         self._ended = Event()
-        self.queue = Queue(durability == "sync", loop.outside)
         #: The claim that is at work on each run, as far as this opening knows.
         self.states: dict[str, RunState] = {}
+        self.queue = Queue(durability == "sync", loop.outside, self.states.__len__)
         self._thread = threading.Thread(
             target=_work,
             args=(
