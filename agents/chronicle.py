@@ -18,6 +18,7 @@ from ..journal import (
     Delivered,
     Ended,
     Happened,
+    Held,
     Intended,
     Parked,
     Record,
@@ -62,6 +63,7 @@ class Chronicle:
         usage: tokens, those of its subagents' calls included.
         cost: US dollars, or None where a part of it is not known.
         resumptions: how often it went on in another process.
+        paused: whether it is to wait until somebody resumes it.
         suspicion: how often in a row, without anything having come of it, its process died while a tool of it was at
             work.
         at_work: calls that have begun and have no outcome.
@@ -89,6 +91,7 @@ class Chronicle:
         self.cost: float | None = 0.0
         self.resumptions = 0
         self.suspicion = 0
+        self.paused = False
         self.at_work: set[str] = set()
         self._standing: Standing = "unfinished"
         self._parked = ""
@@ -245,6 +248,8 @@ class Chronicle:
                 self.suspicion += record.suspect
                 if record.asking:
                     self._spend(None, None)
+            case Held():
+                self.paused = record.paused
             case Parked():
                 self._standing, self._parked = "parked", record.reason
             case Ended():

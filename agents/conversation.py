@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypedDict
 from urllib.parse import quote
 from weakref import WeakValueDictionary
@@ -20,10 +21,10 @@ import anyio
 from typing_extensions import Unpack
 
 from ..actors.crashes import is_crash
-from ..journal import JournalError, RunExists
+from ..journal import Damaged, JournalError, RunExists
 from .approvals import Approver
 from .chronicle import Chronicle
-from .errors import ConversationBusy
+from .errors import ConversationBusy, RunEnded
 from .history import Prompt
 from .limits import Limits
 from .options import refuse_unknown
@@ -135,8 +136,9 @@ class Conversation(Generic[OutputT]):
         """
         run = self.run
         if run is not None:
-            run.send(prompt)  # type: ignore[arg-type]
-            return
+            with suppress(RunEnded):  # it has ended a moment ago
+                run.send(prompt)  # type: ignore[arg-type]
+                return
         system = self._system
         system.group.create_task(self._ask_unheard(prompt), name=f"conversation {self.id}", context=system.context)
 
@@ -149,13 +151,16 @@ class Conversation(Generic[OutputT]):
     async def _start(self, prompt: Prompt, options: ConversationOptions) -> Run[OutputT]:
         talk, system = self._talk, self._system
         settings: dict[str, Any] = {**self._options, **options, "conversation_id": talk.id}
+        tried = ""
         while True:
             await talk.load(system)
+            run_id = talk.run_id(talk.count + 1)
             try:
-                run_id = talk.run_id(talk.count + 1)
                 run = await system.start(self._agent, prompt, history=talk.messages, run_id=run_id, **settings)
             except RunExists:
-                talk.loaded = False  # another process was faster: go on from there
+                if run_id == tried:
+                    raise  # it is no run of this conversation
+                tried, talk.loaded = run_id, False  # another process was faster: go on from there
             else:
                 talk.run = run
                 return run
@@ -214,7 +219,13 @@ class Talk:
             return
         journal = system.stage.journal
         last, count = None, 0
-        for each in await journal.runs(conversation_id=self.id):
+        try:
+            listed = await journal.runs(conversation_id=self.id)
+        except Damaged as damaged:
+            # One of ours that is not listed keeps its number: the next run could not have it.
+            _log.error("conversation %s: %s", self.id, damaged)
+            listed = damaged.others
+        for each in listed:
             number = self.number_of(each.run_id)
             if number is not None and number > count:
                 last, count = each, number

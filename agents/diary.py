@@ -46,9 +46,19 @@ class Diary:
         self._claim = self._journal.create(self.run_id, parent_id=parent_id, conversation_id=conversation_id)
         self.write(*records)
 
-    async def reclaim(self) -> list[bytes]:
-        """Become the owner of a known run, and read its entries."""
-        self._claim = await self._journal.claim(self.run_id)
+    async def reclaim(self, after: int | None = None) -> list[bytes]:
+        """Become the owner of a known run, and read its entries.
+
+        Args:
+            after: the epoch that it was found in: somebody who has claimed it since keeps it. One that is ours already
+                is claimed only if it still is.
+
+        Raises:
+            JournalError: it cannot be had.
+        """
+        if self._claim is not None:
+            after = self._claim.epoch
+        self._claim = await self._journal.claim(self.run_id, after=after)
         return await self._journal.read(self.run_id)
 
     def hold(self, *records: Record) -> None:

@@ -196,6 +196,10 @@ def check_id(name: str, value: object) -> None:
         raise TypeError(f"{name}= takes text, not {value!r}: write {name}={str(value)!r}")
     if not value:
         raise ValueError(f"{name}= must not be empty; leave it out, or give None")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name}= must be text that UTF-8 can hold, not {value!r}") from None
 
 
 def _read_tags(tags: object) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ ended, so have they.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import msgspec
 
@@ -68,6 +68,14 @@ class Recovery(Sequence[Run[Any]]):
         return f"<Recovery: {len(self.runs)} runs go on, {len(self.parked)} parked, {len(self.left)} left>"
 
 
+class _Found(NamedTuple):
+    """A run that can go on."""
+
+    listed: Listed
+    chronicle: Chronicle
+    entries: list[bytes]
+
+
 class Recoverer:
     """Takes over the runs of one stage's journal.
 
@@ -86,56 +94,83 @@ class Recoverer:
     async def recover(self, start: Callable[[RunCell], None]) -> Recovery:
         """Take over what can be, each run with `start`; returns when all of them are durably ours."""
         found, orphans = await self._read()
-        for run_id in orphans:
-            await self._end_orphan(run_id)
+        for listed in orphans:
+            await self._end_orphan(listed)
         suspects = self._suspects(found)
         cells: list[tuple[RunCell, Resumption]] = []
-        for run_id, (chronicle, entries) in found.items():
-            suspect = run_id in suspects
+        for each in found:
+            chronicle = each.chronicle
+            suspect = chronicle.run_id in suspects
             if self._terms.run_ids is None and suspect and chronicle.suspicion >= self._terms.max_claims:
-                await self._park(run_id, chronicle)
+                await self._park(each)
                 continue
-            resumption = Resumption(self._terms.agents[chronicle.began.agent], entries, suspect=suspect)
+            agent = self._terms.agents[chronicle.began.agent]
+            resumption = Resumption(agent, each.entries, suspect=suspect, epoch=each.listed.epoch)
             cell = self._cell(resumption)
+            if cell is None:
+                continue
+            if self._stage.draining is not None:
+                self._leave(cell.name, "the System is draining and starts nothing new")
+                continue
             start(cell)
             cell.agent.freeze()
             cells.append((cell, resumption))
         await self._settle(cells)
         return self._result
 
-    async def _read(self) -> tuple[dict[str, tuple[Chronicle, list[bytes]]], list[str]]:
+    async def _read(self) -> tuple[list[_Found], list[Listed]]:
         """The runs that can go on, and subagents of runs that have ended."""
-        listed = await self._stage.journal.runs(unfinished=True)
+        listed, whole = await self._listed()
         unfinished = {each.run_id for each in listed}
-        found: dict[str, tuple[Chronicle, list[bytes]]] = {}
-        orphans: list[str] = []
+        found: list[_Found] = []
+        orphans: list[Listed] = []
         for each in listed:
-            if self._terms.run_ids is not None and each.run_id not in self._terms.run_ids:
+            if not self._is_wanted(each) or self._is_elsewhere(each):
                 continue
-            if each.run_id in self._stage.pool or self._is_elsewhere(each):
-                continue
-            if each.parent_id is not None:
-                if each.parent_id not in unfinished:
-                    orphans.append(each.run_id)
-                continue
-            try:
-                entries = await self._stage.journal.read(each.run_id)
-                chronicle = Chronicle(entries)
-            except (Damaged, BadRecord, msgspec.ValidationError) as error:
-                self._leave(each.run_id, str(error))
-                continue
-            if self._may_go_on(chronicle):
-                found[each.run_id] = chronicle, entries
+            if each.parent_id is None:
+                await self._read_one(each, found)
+            elif each.parent_id in unfinished:
+                if self._terms.run_ids is not None:
+                    self._leave(each.run_id, f"it is a subagent, and goes on with {each.parent_id!r}")
+            elif whole:
+                orphans.append(each)
         for run_id in self._terms.run_ids or ():
             if run_id not in unfinished:
                 self._leave(run_id, "the journal has no unfinished run of that id")
         return found, orphans
 
+    async def _listed(self) -> tuple[Sequence[Listed], bool]:
+        """The unfinished runs, and whether these are all."""
+        try:
+            return await self._stage.journal.runs(unfinished=True), True
+        except Damaged as error:
+            self._leave(error.run_id or "(unknown)", str(error))
+            return error.others, False
+
+    def _is_wanted(self, listed: Listed) -> bool:
+        asked = self._terms.run_ids is not None and listed.run_id in self._terms.run_ids
+        if listed.run_id in self._stage.pool:
+            if asked:
+                self._leave(listed.run_id, "it is at work here")
+            return False
+        return asked or self._terms.run_ids is None
+
+    async def _read_one(self, listed: Listed, found: list[_Found]) -> None:
+        try:
+            entries = await self._stage.journal.read(listed.run_id)
+            chronicle = Chronicle(entries)
+        except (Damaged, BadRecord, msgspec.ValidationError) as error:
+            self._leave(listed.run_id, str(error))
+        else:
+            if self._may_go_on(chronicle):
+                found.append(_Found(listed, chronicle, entries))
+
     def _is_elsewhere(self, listed: Listed) -> bool:
         owner = listed.owner
-        if self._terms.takeover or owner is None or owner.is_here or not owner.is_running:
+        if self._terms.takeover or owner is None or not owner.is_running:
             return False
-        self._leave(listed.run_id, f"process {owner.pid} is at work on it (recover(takeover=True) takes it over)")
+        who = "another System of this process" if owner.is_here else f"process {owner.pid}"
+        self._leave(listed.run_id, f"{who} is at work on it (recover(takeover=True) takes it over)")
         return True
 
     def _may_go_on(self, chronicle: Chronicle) -> bool:
@@ -155,26 +190,27 @@ class Recoverer:
         self._result.left[run_id] = why
         _log.warning("run %s is not recovered: %s", run_id, why)
 
-    def _suspects(self, found: Mapping[str, tuple[Chronicle, list[bytes]]]) -> set[str]:
+    def _suspects(self, found: Sequence[_Found]) -> set[str]:
         """The runs that may be the reason why their process died."""
-        died = {run_id: each for run_id, (each, _) in found.items() if each.standing == "unfinished"}
-        return {run_id for run_id, each in died.items() if each.at_work} or set(died)
+        died = [each.chronicle for each in found if each.chronicle.standing == "unfinished"]
+        return {each.run_id for each in died if each.at_work} or {each.run_id for each in died}
 
-    async def _end_orphan(self, run_id: str) -> None:
-        diary = Diary(self._stage.journal, run_id, self._stage.sources.clock)
+    async def _end_orphan(self, listed: Listed) -> None:
+        diary = Diary(self._stage.journal, listed.run_id, self._stage.sources.clock)
         try:
-            await diary.reclaim()
+            await diary.reclaim(listed.epoch)
             await diary.end("stopped", "abandoned")
         except JournalError as error:
-            self._leave(run_id, str(error))
+            self._leave(listed.run_id, str(error))
         diary.release()
 
-    async def _park(self, run_id: str, chronicle: Chronicle) -> None:
+    async def _park(self, found: _Found) -> None:
+        run_id, chronicle = found.listed.run_id, found.chronicle
         why = f"its process died {chronicle.suspicion + 1} times in a row while it was at work: "
         why += ", ".join(sorted(self._tools_at_work(chronicle))) or "with the model"
         diary = Diary(self._stage.journal, run_id, self._stage.sources.clock)
         try:
-            await diary.reclaim()
+            await diary.reclaim(found.listed.epoch)
             diary.write(journal.Parked(why, diary.clock()))
             await diary.durable()
         except JournalError as error:
@@ -188,7 +224,7 @@ class Recoverer:
         calls = [call for message in chronicle.messages for call in message.tool_calls]
         return {call.name for call in calls if call.id in chronicle.at_work}
 
-    def _cell(self, resumption: Resumption) -> RunCell:
+    def _cell(self, resumption: Resumption) -> RunCell | None:
         chronicle = resumption.chronicle
         began = chronicle.began
         agent = self._terms.agents[began.agent]
@@ -196,9 +232,14 @@ class Recoverer:
         about = Unfinished(
             began.run_id, began.agent, began.user_id, began.conversation_id, tuple(began.tags), began.metadata
         )
+        try:
+            deps = self._terms.deps_for(about)
+        except Exception as error:
+            self._leave(began.run_id, f"deps_for= raised {type(error).__name__}: {error}")
+            return None
         options = RunOptions(
             limits=limits_of(chronicle),
-            deps=self._terms.deps_for(about),
+            deps=deps,
             user_id=began.user_id,
             conversation_id=began.conversation_id,
             tags=about.tags,

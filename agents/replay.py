@@ -59,6 +59,7 @@ class Replayed:
     Attributes:
         effects: what is to be done next.
         made_up: results of calls whose outcome is unknown, which are to be written down.
+        lost: where those of them stand that had begun, as in the ids of their runs, by call id.
         again: the ids of calls that had begun and run once more.
         answers: what was said to calls of this turn.
         asked: until when an answer is waited for, by call id, as seconds since the epoch.
@@ -78,6 +79,7 @@ class Replayed:
         "cost",
         "due",
         "effects",
+        "lost",
         "made_up",
         "naps",
         "paused",
@@ -89,6 +91,7 @@ class Replayed:
     def __init__(self, answers: Mapping[str, Answer]) -> None:
         self.effects: list[Effect] = []
         self.made_up: list[ToolResult] = []
+        self.lost: dict[str, str] = {}
         self.again: set[str] = set()
         self.answers = dict(answers)
         self.asked: dict[str, float | None] = {}
@@ -210,6 +213,7 @@ def _go_on(machine: Machine, intended: set[str], toolbox: Toolbox, said: Replaye
         refusal = machine.rules.refuse(call)
         if begun and (refusal is not None or toolbox[call.name].replay == "never"):
             said.made_up.append(ToolResult(call.id or "", UNKNOWN, call.name, True, "outcome_unknown"))
+            said.lost[call.id or ""] = f"{machine.turn}.{machine.place_of(call.id or '')}"
         elif refusal is not None:
             said.made_up.append(refusal)
         else:

@@ -34,6 +34,7 @@ class Resumption:
         agent: who goes on with it.
         entries: what was read.
         suspect: whether the process before may have died of this run.
+        epoch: that in which it was found; somebody who has claimed it since keeps it.
 
     Attributes:
         settled: set when the run is ours, or it is known that it is not; then `error` says why.
@@ -44,10 +45,13 @@ class Resumption:
         BadRecord: the entries are no journal of a run.
     """
 
-    __slots__ = ("_agent", "changes", "chronicle", "claims", "entries", "error", "settled", "suspect")
+    __slots__ = ("_agent", "_epoch", "changes", "chronicle", "claims", "entries", "error", "settled", "suspect")
 
-    def __init__(self, agent: Agent[Any, Any], entries: Sequence[bytes], *, suspect: bool = False) -> None:
+    def __init__(
+        self, agent: Agent[Any, Any], entries: Sequence[bytes], *, suspect: bool = False, epoch: int | None = None
+    ) -> None:
         self._agent = agent
+        self._epoch = epoch
         self.suspect = suspect
         self.settled = anyio.Event()
         self.error: journal.JournalError | None = None
@@ -81,7 +85,7 @@ class Resumption:
         """
         if self.chronicle.ended is not None:
             return
-        entries = await run.diary.reclaim()
+        entries = await run.diary.reclaim(self._epoch)
         if len(entries) != len(self.entries):
             self._read(entries)
         now = run.diary.clock()

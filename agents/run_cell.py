@@ -39,6 +39,7 @@ from .approvals import Approvals, PendingCall
 from .context import RunContext
 from .diary import Diary
 from .errors import RestartLimit
+from .lost_runs import lost_below
 from .machine import (
     Begin,
     CallModel,
@@ -331,7 +332,9 @@ class RunCell(Cell):
                 if not goes_on:
                     self.diary.hold(journal.Said(item, at))
             elif not goes_on or item.cause != "cancelled":
-                self.diary.hold(journal.Happened(item, at))
+                call = self.tool_call(item.call_id)
+                usage, cost = (call.usage, call.cost) if call is not None else (None, 0.0)
+                self.diary.hold(journal.Happened(item, at, usage, cost))
 
     @property
     def is_suspended(self) -> bool:
@@ -446,6 +449,11 @@ class RunCell(Cell):
             entries = await self.diary.reclaim()
         past = self.past = replay(machine, entries, self.agent.toolbox, self.options.answers)
         self.voice.turn = machine.turn  # calls of this turn have the same idempotency keys as before
+        at = self.diary.clock()
+        for result in past.made_up:
+            lost = await lost_below(self, past.lost.get(result.call_id))
+            past.spend(lost.usage, lost.cost)
+            self.diary.hold(journal.Happened(result, at, lost.usage, lost.cost))
         if resumption is not None:
             self.use(past.usage)
             self.spend(past.cost)
@@ -456,8 +464,7 @@ class RunCell(Cell):
             await self.voice.say(
                 events.RunRecovered, agent=self.agent.name, claims=resumption.claims, changes=resumption.changes
             )
-        at = self.diary.clock()
-        self.write(*[journal.Happened(result, at) for result in past.made_up])
+        self.write()
         return past.effects
 
     async def _call_model(self, machine: Machine) -> list[Effect]:

@@ -297,6 +297,7 @@ class System(ActorSystem):
         cell.enrol()
         try:
             await cell.diary.durable()
+            self.stage.refuse_when_draining()  # that may have begun meanwhile
             cell.start_in(self.group)
         except BaseException:
             cell.diary.close("stopped", "cancelled")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .journal import Listed
+
 
 class JournalError(Exception):
     """Something about a journal."""
@@ -88,7 +93,7 @@ class Damaged(JournalError):
         path: str = "",
         run_id: str | None = None,
         sequence: int | None = None,
-        others: tuple[object, ...] = (),
+        others: tuple[Listed, ...] = (),
     ) -> None:
         place = "" if run_id is None else f", run {run_id!r}"
         place += "" if sequence is None else f", entry {sequence}"

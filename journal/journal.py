@@ -109,10 +109,15 @@ class Journal(Protocol):
         """
         ...
 
-    async def claim(self, run_id: str) -> Claim:
+    async def claim(self, run_id: str, *, after: int | None = None) -> Claim:
         """Become the owner of a run; the former owner is fenced off.
 
+        Args:
+            run_id: the run.
+            after: the epoch that it was found in, for whoever wants it only if nobody else has claimed it since.
+
         Raises:
+            Fenced: somebody has.
             UnknownRun: there is no such run.
             RunFinished: it has its last entry.
         """

@@ -71,12 +71,14 @@ class MemoryJournal:
         claim.noted = (parent_id, conversation_id)
         return claim
 
-    async def claim(self, run_id: str) -> Claim:
+    async def claim(self, run_id: str, *, after: int | None = None) -> Claim:
         run = self._runs.get(run_id)
         if run is None:
             raise UnknownRun(run_id)
         if run.finished:
             raise RunFinished(run_id)
+        if after is not None and run.epoch != after:
+            raise Fenced(run_id, after)
         run.epoch += 1
         run.owner = self._me
         return Claim(run_id, run.epoch, len(run.entries))

@@ -226,34 +226,46 @@ def encode(*records: Record) -> bytes:
     """
     try:
         return _encoder.encode(records)
-    except (TypeError, OverflowError, UnicodeEncodeError):
+    except (TypeError, OverflowError, UnicodeEncodeError, RecursionError):
         return _encoder.encode([_tame(record) for record in records])
 
 
+#: Levels of nesting below which nothing is written: what holds itself has no end.
+_DEEP = 100
+
+
 def _tame(record: Record) -> Record:
-    fields = {name: _writable(getattr(record, name)) for name in record.__struct_fields__}
+    fields = {name: _writable(getattr(record, name), 0) for name in record.__struct_fields__}
     return type(record)(**fields)
 
 
-def _writable(value: Any) -> Any:
-    if isinstance(value, msgspec.Struct):
-        tag = value.__struct_config__.tag
-        named = {name: _writable(getattr(value, name)) for name in value.__struct_fields__}
-        return {value.__struct_config__.tag_field: tag, **named} if tag is not None else named
+def _writable(value: Any, depth: int) -> Any:
+    below = depth + 1
     if isinstance(value, str):
         return str(value).encode("utf-8", "replace").decode()
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
         return str(value)
-    if isinstance(value, dict):
-        return {_writable(key): _writable(item) for key, item in cast("dict[Any, Any]", value).items()}
-    if isinstance(value, list | tuple):
-        return [_writable(item) for item in cast("list[Any]", value)]
     if value is None or isinstance(value, int | float | bytes):
         return value
-    try:
-        return msgspec.to_builtins(value)
-    except TypeError:
-        return f"<{type(value).__name__}>"  # it may hold anything, and is not shown
+    if depth < _DEEP:
+        if isinstance(value, msgspec.Struct):
+            tag = value.__struct_config__.tag
+            named = {name: _writable(getattr(value, name), below) for name in value.__struct_fields__}
+            return {value.__struct_config__.tag_field: tag, **named} if tag is not None else named
+        if isinstance(value, dict):
+            items = cast("dict[Any, Any]", value).items()
+            return {_writable_key(key): _writable(item, below) for key, item in items}
+        if isinstance(value, list | tuple):
+            return [_writable(item, below) for item in cast("list[Any]", value)]
+        try:
+            return _writable(msgspec.to_builtins(value), below)
+        except (TypeError, RecursionError):
+            pass
+    return f"<{type(value).__name__}>"  # it may hold anything, and is not shown
+
+
+def _writable_key(key: Any) -> Any:
+    return _writable(key, 0) if isinstance(key, str | int | float) else f"<{type(key).__name__}>"
 
 
 def decode(entry: bytes) -> list[Record]:

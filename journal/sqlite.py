@@ -127,11 +127,11 @@ class SqliteJournal:
         claim.noted = state
         return claim
 
-    async def claim(self, run_id: str) -> Claim:
+    async def claim(self, run_id: str, *, after: int | None = None) -> Claim:
         writer = self._opened()
         _check_texts(run_id)
         epoch, length = await writer.queue.ask(
-            Call(partial(_claim, run_id), writes=True, unwanted=partial(_let_go, writer.queue, run_id))
+            Call(partial(_claim, run_id, after), writes=True, unwanted=partial(_let_go, writer.queue, run_id))
         )
         claim = Claim(run_id, epoch, length)
         claim.noted = RunState(run_id, epoch, writer.queue)
@@ -246,8 +246,8 @@ def _check_texts(*texts: str | None) -> None:
             text.encode()
 
 
-def _claim(run_id: str, store: Store) -> tuple[int, int]:
-    return store.claim(run_id)
+def _claim(run_id: str, after: int | None, store: Store) -> tuple[int, int]:
+    return store.claim(run_id, after)
 
 
 def _let_go(queue: Queue, run_id: str, result: tuple[int, int]) -> None:

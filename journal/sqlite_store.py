@@ -6,11 +6,12 @@ thread waits for work.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from .errors import Damaged, JournalError, RunFinished, UnknownRun
+from .errors import Damaged, Fenced, JournalError, RunFinished, UnknownRun
 from .journal import Listed
 from .owners import Owner
 from .sqlite_append import Appending, Careful
@@ -65,6 +66,7 @@ class Store:
         self._clock = clock
         self._tables = Tables(connection, path, owner)
         self._logged = 0
+        self._identity = _identity(path)
 
     # -- transactions
 
@@ -73,6 +75,7 @@ class Store:
 
         Raises:
             sqlite3.Error: none of it was done.
+            OSError: it would be written to a file that nobody finds any more.
         """
         try:
             self._transaction(jobs, careful=False)
@@ -81,6 +84,8 @@ class Store:
 
     def _transaction(self, jobs: Sequence[Job], careful: bool) -> None:
         writes = any(not isinstance(job, Call) or job.writes for job in jobs)
+        if writes and _identity(self.path) != self._identity:
+            raise OSError("the file was deleted, moved or replaced while it was open")
         appending = Appending(self._tables, self._clock(), careful)
         me = self._tables.me
         self.connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
@@ -88,6 +93,8 @@ class Store:
             self._logged += _COMMIT
         try:
             self._do(jobs, appending)
+            if not self.connection.in_transaction:
+                raise _rolled_back()
             self.connection.execute("COMMIT")
         except BaseException:
             appending.undo()
@@ -137,6 +144,8 @@ class Store:
             if not isinstance(error, JournalError) and not is_damage(error):
                 raise
             call.error = error if isinstance(error, JournalError) else self._tables.damaged(said(error))
+            if not self.connection.in_transaction:
+                raise _rolled_back() from error
             if call.writes:
                 self._tables.me, self._tables.counted = me, None
                 self.connection.execute("ROLLBACK TO answer")
@@ -155,13 +164,15 @@ class Store:
 
     # -- what is asked
 
-    def claim(self, run_id: str) -> tuple[int, int]:
+    def claim(self, run_id: str, after: int | None) -> tuple[int, int]:
         """The epoch of a new claim, and the number of entries."""
         row = self._tables.row(run_id)
         if row is None:
             raise UnknownRun(run_id)
         if row.finished:
             raise RunFinished(run_id)
+        if after is not None and row.epoch != after:
+            raise Fenced(run_id, after)
         self._tables.set_owner(row, row.epoch + 1, self._tables.owner())
         return row.epoch + 1, row.length
 
@@ -273,3 +284,19 @@ class Store:
     def checkpoint(self) -> None:
         """Bring all of the log into the file, unless somebody reads it."""
         self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+def _rolled_back() -> sqlite3.DatabaseError:
+    """What it means that a transaction is no longer open: SQLite ends it by itself where it meets damage."""
+    error = sqlite3.DatabaseError("database disk image is malformed")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
+
+
+def _identity(path: str) -> tuple[int, int]:
+    """Which file has this name; (0, 0) if none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return (0, 0)
+    return (found.st_dev, found.st_ino)

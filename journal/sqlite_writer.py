@@ -231,7 +231,7 @@ def _judged(store: Store, error: BaseException) -> tuple[Why, Broken | None]:
 def _fail(jobs: list[Job], why: Why) -> None:
     for job in jobs:
         if isinstance(job, Call):
-            job.error = why()
+            job.error = job.error or why()  # it may know better what is damaged
         elif isinstance(job, Entry) and job.state.refused is None:
             job.state.refused = why
 

@@ -117,9 +117,9 @@ class CrashingJournal:
     def create(self, run_id: str, *, parent_id: str | None = None, conversation_id: str | None = None) -> Claim:
         return self._journal.create(run_id, parent_id=parent_id, conversation_id=conversation_id)
 
-    async def claim(self, run_id: str) -> Claim:
+    async def claim(self, run_id: str, *, after: int | None = None) -> Claim:
         crash_point(f"{run_id}: before it is claimed")
-        claim = await self._journal.claim(run_id)
+        claim = await self._journal.claim(run_id, after=after)
         crash_point(f"{run_id}: claimed")
         return claim
 

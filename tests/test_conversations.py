@@ -17,6 +17,7 @@ from greenroom import (
     ConversationBusy,
     Limits,
     MemoryJournal,
+    RunExists,
     System,
     UnknownOption,
     tool,
@@ -203,6 +204,15 @@ async def test_a_pruned_conversation_still_counts_on() -> None:
     async with System(journal=journal) as system:
         result = await system.conversation(echo(), "c1").ask("three")
         assert (result.run_id, str(result)) == ("c1.3", "5: three")
+
+
+async def test_an_id_that_another_run_has_taken_is_an_error() -> None:
+    """A run that only looks like one of the conversation: nobody waits for it to go away."""
+    async with System(journal=MemoryJournal(keep=True)) as system:
+        run = await system.start(echo(), "one", run_id="c1.1")
+        await run.result()
+        with pytest.raises(RunExists, match=r"'c1\.1'"):
+            await system.conversation(echo(), "c1").ask("two")
 
 
 async def test_options_are_checked() -> None:

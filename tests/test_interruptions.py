@@ -156,16 +156,18 @@ async def test_cancelled_by_a_scope_at_every_step() -> None:
 
 
 async def test_killed_at_every_step() -> None:
-    """A killed run still has one outcome; those who wait for it get it."""
+    """A killed run still has one outcome; those who wait for it get it, and its journal has what was known by then."""
     for step in range(await count_steps()):
         scene = Scene()
         before = len(anyio.get_running_tasks())
-        async with System() as system:
+        journal = MemoryJournal(keep=True)
+        async with System(journal=journal) as system:
             run = await system.start(scene.agent, "Go", on_event=scene.heard.append)
             await after(step, run._cell.kill)
             with anyio.fail_after(10):
                 result = await run.result()
         check_history(result.messages)
+        await check_told(journal, result)
         assert result.status in ("stopped", "completed")
         assert len(anyio.get_running_tasks()) == before
 

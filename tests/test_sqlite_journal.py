@@ -843,3 +843,18 @@ async def test_an_error_of_ours_in_the_thread_hangs_nobody(path: Path) -> None:
             await journal.runs()
         with pytest.raises(JournalFailed, match="ZeroDivisionError"):
             await journal.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+async def test_a_file_that_is_gone_takes_no_more(path: Path, how: str) -> None:
+    """What nobody will find again is not called durable."""
+    with pytest.raises(JournalFailed, match="deleted, moved or replaced"):
+        async with SqliteJournal(path) as journal:
+            claim = journal.create("r")
+            journal.append(claim, b"one")
+            await journal.durable(claim)
+            path.unlink()
+            if how == "replaced":
+                path.write_bytes(b"")
+            journal.append(claim, b"two")
+            await journal.durable(claim)

@@ -189,3 +189,21 @@ def test_taken_over_at_any_moment(moment: float, backend: str) -> None:
         assert (await story(journal, "r")).standing == "completed"
 
     play(scenario, backend=backend)
+
+
+@backends
+def test_a_system_of_the_same_process_keeps_its_runs(tmp_path: Path, backend: str) -> None:
+    """Two Systems on one file do not rob each other: nothing is done twice while both are open."""
+    model = Lines("one", seconds=1)
+
+    async def scenario() -> None:
+        file = tmp_path / "runs.db"
+        agent = Agent("a", model)
+        async with System(journal=file, name="one") as one, System(journal=file, name="two") as two:
+            run = await one.start(agent, "Go", run_id="r")
+            recovery = await two.recover([agent])
+            assert (list(recovery), list(recovery.left)) == ([], ["r"])
+            assert "another System of this process" in recovery.left["r"]
+            assert str(await run.result()) == "one"
+
+    play(scenario, backend=backend)

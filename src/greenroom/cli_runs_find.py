@@ -21,7 +21,17 @@ from .journal import Damaged, Listed
 
 #: How a run stands: unfinished ones are at work, or their process has died; the others say themselves.
 Status: TypeAlias = Literal[
-    "running", "interrupted", "suspended", "parked", "completed", "stopped", "limited", "waiting", "failed", "damaged"
+    "running",
+    "interrupted",
+    "suspended",
+    "paused",
+    "parked",
+    "completed",
+    "stopped",
+    "limited",
+    "waiting",
+    "failed",
+    "damaged",
 ]
 #: Standings of runs that will do nothing more unless somebody has them go on.
 AT_REST = ("suspended", "parked")
@@ -66,7 +76,7 @@ async def everything_in(archive: Archive) -> tuple[Sequence[Listed], Damaged | N
     try:
         return await archive.runs(), None
     except Damaged as error:
-        return [each for each in error.others if isinstance(each, Listed)], error
+        return error.others, error
 
 
 def is_at_work(listed: Listed, chronicle: Chronicle) -> bool:
@@ -77,9 +87,11 @@ def is_at_work(listed: Listed, chronicle: Chronicle) -> bool:
 
 def status(listed: Listed, chronicle: Chronicle) -> Status:
     """How a run stands."""
-    if chronicle.standing == "unfinished":
-        return "running" if is_at_work(listed, chronicle) else "interrupted"
-    return chronicle.standing
+    if is_at_work(listed, chronicle):
+        return "running"
+    if chronicle.paused and chronicle.standing in ("unfinished", "suspended"):
+        return "paused"
+    return "interrupted" if chronicle.standing == "unfinished" else chronicle.standing
 
 
 # -- printing

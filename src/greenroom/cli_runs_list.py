@@ -97,7 +97,7 @@ async def list_runs(
     return complain(complaints)
 
 
-_UNFINISHED = ("running", "interrupted", "suspended", "parked")
+_UNFINISHED = ("running", "interrupted", "suspended", "paused", "parked")
 assert set(_UNFINISHED) < set(get_args(Status))
 
 

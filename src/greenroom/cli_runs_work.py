@@ -67,6 +67,8 @@ async def _resume(file: str, given: Sequence[str], agents: list[Agent[Any, Any]]
         recovery = await system.recover(agents, run_ids=run_ids, on_event=note)
         recovered.append(recovery)
         for run in recovery:
+            run.resume()  # whoever calls for it wants it to go on
+        for run in recovery:
             result = await _outcome(run, complaints)
             if result is None:
                 ended[run.id] = "failed"
