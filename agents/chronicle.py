@@ -196,6 +196,11 @@ class Chronicle:
             return False
         return not isinstance(last, Retrying) or last.until <= now
 
+    @property
+    def places_at_work(self) -> list[str]:
+        """Where the calls stand that have begun and have no outcome, as in the ids of their runs."""
+        return [f"{self.turns}.{place}" for place, id in enumerate(self._calls) if id in self.at_work]
+
     def _result_messages(self) -> list[Message]:
         return [Message("tool", (self._results[id],)) for id in self._calls if id in self._results]
 

@@ -15,6 +15,7 @@ from ..journal import Journal, Listed, RunFinished
 from ..providers import ToolResult
 from .chronicle import Chronicle
 from .diary import Diary
+from .lost_runs import Lost, used_below
 from .machine import cancelled
 from .replay import UNKNOWN
 
@@ -58,7 +59,12 @@ async def _end(shelf: Journal, run_id: str, reason: str, clock: Callable[[], flo
         at = clock()
         if chronicle.was_asking(at):
             diary.hold(journal.Resumed(False, True, [], at))  # nobody knows what the request under way has cost
+        lost = Lost()
+        for place in chronicle.places_at_work:
+            await used_below(shelf, run_id, place, at, lost)
         diary.hold(*[journal.Happened(result, at) for result in _results(chronicle)])
+        if lost.usage is not None:
+            diary.hold(journal.Spent(at, lost.usage, lost.cost))
         await diary.end("stopped", reason)
     finally:
         diary.release()

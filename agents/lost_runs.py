@@ -1,14 +1,14 @@
 """Subagents of a tool call that does not run again: what they have used is counted, and those at work are ended.
 
-Their ids are made from the call's place, so they are found one after the other; runs that a tool has given ids of its
-own are not.
+Their ids are made from the call's place, so they are found one after the other, and theirs below them; runs that a tool
+has given ids of its own are not.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from ..journal import JournalError
+from ..journal import Journal, JournalError
 from ..providers import Usage
 from .chronicle import Chronicle
 from .diary import Diary
@@ -17,11 +17,48 @@ if TYPE_CHECKING:
     from .run_cell import RunCell
 
 
-class Lost(NamedTuple):
-    """What was used, and its cost in US dollars; None where that is not known."""
+class Lost:
+    """What subagents have used.
 
-    usage: Usage | None
-    cost: float | None
+    Attributes:
+        usage: tokens, or None if nothing is known.
+        cost: US dollars, or None where a part of it is not known.
+        unfinished: the ids of those that have not ended.
+    """
+
+    __slots__ = ("cost", "unfinished", "usage")
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self.cost: float | None = 0.0
+        self.unfinished: list[str] = []
+
+    def add(self, told: Chronicle, now: float) -> None:
+        """Count one of them."""
+        self.usage = told.usage if self.usage is None else self.usage + told.usage
+        known = told.ended is not None or not told.was_asking(now)
+        self.cost = self.cost + told.cost if self.cost is not None and told.cost is not None and known else None
+        if told.ended is None:
+            self.unfinished.append(told.run_id)
+
+
+async def used_below(shelf: Journal, run_id: str, place: str, now: float, lost: Lost) -> None:
+    """Count what the subagents of a call have used.
+
+    Args:
+        shelf: where they are.
+        run_id, place: whose call it is, and where it stands, as in the ids of its runs.
+        now: seconds since the epoch.
+        lost: what they are added to.
+    """
+    number = 1
+    while entries := await shelf.read(f"{run_id}.{place}.{number}"):
+        told = Chronicle(entries)
+        lost.add(told, now)
+        if told.ended is None:
+            for below in told.places_at_work:
+                await used_below(shelf, told.run_id, below, now, lost)
+        number += 1
 
 
 async def lost_below(run: RunCell, place: str | None) -> Lost:
@@ -29,26 +66,17 @@ async def lost_below(run: RunCell, place: str | None) -> Lost:
 
     Args:
         run: whose call it is.
-        place: where the call stands, as in the ids of its runs; None of a call that never began.
+        place: where the call stands; None of a call that never began.
     """
-    usage: Usage | None = None
-    cost: float | None = 0.0
-    number = 1
-    while place is not None and (entries := await run.stage.journal.read(f"{run.name}.{place}.{number}")):
-        told = Chronicle(entries)
-        usage = told.usage if usage is None else usage + told.usage
-        cost = cost + told.cost if cost is not None and told.cost is not None else None
-        if told.ended is None:
-            await _end(run, told.run_id)
-        number += 1
-    return Lost(usage, cost)
-
-
-async def _end(run: RunCell, run_id: str) -> None:
-    diary = Diary(run.stage.journal, run_id, run.diary.clock)
-    try:
-        await diary.reclaim()
-        await diary.end("stopped", "abandoned")
-    except JournalError:
-        pass  # somebody else has it, or it has ended meanwhile
-    diary.release()
+    lost = Lost()
+    if place is not None:
+        await used_below(run.stage.journal, run.name, place, run.diary.clock(), lost)
+    for run_id in lost.unfinished:
+        diary = Diary(run.stage.journal, run_id, run.diary.clock)
+        try:
+            await diary.reclaim()
+            await diary.end("stopped", "abandoned")
+        except JournalError:
+            pass  # somebody else has it, or it has ended meanwhile
+        diary.release()
+    return lost

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from .. import journal
 from ..journal import JournalError
@@ -95,6 +96,9 @@ async def tell(run: RunCell) -> None:
 
 async def rest(run: RunCell) -> None:
     """Wait until the run is resumed."""
+    if not holds(run):
+        await tell(run)
+        return
     try:
         while holds(run):
             run.resumed = anyio.Event()
@@ -104,3 +108,4 @@ async def rest(run: RunCell) -> None:
         run.rests = False
         raise
     await tell(run)
+    await checkpoint_if_cancelled()  # a stop lets the run go, too, and nothing is to begin then

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -54,7 +55,7 @@ class SqliteJournal:
     """
 
     __slots__ = (
-        *("__weakref__", "_busy_timeout", "_clock", "_disk_timeout", "_durability", "_retention", "_writer"),
+        *("__weakref__", "_busy_timeout", "_clock", "_disk_timeout", "_durability", "_retention", "_thread", "_writer"),
         "path",
     )
 
@@ -90,6 +91,7 @@ class SqliteJournal:
         self._retention = retention
         self._disk_timeout = disk_timeout
         self._writer: Writer | None = None
+        self._thread = 0
 
     @property
     def is_open(self) -> bool:
@@ -103,6 +105,7 @@ class SqliteJournal:
         )
         await writer.open()
         self._writer = writer
+        self._thread = threading.get_ident()
         return self
 
     async def __aexit__(
@@ -143,9 +146,7 @@ class SqliteJournal:
         return claim
 
     def append(self, claim: Claim, entry: bytes, *, final: bool = False, sequence: int | None = None) -> int:
-        writer = self._writer
-        if writer is None:
-            raise JournalClosed(_CLOSED)
+        writer = self._opened()
         state: RunState | None = claim.noted
         if state is None or state.queue is not writer.queue:
             state = self._adopt(writer, claim)
@@ -236,6 +237,11 @@ class SqliteJournal:
     def _opened(self) -> Writer:
         if self._writer is None:
             raise JournalClosed(_CLOSED)
+        if threading.get_ident() != self._thread:
+            raise RuntimeError(
+                f"this journal belongs to the event loop that has opened it, which is in another thread: open another"
+                f" SqliteJournal({self.path!r}) here"
+            )
         return self._writer
 
 

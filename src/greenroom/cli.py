@@ -7,6 +7,7 @@ error is one line on standard error, never a traceback.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -130,9 +131,18 @@ def status_of(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
     except BrokenPipeError:
-        # Whoever read our output has gone; the interpreter must not fail at it once more when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()  # whoever read it has gone
         return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT) or error.filename is not None:
+            raise
+        _give_up_output()
+        return _complain(f"the output cannot be written: {error.strerror}", 1)
+
+
+def _give_up_output() -> None:
+    """The interpreter must not fail at it once more when it flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(words: str, status: int) -> int:
