@@ -38,8 +38,8 @@ from . import events, inbox, pause
 from .approvals import Approvals, PendingCall
 from .context import RunContext
 from .diary import Diary
+from .enrolment import own, take_up, write_end
 from .errors import RestartLimit
-from .lost_runs import lost_below
 from .machine import (
     Begin,
     CallModel,
@@ -60,7 +60,7 @@ from .machine import (
 )
 from .model_call import ModelCall
 from .outcome import last_event, make_error, make_result
-from .replay import Replayed, replay
+from .replay import Replayed
 from .result import RunResult
 from .run_options import RunOptions
 from .stage import RunStage
@@ -248,7 +248,7 @@ class RunCell(Cell):
         slots = self.stage.slots if self.run_parent is None else None
         has_slot = False
         try:
-            finish = await self._own()
+            finish = await own(self)
             if finish is None:
                 has_slot = slots is not None and await self._take_slot(slots)
                 finish = await self._run()
@@ -263,54 +263,6 @@ class RunCell(Cell):
 
     # -- the journal
 
-    def enrol(self) -> None:
-        """Write down that the run has begun.
-
-        Raises:
-            RunExists: the journal knows a run of that id.
-        """
-        parent = self.run_parent.name if self.run_parent is not None else None
-        self.diary.begin(self._began(parent), parent_id=parent, conversation_id=self.options.conversation_id)
-
-    def _began(self, parent_id: str | None) -> journal.Began:
-        options = self.options
-        return journal.Began(
-            self.name,
-            self.agent.name,
-            list(self.history),
-            list(self.prompt),
-            self.began_at,
-            kept=list(options.kept) if options.kept is not None else None,
-            answers=dict(options.answers),
-            fingerprint=self.agent.fingerprint,
-            user_id=options.user_id,
-            conversation_id=options.conversation_id,
-            parent_id=parent_id,
-            call_id=self.call_id,
-            tags=list(options.tags),
-            metadata=dict(options.metadata),
-            limits=options.limits,
-            guarded=options.policy is not None,
-        )
-
-    async def _own(self) -> Finish | None:
-        """Have the run durably for our own before anything is done for it; how it ends where that fails."""
-        try:
-            if self.resumption is not None:
-                await self.resumption.take_over(self)
-            elif not self.diary.is_open:
-                self.enrol()
-            await self.diary.durable()
-        except JournalError as error:
-            self.diary.forget()
-            if self.resumption is not None:
-                self.resumption.error = error
-            return Finish("failed", "error", error=error)
-        finally:
-            if self.resumption is not None:
-                self.resumption.settled.set()
-        return None
-
     def write(self, *records: journal.Record) -> None:
         """Write down what has happened, and what was held back until now.
 
@@ -319,6 +271,15 @@ class RunCell(Cell):
         """
         self._hold_own_words()
         self.diary.write(*records)
+
+    def write_last(self, status: str, reason: str, error: str | None) -> None:
+        """Write the last entry.
+
+        Raises:
+            JournalError: as for `write`.
+        """
+        self._hold_own_words()
+        self.diary.write(journal.Ended(status, reason, self.diary.clock(), error), final=True)
 
     def _hold_own_words(self) -> None:
         """Hold what the machine has said by itself. What a suspension has cut short is to be done again."""
@@ -409,7 +370,7 @@ class RunCell(Cell):
     async def _attempt(self) -> Finish:
         machine = self.machine = self._new_machine()
         if self.resumption is not None or self.restarts:
-            effects = await self._take_up(machine)
+            effects = await take_up(self, machine)
         else:
             await self.voice.say(events.RunStarted, agent=self.agent.name)
             effects = machine.handle(self.wanted or Begin())
@@ -438,34 +399,6 @@ class RunCell(Cell):
 
     def _new_machine(self) -> Machine:
         return Machine(self.agent.rules(self.options.limits), self.history, self.prompt, self.options.kept)
-
-    async def _take_up(self, machine: Machine) -> list[Effect]:
-        """Bring a new machine to where the journal says that the run stands."""
-        resumption, self.resumption = self.resumption, None
-        if resumption is not None:
-            entries = resumption.entries
-        else:
-            self.write()
-            entries = await self.diary.reclaim()
-        past = self.past = replay(machine, entries, self.agent.toolbox, self.options.answers)
-        self.voice.turn = machine.turn  # calls of this turn have the same idempotency keys as before
-        at = self.diary.clock()
-        for result in past.made_up:
-            lost = await lost_below(self, past.lost.get(result.call_id))
-            past.spend(lost.usage, lost.cost)
-            self.diary.hold(journal.Happened(result, at, lost.usage, lost.cost))
-        if resumption is not None:
-            self.use(past.usage)
-            self.spend(past.cost)
-            self.wanted = past.stop or self.wanted
-            self.pause_asked = past.paused
-            if past.sent:
-                inbox.of(self).count = past.sent
-            await self.voice.say(
-                events.RunRecovered, agent=self.agent.name, claims=resumption.claims, changes=resumption.changes
-            )
-        self.write()
-        return past.effects
 
     async def _call_model(self, machine: Machine) -> list[Effect]:
         self.voice.turn = machine.turn
@@ -705,28 +638,11 @@ class RunCell(Cell):
             return  # given up meanwhile
         self._finish = finish
         await self._end_subruns()
-        finish = await self._write_end(finish)
+        finish = self._finish = await write_end(self, finish)
         if self.result is not None:
             return  # given up while the journal was at it
         self._settle(finish)
         await self.voice.publish(self.last_event())
-
-    async def _write_end(self, finish: Finish) -> Finish:
-        """Write the end, or that there is none yet; what it is if the journal refuses."""
-        try:
-            self._hold_own_words()
-            if finish.status == "stopped" and self.is_suspended:
-                self.suspended = True
-                self.write(journal.Suspended(self.diary.clock()))
-                await self.diary.durable()
-            else:
-                error = finish.error
-                said = f"{type(error).__name__}: {error}" if error is not None else None
-                await self.diary.end(finish.status, finish.reason, said)
-        except JournalError as error:
-            self.diary.forget()
-            finish = self._finish = Finish("failed", "error", error=error)
-        return finish
 
     async def wait_over(self) -> None:
         """Wait for the result: for the end, or until the run is given up."""

@@ -26,6 +26,7 @@ from .archive import read_chronicle
 from .chronicle import Chronicle
 from .conversation import Conversation, ConversationOptions, Talks
 from .drain import Drain, Drained
+from .enrolment import enrol
 from .errors import RestartLimit
 from .history import History, Prompt
 from .hooks import Audience
@@ -294,7 +295,7 @@ class System(ActorSystem):
         cell = await launch.cell(self.stage, None, followable=True, detached=True)
         if cell.name in self.pool:
             raise NameTaken(cell.name)
-        cell.enrol()
+        enrol(cell)
         try:
             await cell.diary.durable()
             self.stage.refuse_when_draining()  # that may have begun meanwhile

@@ -1,0 +1,115 @@
+"""A run and its journal: how a run comes to be its owner's, where it takes itself up, and how it is over there.
+
+A new run writes down that it has begun; one that was begun elsewhere claims its journal. Either is durable before
+anything is done for the run. After a crash of its code, and in another process, a new machine is brought to where the
+journal says that the run stands.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import journal
+from ..journal import JournalError
+from . import events, inbox
+from .lost_runs import lost_below
+from .machine import Effect, Finish, Machine
+from .replay import replay
+
+if TYPE_CHECKING:
+    from .run_cell import RunCell
+
+
+def enrol(run: RunCell) -> None:
+    """Write down that a run has begun.
+
+    Raises:
+        RunExists: the journal knows a run of that id.
+    """
+    options = run.options
+    parent = run.run_parent.name if run.run_parent is not None else None
+    began = journal.Began(
+        run.name,
+        run.agent.name,
+        list(run.history),
+        list(run.prompt),
+        run.began_at,
+        kept=list(options.kept) if options.kept is not None else None,
+        answers=dict(options.answers),
+        fingerprint=run.agent.fingerprint,
+        user_id=options.user_id,
+        conversation_id=options.conversation_id,
+        parent_id=parent,
+        call_id=run.call_id,
+        tags=list(options.tags),
+        metadata=dict(options.metadata),
+        limits=options.limits,
+        guarded=options.policy is not None,
+    )
+    run.diary.begin(began, parent_id=parent, conversation_id=options.conversation_id)
+
+
+async def own(run: RunCell) -> Finish | None:
+    """Have a run durably for our own before anything is done for it; how it ends where that fails."""
+    resumption = run.resumption
+    try:
+        if resumption is not None:
+            await resumption.take_over(run)
+        elif not run.diary.is_open:
+            enrol(run)
+        await run.diary.durable()
+    except JournalError as error:
+        run.diary.forget()
+        if resumption is not None:
+            resumption.error = error
+        return Finish("failed", "error", error=error)
+    finally:
+        if resumption is not None:
+            resumption.settled.set()
+    return None
+
+
+async def take_up(run: RunCell, machine: Machine) -> list[Effect]:
+    """Bring a new machine to where the journal says that the run stands; what is to be done next."""
+    resumption, run.resumption = run.resumption, None
+    if resumption is not None:
+        entries = resumption.entries
+    else:
+        run.write()
+        entries = await run.diary.reclaim()
+    past = run.past = replay(machine, entries, run.agent.toolbox, run.options.answers)
+    run.voice.turn = machine.turn  # calls of this turn have the same idempotency keys as before
+    at = run.diary.clock()
+    for result in past.made_up:
+        lost = await lost_below(run, past.lost.get(result.call_id))
+        past.spend(lost.usage, lost.cost)
+        run.diary.hold(journal.Happened(result, at, lost.usage, lost.cost))
+    if resumption is not None:
+        run.use(past.usage)
+        run.spend(past.cost)
+        run.wanted = past.stop or run.wanted
+        run.pause_asked = past.paused
+        if past.sent:
+            inbox.of(run).count = past.sent
+        facts = {"claims": resumption.claims, "changes": resumption.changes}
+        await run.voice.say(events.RunRecovered, agent=run.agent.name, **facts)
+    run.write()
+    return past.effects
+
+
+async def write_end(run: RunCell, finish: Finish) -> Finish:
+    """Write down how a run ends, or that it goes on elsewhere; how it ends if the journal refuses."""
+    try:
+        if finish.status == "stopped" and run.is_suspended:
+            run.suspended = True
+            run.write(journal.Suspended(run.diary.clock()))
+            await run.diary.durable()
+        else:
+            error = finish.error
+            said = f"{type(error).__name__}: {error}" if error is not None else None
+            run.write_last(finish.status, finish.reason, said)
+            await run.diary.durable()
+    except JournalError as error:
+        run.diary.forget()
+        return Finish("failed", "error", error=error)
+    return finish
