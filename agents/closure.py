@@ -8,16 +8,20 @@ its last entry. Its subagents end with it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from .. import journal
-from ..journal import Journal, Listed, RunFinished
+from ..journal import Damaged, Journal, JournalError, Listed, RunFinished
 from ..providers import ToolResult
 from .chronicle import Chronicle
 from .diary import Diary
-from .lost_runs import Lost, used_below
+from .lost_runs import UNREADABLE, Lost, used_below
 from .machine import cancelled
 from .replay import UNKNOWN
+
+if TYPE_CHECKING:
+    from .run_cell import RunCell
 
 #: Why a subagent ends whose run has ended.
 ABANDONED = "abandoned"
@@ -31,19 +35,22 @@ async def end_run(shelf: Journal, run_id: str, reason: str, clock: Callable[[], 
         Damaged, BadRecord: it cannot be read; it is claimed, and has not ended.
         JournalError: its end could not be stored.
     """
-    listed = await shelf.runs(unfinished=True)
-    await _end(shelf, run_id, reason, clock)
+    try:
+        listed: Sequence[Listed] = await shelf.runs(unfinished=True)
+    except Damaged as error:
+        listed = error.others
+    await end_one(shelf, run_id, reason, clock)
     ended = 0
     for child in _below(run_id, listed):
         try:
-            await _end(shelf, child, ABANDONED, clock)
+            await end_one(shelf, child, ABANDONED, clock)
         except RunFinished:  # it was faster
             continue
         ended += 1
     return ended
 
 
-def _below(run_id: str, listed: list[Listed]) -> list[str]:
+def _below(run_id: str, listed: Sequence[Listed]) -> list[str]:
     """The unfinished subagents of a run, and theirs, outermost first: so none is asked to go on any more."""
     found: list[str] = []
     for each in listed:  # a subagent is created after the run that it works for
@@ -52,10 +59,17 @@ def _below(run_id: str, listed: list[Listed]) -> list[str]:
     return found
 
 
-async def _end(shelf: Journal, run_id: str, reason: str, clock: Callable[[], float]) -> None:
+async def end_one(
+    shelf: Journal, run_id: str, reason: str, clock: Callable[[], float], after: int | None = None
+) -> None:
+    """End a run, and leave its subagents to whoever ends them; `after` as for a claim.
+
+    Raises:
+        JournalError, BadRecord, msgspec.ValidationError: as for `end_run`.
+    """
     diary = Diary(shelf, run_id, clock)
     try:
-        chronicle = Chronicle(await diary.reclaim())
+        chronicle = Chronicle(await diary.reclaim(after))
         at = clock()
         if chronicle.was_asking(at):
             diary.hold(journal.Resumed(False, True, [], at))  # nobody knows what the request under way has cost
@@ -63,11 +77,30 @@ async def _end(shelf: Journal, run_id: str, reason: str, clock: Callable[[], flo
         for place in chronicle.places_at_work:
             await used_below(shelf, run_id, place, at, lost)
         diary.hold(*[journal.Happened(result, at) for result in _results(chronicle)])
-        if lost.usage is not None:
+        if lost.usage is not None or lost.cost is None:
             diary.hold(journal.Spent(at, lost.usage, lost.cost))
         await diary.end("stopped", reason)
     finally:
         diary.release()
+
+
+async def lost_below(run: RunCell, place: str | None) -> Lost:
+    """What the subagents of a call have used, all of which have ended when this returns.
+
+    Args:
+        run: whose call it is.
+        place: where the call stands; None of a call that never began.
+    """
+    lost = Lost()
+    shelf, clock = run.stage.journal, run.diary.clock
+    if place is not None:
+        await used_below(shelf, run.name, place, clock(), lost)
+    for run_id in lost.unfinished:
+        try:
+            await end_one(shelf, run_id, ABANDONED, clock)
+        except (JournalError, *UNREADABLE):
+            pass  # somebody else has it, or it has ended meanwhile
+    return lost
 
 
 def _results(chronicle: Chronicle) -> list[ToolResult]:

@@ -25,7 +25,7 @@ from ..journal import Damaged, JournalError, RunExists
 from .approvals import Approver
 from .chronicle import Chronicle
 from .errors import ConversationBusy, RunEnded
-from .history import Prompt
+from .history import Prompt, read_prompt
 from .limits import Limits
 from .options import refuse_unknown
 from .policy import Policy
@@ -71,7 +71,6 @@ class Conversation(Generic[OutputT]):
     __slots__ = ("_agent", "_options", "_system", "_talk")
 
     def __init__(self, system: System, agent: Agent[Any, OutputT], talk: Talk, options: ConversationOptions) -> None:
-        refuse_unknown("conversation", options, ConversationOptions.__annotations__)
         self._system = system
         self._agent = agent
         self._talk = talk
@@ -118,6 +117,7 @@ class Conversation(Generic[OutputT]):
             ConversationBusy: the last run is at work elsewhere, or waits to be recovered.
         """
         refuse_unknown("ask", options, ConversationOptions.__annotations__)
+        self._system.stage.refuse_when_draining()
         async with self._talk.lock:
             run = await self._start(prompt, options)
             try:
@@ -133,7 +133,12 @@ class Conversation(Generic[OutputT]):
         """Say something without waiting for the answer: to the run that is at work, else to a new one.
 
         What comes of it is told to `on_event`, and stands in `messages`. Errors are logged.
+
+        Raises:
+            TypeError: what cannot be sent.
+            SystemClosed: the System is not open.
         """
+        read_prompt(prompt)
         run = self.run
         if run is not None:
             with suppress(RunEnded):  # it has ended a moment ago

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from .. import journal
 from ..journal import JournalError
 from . import events, inbox
-from .lost_runs import lost_below
+from .closure import lost_below
 from .machine import Effect, Finish, Machine
 from .replay import replay
 
@@ -88,7 +88,7 @@ async def take_up(run: RunCell, machine: Machine) -> list[Effect]:
         run.use(past.usage)
         run.spend(past.cost)
         run.wanted = past.stop or run.wanted
-        run.pause_asked = past.paused
+        run.pause_asked = past.paused or run.pause_asked  # a drain may have begun meanwhile
         if past.sent:
             inbox.of(run).count = past.sent
         facts = {"claims": resumption.claims, "changes": resumption.changes}

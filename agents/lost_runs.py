@@ -1,4 +1,4 @@
-"""Subagents of a tool call that does not run again: what they have used is counted, and those at work are ended.
+"""Subagents of a tool call that does not run again: what they have used is counted.
 
 Their ids are made from the call's place, so they are found one after the other, and theirs below them; runs that a tool
 has given ids of its own are not.
@@ -6,15 +6,14 @@ has given ids of its own are not.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import msgspec
 
-from ..journal import Journal, JournalError
+from ..journal import BadRecord, Damaged, Journal
 from ..providers import Usage
 from .chronicle import Chronicle
-from .diary import Diary
 
-if TYPE_CHECKING:
-    from .run_cell import RunCell
+#: What is wrong with a run that cannot be read.
+UNREADABLE = (Damaged, BadRecord, msgspec.ValidationError)
 
 
 class Lost:
@@ -52,31 +51,17 @@ async def used_below(shelf: Journal, run_id: str, place: str, now: float, lost: 
         lost: what they are added to.
     """
     number = 1
-    while entries := await shelf.read(f"{run_id}.{place}.{number}"):
-        told = Chronicle(entries)
+    while True:
+        try:
+            entries = await shelf.read(f"{run_id}.{place}.{number}")
+            if not entries:
+                return
+            told = Chronicle(entries)
+        except UNREADABLE:
+            lost.cost = None  # nobody knows how many there were behind it
+            return
         lost.add(told, now)
         if told.ended is None:
             for below in told.places_at_work:
                 await used_below(shelf, told.run_id, below, now, lost)
         number += 1
-
-
-async def lost_below(run: RunCell, place: str | None) -> Lost:
-    """What the subagents of a call have used, all of which have ended when this returns.
-
-    Args:
-        run: whose call it is.
-        place: where the call stands; None of a call that never began.
-    """
-    lost = Lost()
-    if place is not None:
-        await used_below(run.stage.journal, run.name, place, run.diary.clock(), lost)
-    for run_id in lost.unfinished:
-        diary = Diary(run.stage.journal, run_id, run.diary.clock)
-        try:
-            await diary.reclaim()
-            await diary.end("stopped", "abandoned")
-        except JournalError:
-            pass  # somebody else has it, or it has ended meanwhile
-        diary.release()
-    return lost

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, assert_never
 
 import anyio
 import msgspec
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from .. import journal
 from ..providers import (
@@ -83,10 +84,12 @@ class ModelCall:
         model = run.agent.provider.model
         attempt = run.past.attempts
         if run.past.due:
-            await self._pause(run.past.due - run.stage.sources.clock())
+            # A clock may have been set back.
+            await self._pause(min(run.past.due - run.stage.sources.clock(), run.past.pause))
         while True:
             attempt += 1
             await run.voice.say(events.ModelStarted, model=model, attempt=attempt)
+            await checkpoint_if_cancelled()  # whoever is stopped by now has asked nobody
             self._answering, self.asking = None, True
             try:
                 streams = run.shown_pieces or run.voice.wants_deltas()

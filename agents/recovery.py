@@ -15,12 +15,12 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
-import msgspec
-
 from .. import journal
-from ..journal import BadRecord, Damaged, JournalError, Listed
+from ..journal import Damaged, JournalError, Listed
 from .chronicle import Chronicle
+from .closure import ABANDONED, end_one
 from .diary import Diary
+from .lost_runs import UNREADABLE
 from .recovery_terms import Terms, Unfinished
 from .resumption import Resumption, input_of, kept_by, limits_of
 from .run import Run
@@ -112,6 +112,8 @@ class Recoverer:
             if self._stage.draining is not None:
                 self._leave(cell.name, "the System is draining and starts nothing new")
                 continue
+            if cell.name in self._stage.pool:  # somebody else recovers here, too
+                continue
             start(cell)
             cell.agent.freeze()
             cells.append((cell, resumption))
@@ -125,13 +127,15 @@ class Recoverer:
         found: list[_Found] = []
         orphans: list[Listed] = []
         for each in listed:
-            if not self._is_wanted(each) or self._is_elsewhere(each):
+            if not self._is_wanted(each):
                 continue
-            if each.parent_id is None:
-                await self._read_one(each, found)
-            elif each.parent_id in unfinished:
+            if each.parent_id in unfinished:
                 if self._terms.run_ids is not None:
                     self._leave(each.run_id, f"it is a subagent, and goes on with {each.parent_id!r}")
+            elif self._is_elsewhere(each):
+                continue
+            elif each.parent_id is None:
+                await self._read_one(each, found)
             elif whole:
                 orphans.append(each)
         for run_id in self._terms.run_ids or ():
@@ -159,7 +163,7 @@ class Recoverer:
         try:
             entries = await self._stage.journal.read(listed.run_id)
             chronicle = Chronicle(entries)
-        except (Damaged, BadRecord, msgspec.ValidationError) as error:
+        except UNREADABLE as error:
             self._leave(listed.run_id, str(error))
         else:
             if self._may_go_on(chronicle):
@@ -196,13 +200,10 @@ class Recoverer:
         return {each.run_id for each in died if each.at_work} or {each.run_id for each in died}
 
     async def _end_orphan(self, listed: Listed) -> None:
-        diary = Diary(self._stage.journal, listed.run_id, self._stage.sources.clock)
         try:
-            await diary.reclaim(listed.epoch)
-            await diary.end("stopped", "abandoned")
-        except JournalError as error:
+            await end_one(self._stage.journal, listed.run_id, ABANDONED, self._stage.sources.clock, listed.epoch)
+        except (JournalError, *UNREADABLE) as error:
             self._leave(listed.run_id, str(error))
-        diary.release()
 
     async def _park(self, found: _Found) -> None:
         run_id, chronicle = found.listed.run_id, found.chronicle

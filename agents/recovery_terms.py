@@ -75,6 +75,8 @@ class Terms:
         self.agents = _by_name(agents)
         if isinstance(run_ids, str):
             raise TypeError(f"run_ids= takes a list of ids: write run_ids=[{run_ids!r}]")
+        if run_ids is not None and (isinstance(run_ids, bytes) or not isinstance(run_ids, Iterable)):
+            raise TypeError(f"run_ids= takes a list of ids, not {run_ids!r}")
         if deps is not None and deps_for is not None:
             raise TypeError("recover() takes deps= for all runs or deps_for=, a function of each, not both")
         if deps_for is not None and not callable(deps_for):
@@ -86,6 +88,8 @@ class Terms:
         check_stop_when(stop_when, None)
         if not is_whole(max_claims) or max_claims < 1:
             raise ValueError(f"max_claims must be a whole number, at least 1, not {max_claims!r}")
+        if not isinstance(takeover, bool):
+            raise TypeError(f"takeover= takes True or False, not {takeover!r}")
         self.run_ids = tuple(run_ids) if run_ids is not None else None
         self.deps_for: Callable[[Unfinished], Any] = deps_for if deps_for is not None else lambda _: deps
         self.on_event = on_event

@@ -64,7 +64,8 @@ class Replayed:
         answers: what was said to calls of this turn.
         asked: until when an answer is waited for, by call id, as seconds since the epoch.
         naps: until when a tool sleeps, by call id and the number of its sleep.
-        attempts: tries of the model call at hand that have failed, and `due`, the moment of the next one.
+        attempts: tries of the model call at hand that have failed; `due`, the moment of the next one, and `pause`, the
+            seconds between.
         stop: what was asked for.
         paused: whether the run is to wait.
         sent: how many messages were sent into it.
@@ -82,6 +83,7 @@ class Replayed:
         "lost",
         "made_up",
         "naps",
+        "pause",
         "paused",
         "sent",
         "stop",
@@ -98,6 +100,7 @@ class Replayed:
         self.naps: dict[tuple[str, int], float] = {}
         self.attempts = 0
         self.due = 0.0
+        self.pause = 0.0
         self.stop: StopAsked | None = None
         self.paused = False
         self.sent = 0
@@ -184,7 +187,7 @@ def _apply(machine: Machine, record: Record, intended: set[str], said: Replayed)
             return machine.handle(Asking())
         case Retrying():
             said.spend(record.usage, record.cost)
-            said.attempts, said.due = record.attempt, record.until
+            said.attempts, said.due, said.pause = record.attempt, record.until, record.until - record.at
         case Spent():
             said.spend(record.usage, record.cost)
         case Asked():

@@ -702,7 +702,8 @@ class RunCell(Cell):
     def close(self, exit: Exit) -> None:
         if self.result is None:
             # The task ended in a way that nobody foresaw, or before it began.
-            self._settle(Finish("failed", "error", error=exit.error) if exit.kind == "crashed" else self._cut_off())
+            failed = exit.kind == "crashed" and not self.diary.is_over
+            self._settle(Finish("failed", "error", error=exit.error) if failed else self._cut_off())
             self.voice.log_event(self.last_event())
         for run in tuple(self._subruns.values()):
             run.kill()

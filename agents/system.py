@@ -32,7 +32,7 @@ from .history import History, Prompt
 from .hooks import Audience
 from .launch import Launch, check_id
 from .limits import Limits
-from .options import names_ours
+from .options import names_ours, refuse_unknown
 from .policy import Policy
 from .recovery import Recoverer, Recovery
 from .recovery_terms import MAX_CLAIMS, Terms, Unfinished
@@ -323,6 +323,8 @@ class System(ActorSystem):
             raise TypeError(f"conversation() takes an agent first: system.conversation(agent, id), not {agent!r}")
         check_id("conversation(id)", id)
         self.refuse_elsewhere()
+        refuse_unknown("conversation", options, ConversationOptions.__annotations__)
+        Launch(agent, "", system=self, **options)  # says what is wrong with them
         return Conversation(self, agent, self._talks.get(id), options)
 
     def find(self, run_id: str) -> Run[Any] | None:
@@ -391,6 +393,7 @@ class System(ActorSystem):
             UnknownRun: the journal has no such run.
             Damaged, BadRecord: it cannot be read.
         """
+        check_id("chronicle(run_id)", run_id)
         self.refuse_elsewhere()
         return await read_chronicle(self.stage.journal, run_id)
 

@@ -204,7 +204,10 @@ def _time_to_answer(cell: ToolCell) -> tuple[float | None, float | None]:
     timeout, now = run.agent.approval_timeout, run.stage.sources.clock()
     if cell.call_id in run.past.asked:
         until = run.past.asked[cell.call_id]
-        return (max(0.0, until - now) if until is not None else None), until
+        if until is None:
+            return None, None
+        left = max(0.0, until - now)
+        return min(left, timeout) if timeout is not None else left, until  # a clock may have been set back
     return timeout, now + timeout if timeout is not None else None
 
 

@@ -146,7 +146,7 @@ class ToolCell(Cell):
         if until is None:
             until = now + seconds
             run.write(journal.Slept(self.call_id, self.sleeps, until, now))
-        await anyio.sleep(max(0.0, until - now))
+        await anyio.sleep(max(0.0, min(until - now, seconds)))  # a clock may have been set back
 
     def spend(self, cost: float | None) -> None:
         """Count dollars of a subagent. None: nobody knows how many."""

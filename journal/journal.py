@@ -18,6 +18,7 @@ belongs to the event loop that it is opened in, and all of its methods are calle
 
 from __future__ import annotations
 
+from math import isnan, nan
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -72,6 +73,23 @@ class Listed(msgspec.Struct, frozen=True):
     created_at: float
     changed_at: float
     owner: Owner | None
+
+
+def check_moment(before: object) -> float:
+    """The moment, as a number.
+
+    Raises:
+        TypeError: it is none.
+    """
+    try:
+        moment = nan if isinstance(before, bool) or not isinstance(before, int | float) else float(before)
+    except OverflowError:
+        moment = nan
+    if isnan(moment):
+        raise TypeError(
+            f"before= is a moment in seconds since 1970, such as time.time() - 30 * 86_400, not {before!r:.80}"
+        )
+    return moment
 
 
 class Journal(Protocol):
@@ -182,6 +200,9 @@ class Journal(Protocol):
         know, or has known only since, is nobody's subagent.
 
         Done in small steps, each whole, so that it keeps nobody waiting.
+
+        Raises:
+            TypeError: `before` is no moment: ``time.time() - 30 * 86_400`` is that of thirty days ago.
         """
         ...
 

@@ -15,7 +15,7 @@ from typing import Self
 
 from . import owners
 from .errors import Conflict, Fenced, RunExists, RunFinished, UnknownRun
-from .journal import Claim, Listed
+from .journal import Claim, Listed, check_moment
 from .owners import Owner
 
 
@@ -152,6 +152,7 @@ class MemoryJournal:
         ]
 
     async def prune(self, before: float) -> int:
+        before = check_moment(before)
         roots: dict[str, str] = {}
         kept: set[str] = set()
         for run_id, run in self._runs.items():  # a subagent is younger than the run that it works for

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Literal, Self, TypeAlias, get_args
 
 from .errors import Damaged, Fenced, JournalClosed, JournalError, RunExists, RunFinished
-from .journal import Claim, Listed
+from .journal import Claim, Listed, check_moment
 from .sqlite_batch import Call, Entry, Queue, Release, RunState
 from .sqlite_store import Pruned, Store
 from .sqlite_writer import Writer
@@ -212,6 +212,7 @@ class SqliteJournal:
         return await self._opened().queue.ask(Call(question, writes=False))
 
     async def prune(self, before: float) -> int:
+        before = check_moment(before)
         queue = self._opened().queue
         count, last = 0, 0
         damaged: Damaged | None = None

@@ -116,6 +116,37 @@ async def a_former_owner_is_refused_after_another_opening(make: Make) -> None:
         assert await journal.read("r") == [b"a", b"b", b"c"]
 
 
+async def whoever_has_found_a_run_too_early_does_not_get_it(make: Make) -> None:
+    """A claim `after` an epoch is for the first who asks; whoever is refused has changed nothing."""
+    async with make() as journal:
+        old = journal.create("r")
+        journal.append(old, b"a")
+        (found,) = await journal.runs()
+        journal.append(old, b"b")
+        new = await journal.claim("r", after=found.epoch)
+        assert (new.epoch, new.next) == (2, 2)
+        for epoch in (found.epoch, 0, 3):
+            with refused(Fenced):
+                await journal.claim("r", after=epoch)
+        with refused(UnknownRun):
+            await journal.claim("unknown", after=1)
+        journal.append(new, b"c")
+        await journal.durable(new)
+    async with make() as journal:
+        with refused(Fenced):
+            await journal.claim("r", after=found.epoch)
+        (listed,) = await journal.runs()
+        assert listed.epoch == 2
+        third = await journal.claim("r", after=2)
+        assert (third.epoch, third.next) == (3, 3)
+        journal.append(third, b"d", final=True)
+        for epoch in (2, 3):
+            with refused(RunFinished):
+                await journal.claim("r", after=epoch)
+        await journal.durable(third)
+        assert await journal.read("r") == [b"a", b"b", b"c", b"d"]
+
+
 async def nothing_behind_a_refused_entry_is_stored(make: Make) -> None:
     """However the writer finds out."""
     async with make() as journal:
@@ -483,6 +514,7 @@ JOURNAL_CHECKS: tuple[Callable[[Make], Awaitable[None]], ...] = (
     a_claim_goes_on_where_the_run_was,
     a_former_owner_is_refused,
     a_former_owner_is_refused_after_another_opening,
+    whoever_has_found_a_run_too_early_does_not_get_it,
     nothing_behind_a_refused_entry_is_stored,
     a_repeated_entry_is_stored_once,
     a_repeated_entry_is_known_after_another_opening,

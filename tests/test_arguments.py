@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import pydoc
+import re
 import sys
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -193,6 +194,9 @@ async def test_a_generator_is_read_once() -> None:
         ({"run_id": 3}, TypeError, "run_id= takes text"),
         ({"run_id": ""}, ValueError, "run_id= must not be empty"),
         ({"run_id": "a/b"}, ValueError, "no slash"),
+        ({"run_id": "a\ud800"}, ValueError, "run_id= must be text that UTF-8 can hold"),
+        ({"user_id": "\ud800"}, ValueError, "user_id= must be text that UTF-8 can hold"),
+        ({"conversation_id": "\ud800"}, ValueError, "conversation_id= must be text that UTF-8 can hold"),
         ({"on_event": 3}, TypeError, "on_event= takes a function"),
         ({"on_limit": "ignore"}, ValueError, "on_limit="),
         ({"verbose": True}, UnknownOption, "write on_event=print"),
@@ -336,6 +340,25 @@ async def test_map_gives_every_run_the_whole_history() -> None:
 )
 def test_a_system_refuses(options: dict[str, Any], kind: type[Exception], words: str) -> None:
     refused(lambda: System(**options), kind, words)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "words"),
+    [
+        ({"takeover": "no"}, TypeError, "takeover= takes True or False, not 'no'"),
+        ({"takeover": 1}, TypeError, "takeover= takes True or False, not 1"),
+        ({"max_claims": 0}, ValueError, "max_claims must be a whole number, at least 1"),
+        ({"max_claims": True}, ValueError, "max_claims must be a whole number"),
+        ({"run_ids": "r"}, TypeError, "write run_ids=['r']"),
+        ({"deps_for": 3}, TypeError, "deps_for= takes a function"),
+        ({"deps": 1, "deps_for": print}, TypeError, "not both"),
+        ({"on_event": 3}, TypeError, "on_event= takes a function"),
+    ],
+)
+async def test_a_recovery_refuses(options: dict[str, Any], kind: type[Exception], words: str) -> None:
+    async with System() as system:
+        with pytest.raises(kind, match=re.escape(words)):
+            await system.recover([helper()], **options)
 
 
 async def test_start_wants_an_agent_first() -> None:

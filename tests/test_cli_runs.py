@@ -6,11 +6,12 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from greenroom import Agent, Archive, SqliteJournal, System, tool
 from greenroom.cli import status_of
 from greenroom.cli_run import Misuse
 from greenroom.cli_runs import seconds_in
-from greenroom.journal import Began, Ended, Happened, Intended, Parked, Record, Replied, Suspended, encode
+from greenroom.journal import Began, Ended, Happened, Held, Intended, Parked, Record, Replied, Suspended, encode
 from greenroom.providers import ModelReply, Scripted, ToolCall, ToolResult, Usage, assistant, call, user
 
 from .test_cli import COMMAND, environment
@@ -355,6 +356,34 @@ def test_a_damaged_run_hides_no_other(file: str, capsys: pytest.CaptureFixture[s
     assert said(capsys, "show", file, "run-aa-1")[0] == 0
 
 
+def test_a_damaged_line_in_the_list_of_runs_refuses_no_other(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Scenario 76: neither a stop nor a resumption of another run."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("UPDATE runs SET size = 1 WHERE id = 'run-bb-1'")
+    assert said(capsys, "stop", file, "run-aa-2") == (0, ["run-aa-2 stopped, and 1 subagent of it"], [])
+    status, out, _ = said(capsys, "resume", file, "run-bb-2", "--agents", "staff:clerk")
+    assert (status, out) == (1, ["Ann has her money."])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("arguments", [["list"], ["show", "run-aa-2"], ["tail", "run-aa-1"], ["--help"]])
+def test_output_that_cannot_be_written_is_one_line(arguments: list[str], file: str, folder: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMAND, "runs", *arguments[:1], *([file] if arguments != ["--help"] else []), *arguments[1:]],
+            cwd=folder,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    words = "greenroom: the output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, words)
+
+
 @pytest.mark.parametrize("arguments", [[], ["list"], ["show"], ["tail"], ["resume"], ["stop"], ["prune"]])
 def test_help_fits_a_screen(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = said(capsys, *arguments, "--help")
@@ -482,6 +511,38 @@ def test_several_runs_are_told_apart_and_a_failure_shows_in_the_status(
     assert (status, out[:2]) == (1, ["run-aa-2: completed (answered)", "Ann has her money."])
     assert "run-aa-2: pay(to='Ann')" in err
     assert [line for line in err if line.startswith("greenroom: run bad: ")] != []
+
+
+PAUSED: dict[str, list[list[Record]]] = {
+    "held": [[began("held")], [Held(True, 1_000_001.0)], [Suspended(1_000_002.0)]],
+    "died": [[began("died")], [Held(True, 1_000_001.0)]],
+    "let-go": [[began("let-go")], [Held(True, 1_000_001.0)], [Held(False, 1_000_002.0)]],
+}
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_run_that_was_paused_says_so_and_goes_on(
+    backend: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    anyio.run(write, folder / "runs.db", PAUSED)
+    listed = [line.split()[:3] for line in said(capsys, "list", "runs.db")[1][1:]]
+    assert listed == [
+        ["let-go", "clerk", "interrupted"],
+        ["died", "clerk", "paused"],
+        ["held", "clerk", "paused"],
+    ]
+    assert said(capsys, "show", "runs.db", "held")[1][2].split()[:2] == ["status", "paused"]
+    assert len(said(capsys, "list", "runs.db", "--status", "paused")[1]) == 3
+    done = command(
+        *("resume", "runs.db", "held", "died", "--agents", "staff:clerk", "--backend", backend), folder=folder
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "held: completed (answered)",
+        "Ann has her money.",
+        "died: completed (answered)",
+        "Ann has her money.",
+    ]
 
 
 @contextmanager

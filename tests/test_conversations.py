@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from weakref import ref
@@ -19,10 +21,13 @@ from greenroom import (
     MemoryJournal,
     RunExists,
     System,
+    SystemDraining,
     UnknownOption,
     tool,
 )
+from greenroom.journal import Claim, JournalError
 from greenroom.providers import ModelReply, ModelRequest, Provider, Scripted, assistant, call
+from greenroom.testing import run as play
 
 pytestmark = pytest.mark.anyio
 
@@ -215,6 +220,79 @@ async def test_an_id_that_another_run_has_taken_is_an_error() -> None:
             await system.conversation(echo(), "c1").ask("two")
 
 
+class Slow(MemoryJournal):
+    """Takes a second to make an entry durable."""
+
+    async def durable(self, claim: Claim) -> None:
+        await anyio.sleep(1)
+        await super().durable(claim)
+
+
+@pytest.mark.parametrize("half_seconds", range(14))
+def test_what_is_sent_at_any_moment_is_answered(half_seconds: int, anyio_backend: str) -> None:
+    """Also while the run that answered stores its end: then it begins another one."""
+
+    async def scenario() -> None:
+        async with System(journal=Slow(keep=True)) as system:
+            chat = system.conversation(echo(), "c1")
+
+            async def send() -> None:
+                await anyio.sleep(half_seconds / 2)
+                chat.send("two")
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(send)
+                await chat.ask("one")
+            await anyio.sleep(30)
+            assert chat.run is None
+            said = await chat.load()
+            assert sorted(message.text for message in said if message.role == "user") == ["one", "two"]
+            assert said[-1].role == "assistant"
+
+    play(scenario, backend=anyio_backend)
+
+
+@pytest.mark.parametrize("moment", ["run.started", "turn.started", "model.completed", "turn.ended", "run.completed"])
+def test_what_an_observer_sends_is_answered(moment: str, anyio_backend: str) -> None:
+    """Whatever it has just heard of."""
+    heard: list[Any] = []
+
+    def hear(event: Any) -> None:
+        if event.type == moment and not heard:
+            heard.append(event)
+            chat.send("two")
+            heard.append("sent")
+
+    async def scenario() -> None:
+        nonlocal chat
+        async with System() as system:
+            chat = system.conversation(echo(), "c1", on_event=hear)
+            await chat.ask("one")
+            await anyio.sleep(10)
+            assert heard[1:] == ["sent"]
+            said = await chat.load()
+            assert sorted(message.text for message in said if message.role == "user") == ["one", "two"]
+            assert said[-1].role == "assistant"
+
+    chat: Any = None
+    play(scenario, backend=anyio_backend)
+
+
+async def test_a_damaged_run_refuses_no_other_conversation(tmp_path: Path) -> None:
+    """Scenario 76: healthy and new ones go on; that of the damaged run does not begin anew as if nothing were said."""
+    file = tmp_path / "runs.db"
+    async with System(journal=file) as system:
+        for id in ("c1", "c2"):
+            await system.conversation(echo(), id).ask("one")
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("UPDATE runs SET size = 1 WHERE id = 'c1.1'")
+    async with System(journal=file) as system:
+        assert str(await system.conversation(echo(), "c2").ask("two")) == "3: two"
+        assert str(await system.conversation(echo(), "c3").ask("one")) == "1: one"
+        with pytest.raises(JournalError, match=r"run 'c1\.1'"):
+            await system.conversation(echo(), "c1").ask("two")
+
+
 async def test_options_are_checked() -> None:
     """In one line that names the remedy."""
     async with System() as system:
@@ -223,8 +301,33 @@ async def test_options_are_checked() -> None:
             wrong(echo(), "c1", userid="u")
         with pytest.raises(ValueError, match="must not be empty"):
             wrong(echo(), "")
+        with pytest.raises(ValueError, match="text that UTF-8 can hold"):
+            wrong(echo(), "\ud800")
         with pytest.raises(TypeError, match="takes an agent first"):
             wrong("c1", echo())
         with pytest.raises(UnknownOption, match="ask"):
             wrong_ask: Any = system.conversation(echo(), "c1").ask
             await wrong_ask("x", run_idd="x")
+
+
+async def test_what_cannot_work_is_refused_where_it_is_given() -> None:
+    """Not later, in a log line."""
+    async with System() as system:
+        wrong: Any = system.conversation
+        with pytest.raises(TypeError, match="tags= takes a list of texts"):
+            wrong(echo(), "c1", tags="x")
+        with pytest.raises(TypeError, match="limits= takes Limits"):
+            wrong(echo(), "c1", limits=3)
+        send: Any = system.conversation(echo(), "c1").send
+        with pytest.raises(TypeError, match="a prompt is text"):
+            send(5)
+
+
+async def test_nothing_is_asked_while_the_system_drains() -> None:
+    """It says so, whatever the last run has come to."""
+    async with System() as system:
+        chat = system.conversation(echo(), "c1")
+        await chat.ask("one")
+        await system.drain(0)
+        with pytest.raises(SystemDraining):
+            await chat.ask("two")

@@ -7,7 +7,8 @@ from typing import Any
 import anyio
 import pytest
 
-from greenroom import Agent, Drained, MemoryJournal, Retry, RunContext, System, SystemDraining, tool
+from greenroom import Agent, Drained, MemoryJournal, Recovery, Retry, RunContext, System, SystemDraining, tool
+from greenroom.journal import Claim, Listed
 from greenroom.providers import Overloaded, Scripted
 from greenroom.testing import Interruption, interrupt_everywhere
 from greenroom.testing import run as play
@@ -472,3 +473,102 @@ def test_a_drain_cancelled_at_every_step(backend: str) -> None:
             assert len(charged) == 3
 
     assert interrupt_everywhere(scenario, backend=backend) > 5
+
+
+class Slow(RecordingJournal):
+    """Takes a second for one kind of question."""
+
+    slow = ""
+
+    async def _take_time(self, what: str) -> None:
+        if what == self.slow:
+            await anyio.sleep(1)
+
+    async def claim(self, run_id: str, *, after: int | None = None) -> Claim:
+        await self._take_time("claim")
+        return await super().claim(run_id, after=after)
+
+    async def durable(self, claim: Claim) -> None:
+        await self._take_time("durable")
+        await super().durable(claim)
+
+    async def read(self, run_id: str) -> list[bytes]:
+        await self._take_time("read")
+        return await super().read(run_id)
+
+    async def runs(self, **asked: Any) -> list[Listed]:
+        await self._take_time("runs")
+        return await super().runs(**asked)
+
+
+@backends
+@pytest.mark.parametrize(
+    ("slow", "moment"), [("runs", 0.5), ("read", 0.5), ("read", 1.5), ("claim", 0.5), ("read", 3.5), ("durable", 0.5)]
+)
+def test_a_drain_amid_a_recovery(slow: str, moment: float, backend: str) -> None:
+    """Nothing goes on in a System that has drained: what had not begun is left, what had is suspended again."""
+
+    async def scenario() -> None:
+        agent = helper(["charge"], "Done.")
+        journal = Slow()
+        async with system_on(journal) as system:
+            for run_id in ("r1", "r2"):
+                await system.start(agent, "Go", run_id=run_id)
+            await anyio.sleep(5)
+            died = journal.after(len(journal.written))
+        died.slow = slow
+        asked = len(agent.provider.asked)  # type: ignore[attr-defined]
+        async with system_on(died) as system:
+            recovered: list[Recovery] = []
+
+            async def recover() -> None:
+                recovered.append(await system.recover([agent]))
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(recover)
+                await anyio.sleep(moment)
+                drained = await system.drain(100)
+                assert not system.find("r1")
+                assert not system.find("r2")
+            await anyio.sleep(10)
+            assert len(system.pool) == 0
+            assert {run.id for run in recovered[0]} | set(recovered[0].left) == {"r1", "r2"}
+            if slow in ("runs", "read") and moment < 2:  # none was claimed yet
+                assert drained == Drained()
+                assert set(recovered[0].left.values()) == {"the System is draining and starts nothing new"}
+                assert {each.epoch for each in await died.runs()} == {1}
+            else:
+                assert set(drained.suspended) == {"r1", "r2"}
+            assert len(agent.provider.asked) == asked  # type: ignore[attr-defined]
+        died.slow = ""
+        assert await finish(died, agent) == {"r1": "Done.", "r2": "Done."}
+
+    play(scenario, backend=backend)
+
+
+@backends
+def test_a_drain_amid_a_start(backend: str) -> None:
+    """A run whose beginning is not durable yet does not begin any more, and nobody has to recover it."""
+
+    async def scenario() -> None:
+        agent = helper("Not said.")
+        journal = Slow()
+        journal.slow = "durable"
+        async with system_on(journal) as system:
+            refused: list[SystemDraining] = []
+
+            async def start() -> None:
+                with pytest.raises(SystemDraining) as caught:
+                    await system.start(agent, "Go", run_id="r")
+                refused.append(caught.value)
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(start)
+                await anyio.sleep(0.5)
+                assert await system.drain(100) == Drained()
+            assert len(refused) == 1
+            await anyio.sleep(10)
+        assert agent.provider.asked == []  # type: ignore[attr-defined]
+        assert not await journal.runs(unfinished=True)
+
+    play(scenario, backend=backend)

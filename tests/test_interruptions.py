@@ -19,6 +19,7 @@ from anyio.lowlevel import checkpoint
 
 from greenroom import Agent, MemoryJournal, Retry, System
 from greenroom.agents.events import TERMINAL
+from greenroom.journal import Claim
 from greenroom.providers import Message, Overloaded, Scripted, call
 
 from .crashes.memory import check_told
@@ -206,3 +207,35 @@ async def test_a_system_closed_at_every_step() -> None:
         check_history(result.messages)
         scene.check_events()
         assert len(anyio.get_running_tasks()) == before
+
+
+class Cancelling(MemoryJournal):
+    """Cancels the task that waits for a run's end to be durable."""
+
+    def __init__(self) -> None:
+        super().__init__(keep=True)
+        self.ended = False
+
+    def append(self, claim: Claim, entry: bytes, *, final: bool = False, sequence: int | None = None) -> int:
+        """Keep it."""
+        self.ended = final
+        return super().append(claim, entry, final=final, sequence=sequence)
+
+    async def durable(self, claim: Claim) -> None:
+        """Wait, natively cancelled where it is the end."""
+        if self.ended:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await checkpoint()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_run_is_what_its_journal_says_also_when_its_last_wait_is_cancelled() -> None:
+    """The end is written: whoever cancels the run's task behind its back then changes nothing about it."""
+    journal = Cancelling()
+    async with System(journal=journal) as system:
+        run = await system.start(Agent("a", Scripted("fine")), "Go")
+        result = await run.result()
+        assert (result.status, result.output) == ("completed", "fine")
+        await check_told(journal, result)

@@ -119,19 +119,26 @@ class Journals(RuleBasedStateMachine):
         else:
             self.held.append(Held(claim, True, parent_id, conversation_id))
 
-    @rule(which=WHICH, run_id=RUN_IDS)
-    def claim(self, which: int, run_id: str) -> None:
+    @rule(which=WHICH, run_id=RUN_IDS, ago=st.none() | st.integers(-1, 2))
+    def claim(self, which: int, run_id: str, ago: int | None) -> None:
+        """For its own sake, or by whoever has found the run so many claims ago."""
         run = self.model.get(run_id)
+        after = None if ago is None else (run.epoch if run is not None else 1) - ago
         try:
-            claim = self.call(self.journals[which].claim, run_id)
+            claim = self.call(partial(self.journals[which].claim, run_id, after=after))
         except UnknownRun:
             assert run is None
         except RunFinished:
             assert run is not None
             assert run.finished
+        except Fenced:
+            assert run is not None
+            assert not run.finished
+            assert ago not in (None, 0)
         else:
             assert run is not None
             assert not run.finished
+            assert ago in (None, 0)
             run.epoch += 1
             assert (claim.epoch, claim.next) == (run.epoch, len(run.entries))
             self.held.append(Held(claim, False))

@@ -7,8 +7,10 @@ process would do. What needs real processes is in the tests of crashes and of ta
 from __future__ import annotations
 
 import logging
+import sqlite3
 from base64 import b64decode
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,8 +34,9 @@ from greenroom import (
     System,
     tool,
 )
+from greenroom.agents.closure import end_one, end_run
 from greenroom.agents.replay import UNKNOWN
-from greenroom.journal import Began, Held, Resumed, Retrying, Slept, decode, encode
+from greenroom.journal import Began, Damaged, Held, Replied, Resumed, Retrying, Slept, Spent, decode, encode
 from greenroom.providers import Fallback, Overloaded, Scripted, Stalled
 from greenroom.testing import Interruption, interrupt_everywhere
 from greenroom.testing import run as play
@@ -752,6 +755,321 @@ def test_a_provider_that_was_given_up_may_have_cost_something(backend: str) -> N
             agent = Agent("helper", Fallback([first, second]), prices=PRICES)
             result = await (await system.start(agent, "Go", run_id="r")).result()
         assert (result.output, result.cost) == ("Done.", None)
+        await check_told(journal, result)
+
+    play(scenario, backend=backend)
+
+
+# -- subagents of calls that do not run again
+
+
+async def delegate() -> str:
+    """Have the middle one do it."""
+    return (await MIDDLE.run("?")).output
+
+
+async def delegate_more() -> str:
+    """Have two experts do it."""
+    for _ in range(2):
+        await expert().run("?")
+    return "delegated"
+
+
+MIDDLE: Agent[Any, str] = Agent(
+    "middle", Lines(["delegate_more"], "Done below."), tools=[delegate_more], prices=PRICES, deps_type=None
+)
+
+
+async def check_sums(journal: MemoryJournal, exact: bool = False) -> None:
+    """All have ended, and each run says what was used in it and below it; of the cost, that or nothing."""
+    own: dict[str, int] = {}
+    for each in await journal.runs():
+        told = await story(journal, each.run_id)
+        assert told.ended is not None
+        own[each.run_id] = sum(isinstance(record, Replied) for record in told.records)
+    for run_id in own:
+        told = await story(journal, run_id)
+        replies = sum(number for other, number in own.items() if other == run_id or other.startswith(f"{run_id}."))
+        assert (told.usage.input_tokens or 0) == 10 * replies, run_id
+        assert told.cost in (None, pytest.approx(replies * COST)), run_id
+        assert not exact or told.cost is not None, run_id
+
+
+@backends
+@pytest.mark.parametrize("how", ["recover", "end"])
+def test_what_lost_subagents_have_used_is_counted(how: str, backend: str) -> None:
+    """Scenario 72: also two levels below a call with an unknown outcome, or in a run that is ended for good."""
+
+    async def scenario() -> None:
+        journal = RecordingJournal()
+        await begin(helper(["delegate"], "Done.", tools=[delegate]), journal)
+        await check_sums(journal, exact=True)
+        for number in range(1, len(journal.written) + 1):
+            died = journal.after(number)
+            before = [await story(died, each.run_id) for each in await died.runs()]
+            if before[0].ended is not None:
+                continue
+            if how == "recover":
+                result = await go_on(helper(["delegate"], "Done.", tools=[delegate]), died)
+                assert result is not None
+                assert result.output == "Done."
+            else:
+                await end_run(died, "r", "enough", lambda: 1_000.0)
+            asking = [each.run_id for each in before if each.ended is None and each.was_asking(1_000.0)]
+            try:
+                await check_sums(died, exact=not asking)
+                assert ((await story(died, "r")).cost is None) is bool(asking)
+            except BaseException as error:
+                error.add_note(f"died after entry {number} of {len(journal.written)}")
+                raise
+
+    play(scenario, backend=backend)
+
+
+@backends
+@pytest.mark.parametrize("how", ["recover", "end"])
+def test_a_lost_subagent_that_cannot_be_read(how: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenario 76: the run that it worked for goes on, or ends; what it has cost nobody knows."""
+
+    async def scenario() -> None:
+        journal = RecordingJournal()
+        await begin(helper(["delegate"], "Done.", tools=[delegate]), journal)
+        [ended] = [number for number, each in enumerate(journal.written, 1) if each.final and each.run_id == "r.1.0.1"]
+        died = journal.after(ended)
+        plain = died.read
+
+        async def read(self: MemoryJournal, run_id: str) -> list[bytes]:
+            if run_id == "r.1.0.1":
+                raise Damaged("it is not what was written", run_id=run_id)
+            return await plain(run_id)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RecordingJournal, "read", read)
+            if how == "recover":
+                result = await go_on(helper(["delegate"], "Done.", tools=[delegate]), died)
+                assert result is not None
+                assert (result.output, result.cost) == ("Done.", None)
+            else:
+                await end_run(died, "r", "enough", lambda: 1_000.0)
+                assert (await story(died, "r")).cost is None
+
+    play(scenario, backend=backend)
+
+
+@backends
+def test_a_subagent_whose_run_has_ended_ends(backend: str) -> None:
+    """With what it has used, and what it had below it; one that a later version has written is left."""
+
+    async def scenario() -> None:
+        journal = RecordingJournal()
+        await begin(helper(["delegate"], "Done.", tools=[delegate]), journal)
+        lengths = enumerate(journal.written, 1)
+        [ended] = [number for number, each in lengths if each.final and each.run_id == "r.1.0.1.1.0.1"]
+        died = journal.after(ended)
+        await end_one(died, "r", "enough", lambda: 1_000.0)
+        claim = died.create("r.1.0.2", parent_id="r")
+        died.append(claim, encode(Began("r.1.0.2", "later", [], [], parent_id="r", format=99)))
+        async with System(journal=died, sources=virtual()) as system:
+            recovery = await system.recover([helper("x")])
+            assert (len(recovery), list(recovery.left)) == (0, ["r.1.0.2"])
+            assert "upgrade greenroom" in recovery.left["r.1.0.2"]
+        told = await story(died, "r.1.0.1")
+        assert (told.standing, told.reason, told.open_calls) == ("stopped", "abandoned", ())
+        assert told.cost == pytest.approx(3 * COST)
+
+    play(scenario, backend=backend)
+
+
+# -- what is left, and why
+
+
+async def three_runs(journal: MemoryJournal | Path) -> None:
+    """Runs of three users, each amid its tool when its process ends."""
+    async with System(journal=journal, sources=virtual()) as system:
+        for number in range(3):
+            await system.start(
+                helper(["nap"], "Done."),
+                "Go",
+                run_id=f"r{number}",
+                user_id=f"u{number}",
+                conversation_id=f"c{number}",
+            )
+        await anyio.sleep(0.5)
+
+
+@backends
+def test_a_run_without_its_deps_is_left_alone(backend: str) -> None:
+    """The others go on; the recovery says why, and another one may have them."""
+
+    def deps_for(unfinished: Any) -> Any:
+        return {"u0": 0, "u2": 2}[unfinished.user_id]
+
+    async def scenario() -> None:
+        journal = RecordingJournal()
+        await three_runs(journal)
+        epoch = [each.epoch for each in await journal.runs()]
+        async with System(journal=journal, sources=virtual()) as system:
+            recovery = await system.recover([helper(["nap"], "Done.")], deps_for=deps_for)
+            assert [run.id for run in recovery] == ["r0", "r2"]
+            assert recovery.left == {"r1": "deps_for= raised KeyError: 'u1'"}
+            assert (await journal.runs())[1].epoch == epoch[1]
+            [run] = await system.recover([helper(["nap"], "Done.")], deps=1)
+            for each in (run, *recovery):
+                await check_told(journal, await each.result())
+        assert not await journal.runs(unfinished=True)
+
+    play(scenario, backend=backend)
+
+
+@backends
+def test_whoever_asks_for_a_run_hears_why_it_is_left(backend: str) -> None:
+    """A subagent, a run at work here, one that has ended, one that nobody knows: none is passed over in silence."""
+
+    async def scenario() -> None:
+        journal = RecordingJournal()
+        agent = helper([("expert", {"prompt": "?"})], "Done.")
+        async with System(journal=journal, sources=virtual()) as system:
+            await system.start(agent, "Go", run_id="r")
+            await anyio.sleep(0.5)  # the subagent naps
+        assert [each.run_id for each in await journal.runs(unfinished=True)] == ["r", "r.1.0.1"]
+        unknown = "the journal has no unfinished run of that id"
+        async with System(journal=journal, sources=virtual()) as system:
+            recovery = await system.recover([agent], run_ids=["r.1.0.1", "nobody"])
+            assert recovery.left == {"r.1.0.1": "it is a subagent, and goes on with 'r'", "nobody": unknown}
+            assert len(recovery) == 0
+            [run] = await system.recover([agent], run_ids=["r"])
+            await anyio.sleep(0.1)
+            recovery = await system.recover([agent], run_ids=["r", "r.1.0.1"])
+            assert (len(recovery), set(recovery.left)) == (0, {"r", "r.1.0.1"})
+            assert recovery.left["r"] == "it is at work here"
+            again = await system.recover([agent])
+            assert (len(again), again.left) == (0, {})
+            assert (await run.result()).output == "Done."
+            assert (await system.recover([agent], run_ids=["r"])).left == {"r": unknown}
+
+    play(scenario, backend=backend)
+
+
+@backends
+@pytest.mark.parametrize("run_ids", [None, ["r0", "r2"]])
+def test_a_damaged_run_keeps_no_other_from_going_on(run_ids: Any, backend: str, tmp_path: Path) -> None:
+    """Scenario 76: also where its line in the list of runs is damaged. It is left, by its name."""
+    file = tmp_path / "runs.db"
+
+    async def scenario() -> None:
+        await three_runs(file)
+        with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+            connection.execute("UPDATE runs SET conversation = 'c9' WHERE id = 'r1'")
+        async with System(journal=file, sources=virtual()) as system:
+            recovery = await system.recover([helper(["nap"], "Done.")], run_ids=run_ids)
+            assert [run.id for run in recovery] == ["r0", "r2"]
+            assert list(recovery.left) == ["r1"]
+            assert "run 'r1' is damaged" in recovery.left["r1"]
+            for run in recovery:
+                assert (await run.result()).output == "Done."
+
+    play(scenario, backend=backend)
+
+
+def _loop() -> dict[str, Any]:
+    loop: dict[str, Any] = {"n": 1}
+    loop["me"] = [loop]
+    return loop
+
+
+def _looks_like_a_loop(kept: Any) -> bool:
+    return kept["n"] == 1 and kept["me"][0]["me"][0]["n"] == 1
+
+
+METADATA: dict[str, tuple[Any, Any]] = {
+    "holds itself": (_loop(), _looks_like_a_loop),
+    "odd keys": ({(1, 2): "x", None: "y", 3: "z"}, {(1, 2): "x", None: "y", 3: "z"}),
+    "an object": ([object(), {"deep": object()}], ["<object>", {"deep": "<object>"}]),
+    "an object with odd keys": (
+        {(1, 2): "x", None: object(), 3: "z"},
+        {"<tuple>": "x", "<NoneType>": "<object>", 3: "z"},
+    ),
+    "half a surrogate pair": ({"\ud800": "\ud800"}, {"?": "?"}),
+    "a big number": (2**70, str(2**70)),
+}
+
+
+@backends
+@pytest.mark.parametrize("kind", METADATA)
+def test_metadata_of_any_kind(kind: str, backend: str) -> None:
+    """It is written as near to what it was as it can; the run works, its journal is readable, and it goes on."""
+    value, expected = METADATA[kind]
+
+    async def scenario() -> None:
+        journal = RecordingJournal()
+        agent = helper(["look"], "Done.")
+        async with System(journal=journal, sources=virtual()) as system:
+            run = await system.start(agent, "Go", run_id="r", metadata={"it": value, "n": 1})
+            await check_told(journal, await run.result())
+        for number in range(1, len(journal.written) + 1):
+            died = journal.after(number)
+            told = (await story(died, "r")).began
+            assert told.metadata["n"] == 1
+            kept = told.metadata["it"]
+            assert expected(kept) if callable(expected) else kept == expected
+            await go_on(agent, died)
+            assert (await story(died, "r")).standing == "completed"
+
+    play(scenario, backend=backend)
+
+
+@backends
+@pytest.mark.parametrize("how", ["close", "stop", "drain"])
+def test_a_run_that_leaves_its_pause_asks_nobody(how: str, backend: str) -> None:
+    """What it has cost is still known: no request was made, and the journal speaks of none."""
+
+    async def scenario() -> None:
+        journal = RecordingJournal()
+        agent = helper(["look"], "Done.")
+        heard: list[str] = []
+        async with System(journal=journal, sources=virtual()) as system:
+            run = await system.start(agent, "Go", run_id="r", on_event=lambda event: heard.append(event.type))
+            await anyio.sleep(0.005)
+            run.pause()
+            await anyio.sleep(1)
+            assert run.tree().state == "paused"
+            if how == "stop":
+                await run.stop()
+            elif how == "drain":
+                await system.drain(10)
+        assert (asked(agent), heard.count("turn.started")) == ([0], 1)
+        told = await check_told(journal, await run.result())
+        assert told.cost == pytest.approx(COST)
+        assert not any(isinstance(record, Spent) for record in told.records)
+        if how == "stop":
+            return
+        async with System(journal=journal, sources=virtual()) as system:
+            [run] = await system.recover([agent])
+            run.resume()
+            result = await run.result()
+        assert asked(agent) == [0, 1]
+        assert (await check_told(journal, result)).cost == pytest.approx(2 * COST)
+
+    play(scenario, backend=backend)
+
+
+@backends
+def test_a_run_that_is_stopped_as_it_comes_to_its_model_asks_nobody(backend: str) -> None:
+    """Scenario 75: whoever is stopped before a request was made has cost nothing."""
+
+    async def scenario() -> None:
+        journal = RecordingJournal()
+        agent = helper("Not said.")
+        async with System(journal=journal, sources=virtual()) as system:
+            run: Run[Any]
+
+            def hear(event: Any) -> None:
+                if event.type == "turn.started":
+                    run.stop()
+
+            run = await system.start(agent, "Go", run_id="r", on_event=hear)
+            result = await run.result()
+        assert (result.status, result.cost, asked(agent)) == ("stopped", 0.0, [])
         await check_told(journal, result)
 
     play(scenario, backend=backend)

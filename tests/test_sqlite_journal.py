@@ -12,6 +12,10 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Callable
+from datetime import date, timedelta
+from functools import partial
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,7 @@ from greenroom.journal import (
     Fenced,
     JournalClosed,
     JournalFailed,
+    MemoryJournal,
     NewerFormat,
     NotAJournal,
     RunExists,
@@ -858,3 +863,42 @@ async def test_a_file_that_is_gone_takes_no_more(path: Path, how: str) -> None:
                 path.write_bytes(b"")
             journal.append(claim, b"two")
             await journal.durable(claim)
+
+
+@pytest.mark.parametrize("before", ["30d", b"x", None, True, date(2020, 1, 1), timedelta(days=30), nan, 10**400])
+async def test_what_is_no_moment_forgets_nothing(path: Path, before: Any) -> None:
+    """SQLite would take any text for later than every number."""
+    async with SqliteJournal(path) as journal:
+        journal.append(journal.create("r"), b"x", final=True)
+        for each in (journal, MemoryJournal()):
+            with pytest.raises(TypeError, match="seconds since 1970"):
+                await each.prune(before)
+        assert [listed.run_id for listed in await journal.runs()] == ["r"]
+
+
+@pytest.mark.parametrize("elsewhere", ["asyncio", "trio"])
+async def test_another_event_loop_is_refused(path: Path, elsewhere: str) -> None:
+    """At once, with the remedy; the loop that has opened the journal goes on with it."""
+
+    async def ask(question: Callable[[], Any]) -> None:
+        with anyio.fail_after(10), pytest.raises(RuntimeError, match=r"belongs to the event loop .* in another thread"):
+            answer = question()
+            await answer
+
+    async with SqliteJournal(path) as journal:
+        claim = journal.create("r")
+        journal.append(claim, b"a")
+        await journal.durable(claim)
+        questions: list[Callable[[], Any]] = [
+            lambda: journal.create("s"),
+            lambda: journal.append(claim, b"b"),
+            lambda: journal.claim("r"),
+            lambda: journal.read("r"),
+            lambda: journal.runs(),
+            lambda: journal.prune(1.0),
+        ]
+        for question in questions:
+            await anyio.to_thread.run_sync(partial(anyio.run, ask, question, backend=elsewhere))
+        journal.append(claim, b"c")
+        await journal.durable(claim)
+        assert await journal.read("r") == [b"a", b"c"]

@@ -16,8 +16,8 @@ from typing import Any
 import anyio
 import pytest
 
-from greenroom import Agent, Chronicle, Fenced, MemoryJournal, Run, SqliteJournal, System
-from greenroom.journal import Ended, RunFinished, decode
+from greenroom import Agent, Chronicle, Fenced, MemoryJournal, Recovery, Run, RunContext, SqliteJournal, System, tool
+from greenroom.journal import Ended, Listed, RunFinished, decode
 from greenroom.testing import run as play
 
 from .crashes import owner
@@ -205,5 +205,100 @@ def test_a_system_of_the_same_process_keeps_its_runs(tmp_path: Path, backend: st
             assert (list(recovery), list(recovery.left)) == ([], ["r"])
             assert "another System of this process" in recovery.left["r"]
             assert str(await run.result()) == "one"
+
+    play(scenario, backend=backend)
+
+
+class Meeting(RecordingJournal):
+    """Two who list its unfinished runs at the same time find the same."""
+
+    waits: anyio.Event | None = None
+
+    async def runs(self, **asked: Any) -> list[Listed]:
+        listed = await super().runs(**asked)
+        if self.waits is None:
+            self.waits = anyio.Event()
+            await self.waits.wait()
+        else:
+            self.waits.set()
+        return listed
+
+
+@backends
+def test_two_that_have_found_the_same_runs(backend: str) -> None:
+    """Scenario 77: whoever comes too late leaves a run to the other one; none fails, nothing is done twice."""
+    ids = [f"r{number}" for number in range(5)]
+    ran: list[str] = []
+
+    @tool(replay="safe")
+    async def work(context: RunContext[Any]) -> str:
+        """Work."""
+        ran.append(context.run_id)
+        await anyio.sleep(1)
+        return "done"
+
+    async def scenario() -> None:
+        agent = Agent("helper", Lines(["work"], "Done."), tools=[work])
+        journal = Meeting()
+        async with System(journal=journal, sources=virtual()) as system:
+            for run_id in ids:
+                await system.start(agent, "Go", run_id=run_id)
+            await anyio.sleep(0.5)
+            died = journal.after(len(journal.written))
+        ran.clear()
+        recovered: dict[str, Recovery] = {}
+
+        async def recover(system: System) -> None:
+            recovered[system.name] = await system.recover([agent])
+
+        async with (
+            System(journal=died, sources=virtual(), name="a") as first,
+            System(journal=died, sources=virtual(), name="b") as second,
+        ):
+            async with anyio.create_task_group() as group:
+                group.start_soon(recover, first)
+                group.start_soon(recover, second)
+            a, b = recovered["a"], recovered["b"]
+            assert {run.id for run in a} == set(b.left)
+            assert {run.id for run in b} == set(a.left)
+            assert sorted([run.id for run in a] + [run.id for run in b]) == ids
+            assert all("was claimed again" in why for each in (a, b) for why in each.left.values())
+            for run in [*a, *b]:
+                await check_told(died, await run.result())
+                assert (await story(died, run.id)).resumptions == 1
+        assert sorted(ran) == ids
+
+    play(scenario, backend=backend)
+
+
+@backends
+def test_a_run_that_crashes_after_it_was_taken_over(backend: str) -> None:
+    """Scenario 77: it is not begun anew in its place, where it would take itself back."""
+
+    attempts: list[str] = []
+
+    async def crash(context: RunContext[Any]) -> str:
+        attempts.append(context.run_id)
+        await anyio.sleep(10)
+        raise OSError("a bug")
+
+    async def scenario() -> None:
+        journal = RecordingJournal()
+        former = Agent("helper", Lines("Former."), instructions=crash)
+        later = Agent("helper", Lines("Later.", seconds=20))
+        async with (
+            System(journal=journal, sources=virtual(), name="a") as first,
+            System(journal=journal, sources=virtual(), name="b") as second,
+        ):
+            run = await first.start(former, "Go", run_id="r")
+            await anyio.sleep(5)
+            [other] = await second.recover([later], takeover=True)
+            with pytest.raises(Fenced):
+                await run.result()
+            result = await other.result()
+        assert (run._cell.restarts, attempts) == (1, ["r"])
+        assert result.output == "Later."
+        told = await check_told(journal, result)
+        assert told.resumptions == 1
 
     play(scenario, backend=backend)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import anyio
 import msgspec
@@ -39,9 +39,9 @@ class RecordingJournal(MemoryJournal):
         self.written.append(Written(claim.run_id, bytes(entry), final, *names))
         return place
 
-    def after(self, number: int) -> RecordingJournal:
+    def after(self, number: int) -> Self:
         """A new journal with the first entries of this one, as if the process had died then."""
-        made = RecordingJournal()
+        made = type(self)()
         claims: dict[str, Claim] = {}
         for each in self.written[:number]:
             claim = claims.get(each.run_id)
