@@ -23,7 +23,7 @@ from .agents.trace import printable
 from .cli_loop import Interrupted
 from .cli_run import Misuse, find_object, print_note, words_for
 from .cli_runs_find import complain, everything_in, find, is_at_work
-from .journal import JournalError, Listed, SqliteJournal
+from .journal import Damaged, JournalError, Listed, SqliteJournal
 from .providers import ProviderError
 
 #: Seconds that resumed runs have at Ctrl-C to finish the step at hand.
@@ -181,13 +181,17 @@ async def _unfinished(archive: Archive, given: str, verb: str) -> tuple[Listed, 
 async def prune_runs(file: str, seconds: float) -> int:
     """Forget old runs; returns the exit status."""
     async with Archive(file) as archive:
-        listed, damage = await everything_in(archive)
-    if damage is not None:
-        return complain([str(damage)])
+        before, _ = await everything_in(archive)
+    damage: Damaged | None = None
     async with SqliteJournal(file) as journal:
-        count = await journal.prune(time.time() - seconds)
-    print(f"{_count(count, 'run')} forgotten, {len(listed) - count:,} kept")
-    return 0
+        try:
+            await journal.prune(time.time() - seconds)
+        except Damaged as error:
+            damage = error  # it stays, and the others have been looked at
+    async with Archive(file) as archive:
+        after, _ = await everything_in(archive)
+    print(f"{_count(len(before) - len(after), 'run')} forgotten, {len(after):,} kept")
+    return complain([str(damage)] if damage is not None else [])
 
 
 def _count(number: int, word: str) -> str:
