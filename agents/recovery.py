@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from .. import journal
-from ..journal import Damaged, JournalError, Listed
+from ..journal import Damaged, Fenced, JournalError, Listed
 from .chronicle import Chronicle
 from .closure import ABANDONED, end_one
 from .diary import Diary
@@ -262,6 +262,9 @@ class Recoverer:
         runs: list[Run[Any]] = []
         for cell, resumption in cells:
             await resumption.settled.wait()
+            if isinstance(resumption.error, Fenced):
+                self._leave(cell.name, "somebody else has claimed it meanwhile")
+                continue
             if resumption.error is not None:
                 self._leave(cell.name, str(resumption.error))
                 continue

@@ -262,7 +262,7 @@ def test_two_that_have_found_the_same_runs(backend: str) -> None:
             assert {run.id for run in a} == set(b.left)
             assert {run.id for run in b} == set(a.left)
             assert sorted([run.id for run in a] + [run.id for run in b]) == ids
-            assert all("was claimed again" in why for each in (a, b) for why in each.left.values())
+            assert all(why == "somebody else has claimed it meanwhile" for each in (a, b) for why in each.left.values())
             for run in [*a, *b]:
                 await check_told(died, await run.result())
                 assert (await story(died, run.id)).resumptions == 1
