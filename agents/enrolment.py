@@ -107,8 +107,8 @@ async def write_end(run: RunCell, finish: Finish) -> Finish:
         else:
             error = finish.error
             said = f"{type(error).__name__}: {error}" if error is not None else None
-            run.write_last(finish.status, finish.reason, said)
-            await run.diary.durable()
+            run.hold_own_words()
+            await run.diary.end(finish.status, finish.reason, said)
     except JournalError as error:
         run.diary.forget()
         return Finish("failed", "error", error=error)

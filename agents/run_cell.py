@@ -269,19 +269,10 @@ class RunCell(Cell):
         Raises:
             JournalError: another owner has claimed the run, or it cannot be stored.
         """
-        self._hold_own_words()
+        self.hold_own_words()
         self.diary.write(*records)
 
-    def write_last(self, status: str, reason: str, error: str | None) -> None:
-        """Write the last entry.
-
-        Raises:
-            JournalError: as for `write`.
-        """
-        self._hold_own_words()
-        self.diary.write(journal.Ended(status, reason, self.diary.clock(), error), final=True)
-
-    def _hold_own_words(self) -> None:
+    def hold_own_words(self) -> None:
         """Hold what the machine has said by itself. What a suspension has cut short is to be done again."""
         machine = self.machine
         unwritten = machine.take_unwritten() if machine is not None else ()
@@ -444,7 +435,7 @@ class RunCell(Cell):
         if self.result is not None:
             return  # too late
         self.diary.hold(journal.Replied(reply, self.diary.clock(), cost))
-        self._hold_own_words()
+        self.hold_own_words()
         if reply.usage is not None:
             self.use(reply.usage)
 

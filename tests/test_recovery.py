@@ -36,8 +36,8 @@ from greenroom import (
 )
 from greenroom.agents.closure import end_one, end_run
 from greenroom.agents.replay import UNKNOWN
-from greenroom.journal import Began, Damaged, Held, Replied, Resumed, Retrying, Slept, Spent, decode, encode
-from greenroom.providers import Fallback, Overloaded, Scripted, Stalled
+from greenroom.journal import Began, Claim, Damaged, Held, Replied, Resumed, Retrying, Slept, Spent, decode, encode
+from greenroom.providers import Fallback, ModelReply, ModelRequest, Overloaded, Scripted, Stalled
 from greenroom.testing import Interruption, interrupt_everywhere
 from greenroom.testing import run as play
 
@@ -1234,3 +1234,42 @@ def test_a_journal_of_a_later_version_is_left(backend: str, caplog: pytest.LogCa
 
     play(scenario, backend=backend)
     assert "upgrade greenroom" in caplog.text
+
+
+class Awaited(MemoryJournal):
+    """Knows what was waited for: an entry that nobody waited for may not be there after a crash."""
+
+    def __init__(self) -> None:
+        super().__init__(keep=True)
+        self.waited = 0
+
+    async def durable(self, claim: Claim) -> None:
+        """Nothing takes time here."""
+        await super().durable(claim)
+        self.waited = claim.next
+
+
+@backends
+def test_the_model_hears_of_nothing_that_is_not_durable(backend: str) -> None:
+    """Scenario 74: a tool's outcome is waited for before the next request goes out."""
+    journal = Awaited()
+    heard: list[tuple[int, int]] = []
+
+    class Listening(Lines):
+        async def complete(self, request: ModelRequest) -> ModelReply:
+            heard.append((journal.waited, len(await journal.read("r"))))
+            return await super().complete(request)
+
+    @tool
+    async def look() -> str:
+        """Look."""
+        return "seen"
+
+    async def scenario() -> None:
+        async with System(journal=journal) as system:
+            run = await system.start(Agent("a", Listening(["look"], ["look"], "Done."), tools=[look]), "Go", run_id="r")
+            await run.result()
+
+    play(scenario, backend=backend)
+    assert [written for _, written in heard] == [1, 3, 5]
+    assert all(waited == written for waited, written in heard)

@@ -13,6 +13,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import date, timedelta
 from functools import partial
 from math import nan
@@ -37,10 +38,12 @@ from greenroom.journal import (
     SqliteJournal,
     UnknownRun,
     sqlite,
+    sqlite_batch,
     sqlite_store,
     sqlite_tables,
     sqlite_writer,
 )
+from greenroom.journal.sqlite_batch import Call, Entry, Queue, RunState
 from greenroom.testing import JOURNAL_CHECKS, run
 
 pytestmark = pytest.mark.anyio
@@ -902,3 +905,55 @@ async def test_another_event_loop_is_refused(path: Path, elsewhere: str) -> None
         journal.append(claim, b"c")
         await journal.durable(claim)
         assert await journal.read("r") == [b"a", b"c"]
+
+
+class Taken:
+    """What a thread takes out of a queue."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.jobs: list[Any] = []
+        self._queue = queue
+        self._thread = threading.Thread(target=self._take)
+        self._thread.start()
+
+    def _take(self) -> None:
+        batch = self._queue.take()
+        assert batch is not None
+        self.jobs = batch.jobs
+
+    def count(self) -> int:
+        """How many jobs it took, once it has."""
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+        return len(self.jobs)
+
+
+def entry_for(queue: Queue) -> Entry:
+    return Entry(RunState("r", 1, queue), 0, b"x", False)
+
+
+@pytest.mark.parametrize(("crowd", "wanted"), [(0, 1), (1, 1), (20, 10), (1000, 64)])
+def test_a_batch_waits_for_as_many_as_the_crowd_will_bring(
+    monkeypatch: pytest.MonkeyPatch, crowd: int, wanted: int
+) -> None:
+    """Half as many entries as runs are at work, at most 64; a run that is alone waits for nobody."""
+    monkeypatch.setattr(sqlite_batch, "GATHER", 60)
+    queue = Queue(False, nullcontext(), lambda: crowd)
+    taken = Taken(queue)
+    for _ in range(wanted):
+        queue.put(entry_for(queue))
+    assert taken.count() == wanted
+
+
+@pytest.mark.parametrize("why", ["time", "question", "end"])
+def test_a_batch_waits_no_longer_than_it_has_to(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    """Not when its time is over, nor when somebody asks something, nor at the end."""
+    monkeypatch.setattr(sqlite_batch, "GATHER", 0 if why == "time" else 60)
+    queue = Queue(False, nullcontext(), lambda: 1000)
+    queue.put(entry_for(queue))
+    taken = Taken(queue)
+    if why == "question":
+        queue.put(Call(lambda store: None, writes=False))
+    elif why == "end":
+        queue.close()
+    assert taken.count() == (2 if why == "question" else 1)
