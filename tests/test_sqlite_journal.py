@@ -945,15 +945,17 @@ def test_a_batch_waits_for_as_many_as_the_crowd_will_bring(
     assert taken.count() == wanted
 
 
-@pytest.mark.parametrize("why", ["time", "question", "end"])
+@pytest.mark.parametrize("why", ["time", "question before", "question", "end"])
 def test_a_batch_waits_no_longer_than_it_has_to(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
     """Not when its time is over, nor when somebody asks something, nor at the end."""
     monkeypatch.setattr(sqlite_batch, "GATHER", 0 if why == "time" else 60)
     queue = Queue(False, nullcontext(), lambda: 1000)
     queue.put(entry_for(queue))
+    if why == "question before":
+        queue.put(Call(lambda store: None, writes=False))
     taken = Taken(queue)
     if why == "question":
         queue.put(Call(lambda store: None, writes=False))
     elif why == "end":
         queue.close()
-    assert taken.count() == (2 if why == "question" else 1)
+    assert taken.count() == (2 if why.startswith("question") else 1)
