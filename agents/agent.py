@@ -9,15 +9,14 @@ from __future__ import annotations
 import inspect
 import re
 import unicodedata
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from types import NoneType
-from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
+from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypedDict, TypeVar, cast, overload
 
 from typing_extensions import Unpack
 
 from ..providers import Message, ModelSettings, Price, Prices, Provider, Retry
 from ..providers.prices import read_prices
-from .approvals import Answer, Approver
 from .arguments import (
     check_instructions,
     check_on_limit,
@@ -30,18 +29,18 @@ from .arguments import (
 from .context import DepsT, RunContext
 from .errors import AgentFrozen, ToolFailed
 from .fingerprint import Fingerprint, fingerprint_of
-from .history import History, Prompt
+from .history import Prompt
 from .hooks import Audience, HooksLike
 from .launch import Launch, OnExit, OnLimit, Pending, RunStream, run_here
 from .limits import Limits, Supervision
 from .machine import Rules
 from .many import Backend, map_over, run_blocking
-from .options import names_ours, refuse_unknown
+from .options import names_ours, names_ours_in, refuse_unknown
 from .output import OutputType
 from .policy import Policy, check_policy
 from .result import OutputT, RunResult
+from .run_options import RunKeywords
 from .stop_poll import STOP_POLL, StopWhen, check_stop_when
-from .stop_token import StopToken
 from .system import System
 from .tool import DEFAULT_MAX_RESULT, Replay, Tool, Toolbox, Where
 from .tool_rules import OnError, RuleOptions, check_on_error, check_timeout
@@ -52,6 +51,30 @@ D = TypeVar("D")
 
 Instructions: TypeAlias = "str | Callable[[RunContext[Any]], str | Awaitable[str]] | None"
 AnyTool: TypeAlias = "Tool[..., Any] | Callable[..., Any] | Agent[Any, Any]"
+
+
+class AgentKeywords(TypedDict, total=False):
+    """The options of an agent that do not concern its type; `Agent` says what they mean."""
+
+    description: str | None
+    instructions: Instructions
+    tools: Iterable[AnyTool]
+    settings: ModelSettings | Mapping[str, Any] | None
+    limits: Limits | None
+    retry: Retry | None
+    output_retries: int
+    tool_retries: int
+    hooks: HooksLike
+    supervision: Supervision | None
+    parallel_tools: bool | int
+    policy: Policy | None
+    on_tool_error: OnError
+    approval_timeout: float | None
+    stop_when: StopWhen | None
+    stop_poll: float
+    prices: Prices | Mapping[str, Price | Mapping[str, float]] | None
+
+
 #: Stands for "no deps": the value is right, only its type cannot be written.
 _NO_DEPS: Any = None
 
@@ -110,25 +133,9 @@ class Agent(Generic[DepsT, OutputT]):
         name: str,
         model: Provider | str,
         *,
-        description: str | None = None,
-        instructions: Instructions = None,
-        tools: Iterable[AnyTool] = (),
         output: type[OutputT] = str,
         deps_type: type[DepsT] = NoneType,
-        settings: ModelSettings | Mapping[str, Any] | None = None,
-        limits: Limits | None = None,
-        retry: Retry | None = None,
-        output_retries: int = 1,
-        tool_retries: int = 3,
-        hooks: HooksLike = None,
-        supervision: Supervision | None = None,
-        parallel_tools: bool | int = True,
-        policy: Policy | None = None,
-        on_tool_error: OnError = "report",
-        approval_timeout: float | None = None,
-        stop_when: StopWhen | None = None,
-        stop_poll: float = STOP_POLL,
-        prices: Prices | Mapping[str, Price | Mapping[str, float]] | None = None,
+        **options: Unpack[AgentKeywords],
     ) -> None: ...
 
     # For what is no class to a type checker: a union, a `Literal`.
@@ -138,25 +145,9 @@ class Agent(Generic[DepsT, OutputT]):
         name: str,
         model: Provider | str,
         *,
-        description: str | None = None,
-        instructions: Instructions = None,
-        tools: Iterable[AnyTool] = (),
         output: Any,
         deps_type: type[D] = NoneType,
-        settings: ModelSettings | Mapping[str, Any] | None = None,
-        limits: Limits | None = None,
-        retry: Retry | None = None,
-        output_retries: int = 1,
-        tool_retries: int = 3,
-        hooks: HooksLike = None,
-        supervision: Supervision | None = None,
-        parallel_tools: bool | int = True,
-        policy: Policy | None = None,
-        on_tool_error: OnError = "report",
-        approval_timeout: float | None = None,
-        stop_when: StopWhen | None = None,
-        stop_poll: float = STOP_POLL,
-        prices: Prices | Mapping[str, Price | Mapping[str, float]] | None = None,
+        **options: Unpack[AgentKeywords],
     ) -> None: ...
 
     @names_ours
@@ -430,28 +421,15 @@ class Agent(Generic[DepsT, OutputT]):
 
     # -- running
 
-    @names_ours
+    @names_ours_in(RunKeywords)
     def run(
         self,
         prompt: Prompt | None = None,
         *,
         deps: DepsT = _NO_DEPS,
         system: System | None = None,
-        history: History | None = None,
-        limits: Limits | None = None,
         on_limit: OnLimit = "raise",
-        on_event: Callable[[Any], Any] | None = None,
-        stop: StopToken | None = None,
-        stop_when: StopWhen | None = None,
-        stop_poll: float | None = None,
-        user_id: str | None = None,
-        conversation_id: str | None = None,
-        run_id: str | None = None,
-        tags: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-        policy: Policy | None = None,
-        approve: Approver | None = None,
-        approvals: Mapping[str, Answer] | None = None,
+        **options: Unpack[RunKeywords],
     ) -> Coroutine[Any, Any, RunResult[OutputT]]:
         """Run to the end: ``result = await agent.run("…")``. The run is a child task of the caller.
 
@@ -462,9 +440,9 @@ class Agent(Generic[DepsT, OutputT]):
             prompt: text, parts, or messages; may be left out where `history` ends with what to answer.
             deps: given to tools as ``context.deps``.
             system: where to run (default: the run whose tool this is in, else the System open in this event loop).
+            on_limit: ``raise`` `LimitExceeded` (default), or ``return`` the result with ``status="limited"``.
             history: an earlier result, or messages, to go on from.
             limits: bounds instead of the agent's.
-            on_limit: ``raise`` `LimitExceeded` (default), or ``return`` the result with ``status="limited"``.
             on_event: a function, sync or async, called with each event of the run and its subagents, in order.
             stop: a `StopToken`, to stop this run together with others.
             stop_when, stop_poll: what is polled for a stop, instead of the agent's.
@@ -483,49 +461,17 @@ class Agent(Generic[DepsT, OutputT]):
             ProviderError: a model call failed for good; it has `result` too.
         """
         check_on_limit(on_limit)
-        launch = self._launch(
-            prompt,
-            deps,
-            system,
-            history,
-            limits,
-            on_event,
-            stop,
-            stop_when,
-            stop_poll,
-            user_id,
-            conversation_id,
-            run_id,
-            tags,
-            metadata,
-            policy,
-            approve,
-            approvals,
-        )
-        return Pending(run_here(launch, on_limit), "agent.run")
+        return Pending(run_here(self._launch(prompt, deps, system, options), on_limit), "agent.run")
 
-    @names_ours
+    @names_ours_in(RunKeywords)
     def stream(
         self,
         prompt: Prompt | None = None,
         *,
         deps: DepsT = _NO_DEPS,
         system: System | None = None,
-        history: History | None = None,
-        limits: Limits | None = None,
         on_exit: OnExit = "stop",
-        on_event: Callable[[Any], Any] | None = None,
-        stop: StopToken | None = None,
-        stop_when: StopWhen | None = None,
-        stop_poll: float | None = None,
-        user_id: str | None = None,
-        conversation_id: str | None = None,
-        run_id: str | None = None,
-        tags: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-        policy: Policy | None = None,
-        approve: Approver | None = None,
-        approvals: Mapping[str, Answer] | None = None,
+        **options: Unpack[RunKeywords],
     ) -> RunStream[OutputT]:
         """Run and follow: ``async with agent.stream("…") as run: async for event in run: …``.
 
@@ -535,26 +481,7 @@ class Agent(Generic[DepsT, OutputT]):
 
         The other arguments are those of `run`.
         """
-        launch = self._launch(
-            prompt,
-            deps,
-            system,
-            history,
-            limits,
-            on_event,
-            stop,
-            stop_when,
-            stop_poll,
-            user_id,
-            conversation_id,
-            run_id,
-            tags,
-            metadata,
-            policy,
-            approve,
-            approvals,
-        )
-        return RunStream(launch, on_exit)
+        return RunStream(self._launch(prompt, deps, system, options), on_exit)
 
     def run_sync(
         self, prompt: Prompt | None = None, *, backend: Backend = "asyncio", **options: Any
@@ -627,7 +554,8 @@ class Agent(Generic[DepsT, OutputT]):
         if isinstance(history, Iterable) and not isinstance(history, Mapping | Message | str | bytes):
             options["history"] = list(cast("Iterable[Any]", history))  # every run reads it
         check_on_limit(options.get("on_limit", "raise"))
-        launch = self._launch("", **{name: value for name, value in options.items() if name != "on_limit"})
+        shared = {name: value for name, value in options.items() if name not in _OF_RUN}
+        launch = self._launch("", options.get("deps"), options.get("system"), cast("RunKeywords", shared))
         options["tags"] = launch.options.tags
 
         async def runs() -> list[Any]:
@@ -637,48 +565,10 @@ class Agent(Generic[DepsT, OutputT]):
 
         return Pending(runs(), "agent.map")
 
-    def _launch(
-        self,
-        prompt: Prompt | None,
-        deps: Any = None,
-        system: System | None = None,
-        history: History | None = None,
-        limits: Limits | None = None,
-        on_event: Callable[[Any], Any] | None = None,
-        stop: StopToken | None = None,
-        stop_when: StopWhen | None = None,
-        stop_poll: float | None = None,
-        user_id: str | None = None,
-        conversation_id: str | None = None,
-        run_id: str | None = None,
-        tags: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-        policy: Policy | None = None,
-        approve: Approver | None = None,
-        approvals: Mapping[str, Answer] | None = None,
-    ) -> Launch:
+    def _launch(self, prompt: Prompt | None, deps: Any, system: System | None, options: RunKeywords) -> Launch:
         if system is not None:
             check_system(system)
-        return Launch(
-            self,
-            prompt,
-            deps=deps,
-            system=system,
-            history=history,
-            limits=limits,
-            on_event=on_event,
-            stop=stop,
-            stop_when=stop_when,
-            stop_poll=stop_poll,
-            user_id=user_id,
-            conversation_id=conversation_id,
-            run_id=run_id,
-            tags=tags,
-            metadata=metadata,
-            policy=policy,
-            approve=approve,
-            approvals=approvals,
-        )
+        return Launch(self, prompt, deps=deps, system=system, **options)
 
     def __repr__(self) -> str:
         return f"Agent({self.name!r}, {self.provider!r}, tools={[spec.name for spec in self.toolbox.specs]})"
@@ -707,4 +597,6 @@ def _as_tool(each: AnyTool) -> Tool[..., Any]:
     raise TypeError(f"tools= takes functions, @tool objects and agents, not {each!r}")
 
 
-_MAP_OPTIONS = {*inspect.signature(Agent.run).parameters, "concurrency", "on_error"} - {"self", "prompt", "run_id"}
+#: Options of `Agent.run` alone, beside those of any run.
+_OF_RUN = {"deps", "system", "on_limit"}
+_MAP_OPTIONS = {*RunKeywords.__annotations__, *_OF_RUN, "concurrency", "on_error"} - {"run_id"}

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Generic, TypedDict
+from typing import TYPE_CHECKING, Any, Generic
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
@@ -22,38 +21,18 @@ from typing_extensions import Unpack
 
 from ..actors.crashes import is_crash
 from ..journal import Damaged, JournalError, RunExists
-from .approvals import Approver
 from .chronicle import Chronicle
 from .errors import ConversationBusy, RunEnded
 from .history import Prompt, read_prompt
-from .limits import Limits
 from .options import refuse_unknown
-from .policy import Policy
 from .result import Messages, OutputT, RunResult
-from .stop_poll import StopWhen
-from .stop_token import StopToken
+from .run_options import ConversationKeywords
 
 if TYPE_CHECKING:
     from ..providers import Message
     from .agent import Agent
     from .run import Run
     from .system import System
-
-
-class ConversationOptions(TypedDict, total=False):
-    """Options of all runs of a conversation, or of one of them, as for `System.start`."""
-
-    deps: Any
-    limits: Limits | None
-    on_event: Callable[[Any], Any] | None
-    stop: StopToken | None
-    stop_when: StopWhen | None
-    stop_poll: float | None
-    user_id: str | None
-    tags: Sequence[str]
-    metadata: Mapping[str, Any] | None
-    policy: Policy | None
-    approve: Approver | None
 
 
 #: Conversations that a System without a lasting journal keeps.
@@ -70,7 +49,7 @@ class Conversation(Generic[OutputT]):
 
     __slots__ = ("_agent", "_options", "_system", "_talk")
 
-    def __init__(self, system: System, agent: Agent[Any, OutputT], talk: Talk, options: ConversationOptions) -> None:
+    def __init__(self, system: System, agent: Agent[Any, OutputT], talk: Talk, options: ConversationKeywords) -> None:
         self._system = system
         self._agent = agent
         self._talk = talk
@@ -102,7 +81,7 @@ class Conversation(Generic[OutputT]):
             await self._talk.load(self._system)
         return self.messages
 
-    async def ask(self, prompt: Prompt, **options: Unpack[ConversationOptions]) -> RunResult[OutputT]:
+    async def ask(self, prompt: Prompt, **options: Unpack[ConversationKeywords]) -> RunResult[OutputT]:
         """Say something and wait for the answer. Whoever asks meanwhile waits for their turn.
 
         Whatever comes of it, an answer, a stop, an error, the conversation goes on from there. Cancelling stops the
@@ -116,7 +95,7 @@ class Conversation(Generic[OutputT]):
             AgentError, ProviderError: as `Agent.run` does.
             ConversationBusy: the last run is at work elsewhere, or waits to be recovered.
         """
-        refuse_unknown("ask", options, ConversationOptions.__annotations__)
+        refuse_unknown("ask", options, ConversationKeywords.__annotations__)
         self._system.stage.refuse_when_draining()
         async with self._talk.lock:
             run = await self._start(prompt, options)
@@ -153,7 +132,7 @@ class Conversation(Generic[OutputT]):
         except Exception as error:
             _log.warning("conversation %s: %s: %s", self.id, type(error).__name__, error)
 
-    async def _start(self, prompt: Prompt, options: ConversationOptions) -> Run[OutputT]:
+    async def _start(self, prompt: Prompt, options: ConversationKeywords) -> Run[OutputT]:
         talk, system = self._talk, self._system
         settings: dict[str, Any] = {**self._options, **options, "conversation_id": talk.id}
         tried = ""

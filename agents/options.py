@@ -77,7 +77,17 @@ _SECRET = {"api_key"}
 
 def names_ours(function: Callable[P, R]) -> Callable[P, R]:
     """Answer an unknown keyword with the name that it has here."""
-    known = frozenset(inspect.signature(function).parameters)
+    return _checked(function, ())
+
+
+def names_ours_in(keywords: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """The same for a function that takes its keywords as a ``TypedDict``."""
+    return lambda function: _checked(function, keywords.__annotations__)
+
+
+def _checked(function: Callable[P, R], keywords: Collection[str]) -> Callable[P, R]:
+    parameters = inspect.signature(function).parameters.values()
+    known = {*keywords, *(each.name for each in parameters if each.kind is not each.VAR_KEYWORD)}
     options = known - {"self"}
 
     @functools.wraps(function)

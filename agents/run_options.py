@@ -1,18 +1,49 @@
-"""What one run is started with, beside its prompt."""
+"""What one run is started with, beside its prompt: as keywords, and as they are after they were checked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict
 
 import msgspec
 
 from ..providers import ToolResult
 from .approvals import Answer, Approver
+from .history import History
 from .limits import Limits
 from .policy import Policy
 from .stop_poll import STOP_POLL, StopWhen
 from .stop_token import StopToken
+
+
+class CommonKeywords(TypedDict, total=False):
+    """Keywords of a run, and of all runs of a conversation; `Agent.run` says what they mean."""
+
+    limits: Limits | None
+    on_event: Callable[[Any], Any] | None
+    stop: StopToken | None
+    stop_when: StopWhen | None
+    stop_poll: float | None
+    user_id: str | None
+    tags: Sequence[str]
+    metadata: Mapping[str, Any] | None
+    policy: Policy | None
+    approve: Approver | None
+
+
+class RunKeywords(CommonKeywords, total=False):
+    """Keywords of a run, beside what it depends on and where it lives."""
+
+    history: History | None
+    conversation_id: str | None
+    run_id: str | None
+    approvals: Mapping[str, Answer] | None
+
+
+class ConversationKeywords(CommonKeywords, total=False):
+    """Keywords of all runs of a conversation."""
+
+    deps: Any
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):

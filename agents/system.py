@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
@@ -21,27 +21,26 @@ from ..actors import RestartLimit as ActorRestartLimit
 from ..journal import Journal
 from ..providers import GateLimits
 from ..providers.gate_names import check_gates
-from .approvals import Answer, Approver
+from .approvals import Approver
 from .archive import read_chronicle
 from .chronicle import Chronicle
-from .conversation import Conversation, ConversationOptions, Talks
+from .conversation import Conversation, Talks
 from .drain import Drain, Drained
 from .enrolment import enrol
 from .errors import RestartLimit
-from .history import History, Prompt
+from .history import Prompt
 from .hooks import Audience
 from .launch import Launch, check_id
-from .limits import Limits
-from .options import names_ours, refuse_unknown
+from .options import names_ours, names_ours_in, refuse_unknown
 from .policy import Policy
 from .recovery import Recoverer, Recovery
 from .recovery_terms import MAX_CLAIMS, Terms, Unfinished
 from .result import OutputT
 from .run import Run
+from .run_options import ConversationKeywords, RunKeywords
 from .sources import Sources
 from .stage import RunStage, enter_system, leave_system
 from .stop_poll import StopWhen
-from .stop_token import StopToken
 from .which_journal import read_journal
 
 if TYPE_CHECKING:
@@ -239,27 +238,14 @@ class System(ActorSystem):
         limit.__cause__ = error.__cause__
         return limit
 
-    @names_ours
+    @names_ours_in(RunKeywords)
     async def start(
         self,
         agent: Agent[DepsT, OutputT],
         prompt: Prompt | None = None,
         *,
         deps: DepsT | None = None,
-        history: History | None = None,
-        limits: Limits | None = None,
-        on_event: Callable[[Any], Any] | None = None,
-        stop: StopToken | None = None,
-        stop_when: StopWhen | None = None,
-        stop_poll: float | None = None,
-        user_id: str | None = None,
-        conversation_id: str | None = None,
-        run_id: str | None = None,
-        tags: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-        policy: Policy | None = None,
-        approve: Approver | None = None,
-        approvals: Mapping[str, Answer] | None = None,
+        **options: Unpack[RunKeywords],
     ) -> Run[OutputT]:
         """Start a run in the background and return its handle. The arguments are those of `Agent.run`.
 
@@ -272,26 +258,7 @@ class System(ActorSystem):
             raise TypeError(f"start() takes an agent first: system.start(agent, prompt), not {agent!r}")
         self.refuse_elsewhere()
         await checkpoint()
-        launch = Launch(
-            agent,
-            prompt,
-            deps=deps,
-            system=self,
-            history=history,
-            limits=limits,
-            on_event=on_event,
-            stop=stop,
-            stop_when=stop_when,
-            stop_poll=stop_poll,
-            user_id=user_id,
-            conversation_id=conversation_id,
-            run_id=run_id,
-            tags=tags,
-            metadata=metadata,
-            policy=policy,
-            approve=approve,
-            approvals=approvals,
-        )
+        launch = Launch(agent, prompt, deps=deps, system=self, **options)
         cell = await launch.cell(self.stage, None, followable=True, detached=True)
         if cell.name in self.pool:
             raise NameTaken(cell.name)
@@ -307,7 +274,7 @@ class System(ActorSystem):
         return Run(cell)
 
     def conversation(
-        self, agent: Agent[DepsT, OutputT], id: str, **options: Unpack[ConversationOptions]
+        self, agent: Agent[DepsT, OutputT], id: str, **options: Unpack[ConversationKeywords]
     ) -> Conversation[OutputT]:
         """A conversation with an agent, new or known: ``chat = system.conversation(agent, "c1", user_id="u1")``.
 
@@ -323,7 +290,7 @@ class System(ActorSystem):
             raise TypeError(f"conversation() takes an agent first: system.conversation(agent, id), not {agent!r}")
         check_id("conversation(id)", id)
         self.refuse_elsewhere()
-        refuse_unknown("conversation", options, ConversationOptions.__annotations__)
+        refuse_unknown("conversation", options, ConversationKeywords.__annotations__)
         Launch(agent, "", system=self, **options)  # says what is wrong with them
         return Conversation(self, agent, self._talks.get(id), options)
 
