@@ -13,10 +13,11 @@ from .. import journal
 from ..journal import JournalError
 from . import events, inbox
 from .closure import lost_below
-from .machine import Effect, Finish, Machine
+from .machine import Effect, Finish
 from .replay import replay
 
 if TYPE_CHECKING:
+    from .attempt import Attempt
     from .run_cell import RunCell
 
 
@@ -69,15 +70,16 @@ async def own(run: RunCell) -> Finish | None:
     return None
 
 
-async def take_up(run: RunCell, machine: Machine) -> list[Effect]:
-    """Bring a new machine to where the journal says that the run stands; what is to be done next."""
+async def take_up(run: RunCell, attempt: Attempt) -> list[Effect]:
+    """Bring a new attempt to where the journal says that the run stands; what is to be done next."""
+    machine = attempt.machine
     resumption, run.resumption = run.resumption, None
     if resumption is not None:
         entries = resumption.entries
     else:
         run.write()
         entries = await run.diary.reclaim()
-    past = run.past = replay(machine, entries, run.agent.toolbox, run.options.answers)
+    past = attempt.past = replay(machine, entries, run.agent.toolbox, run.options.answers)
     run.voice.turn = machine.turn  # calls of this turn have the same idempotency keys as before
     at = run.diary.clock()
     for result in past.made_up:

@@ -1,13 +1,11 @@
-"""The actor behind a run: performs what its machine asks for, and reports what came of it.
+"""The actor behind a run: its place in the tree, its attempts, its stops, its end.
 
-One task, one loop: ask the machine, perform its effect, hand it the fact. A model call is one interruptible step in
-this task, with **one** cancel scope that a stop cancels; after it the run goes on uncancelled and writes the truth
-into its history. While tools run, the run is parked on its mailbox inside their task group, and their endings arrive
-as control signals. So a run can be stopped, asked and looked at, whatever it is busy with.
+One task, one loop: what happens in it is in `attempt`. The run can be stopped, asked and looked at, whatever it is busy
+with.
 
 Every fact that must not be asked for again is durable in the journal before it is acted on. When the code around the
-run crashes, a new machine is made, the journal is replayed into it, and the run goes on from there; that is also how it
-goes on in another process (`resumption`). The budget of such restarts is the run's own.
+run crashes, there is another attempt, which goes on from what the journal says; that is also how a run goes on in
+another process (`resumption`). The budget of such restarts is the run's own.
 
 The end is written once: by `_conclude` in the run's own task; when that was cancelled from outside, by `_say_farewell`
 or `close`; and when it does not end although it was killed, by the stop ladder.
@@ -33,25 +31,16 @@ from ..actors.restart import Intensity
 from ..actors.roles import Parent, Verdict
 from ..journal import JournalError
 from ..mailbox import Budget
-from ..providers import Message, ModelReply, ModelRequest, Usage
+from ..providers import Message, Usage
 from . import events, inbox, pause
 from .approvals import Approvals, PendingCall
-from .context import RunContext
+from .attempt import Attempt, new_machine
 from .diary import Diary
-from .enrolment import own, take_up, write_end
+from .enrolment import own, write_end
 from .errors import RestartLimit
 from .machine import (
-    Begin,
-    CallModel,
-    CallTools,
-    CancelModel,
-    CancelTools,
-    Effect,
-    Fact,
     Finish,
     Machine,
-    ModelCut,
-    Replied,
     State,
     StopAsked,
     StopMode,
@@ -95,32 +84,27 @@ class RunCell(Cell):
     """
 
     __slots__ = (
-        "_batch",
-        "_call",
-        "_cut",
-        "_finish",
         "_group",
         "_intensity",
         "_ladder",
         "_poll",
         "_spent",
-        "_step",
         "_subruns",
-        "_tools_cut",
+        "_waiting",
         "agent",
         "approvals",
+        "attempt",
         "began_at",
         "call_id",
+        "concluded",
         "detached",
         "diary",
         "error",
         "forsaken",
         "history",
         "inbox",
-        "machine",
         "options",
         "outlived",
-        "past",
         "pause_asked",
         "pending",
         "prompt",
@@ -175,16 +159,16 @@ class RunCell(Cell):
             run_parent.voice if run_parent is not None else None,
             followable,
         )
-        self.machine: Machine | None = None
+        #: The attempt at hand, or the last one; None before the run's turn and after its end.
+        self.attempt: Attempt | None = None
         self.usage = Usage()
         self._spent: float | None = 0.0
         #: Model calls that were tried again.
         self.retries = 0
         #: What was given up but still runs.
         self.outlived: list[str] = []
-        #: What the run has written down, and where that says that it stands.
+        #: What the run has written down.
         self.diary = Diary(stage.journal, run_id, stage.sources.clock)
-        self.past = Replayed(options.answers)
         #: Calls that have nobody to approve them.
         self.pending: list[PendingCall] = []
         #: Of a root: what its tree asks; made at the first question.
@@ -210,14 +194,10 @@ class RunCell(Cell):
         self.rests = False
         self.resumed: anyio.Event | None = None
         self.inbox: inbox.Inbox | None = None
-        # How it ends, once that is decided.
-        self._finish: Finish | None = None
-        # The interruptible step at hand, and whether a stop has cut the model call or the tools.
-        self._step: CancelScope | None = None
-        self._call: ModelCall | None = None
-        self._batch: ToolBatch | None = None
-        self._cut = False
-        self._tools_cut = False
+        #: How it ends, once that is decided.
+        self.concluded: Finish | None = None
+        # The wait for its turn.
+        self._waiting: CancelScope | None = None
 
     # -- life
 
@@ -261,6 +241,27 @@ class RunCell(Cell):
             if slots is not None and has_slot:
                 slots.release()
 
+    @property
+    def machine(self) -> Machine | None:
+        """What decides, once the run has begun."""
+        return self.attempt.machine if self.attempt is not None else None
+
+    @property
+    def batch(self) -> ToolBatch | None:
+        """The tool calls at hand."""
+        return self.attempt.batch if self.attempt is not None else None
+
+    @property
+    def call(self) -> ModelCall | None:
+        """The model call at hand."""
+        return self.attempt.call if self.attempt is not None else None
+
+    @property
+    def past(self) -> Replayed:
+        """Where the journal says that the run stands, as far as that still matters."""
+        assert self.attempt is not None
+        return self.attempt.past
+
     # -- the journal
 
     def write(self, *records: journal.Record) -> None:
@@ -301,12 +302,12 @@ class RunCell(Cell):
             return True
         except anyio.WouldBlock:
             pass
-        with CancelScope() as self._step:
+        with CancelScope() as self._waiting:
             if self.wanted is None:
                 await slots.acquire()
-                self._step = None
+                self._waiting = None
                 return True
-        self._step = None
+        self._waiting = None
         return False
 
     async def _say_farewell(self) -> None:
@@ -321,8 +322,9 @@ class RunCell(Cell):
     async def _run(self) -> Finish:
         """Attempts, each from the journal, until one of them finishes or the restarts are used up."""
         while True:
+            attempt = self.attempt = Attempt(self)
             try:
-                return await self._attempt()
+                return await attempt.perform()
             except BaseException as failure:
                 if not is_crash(failure):
                     raise
@@ -336,9 +338,8 @@ class RunCell(Cell):
                     # Nobody knows what state a task is in that was cancelled by mistake: it is not started again.
                     return Finish("failed", "error", error=self._gave_up(error))
                 self.restarts += 1
-                self._cut = self._tools_cut = self.rests = False
-                self._batch = None
-                self._forget_call()
+                self.rests = False
+                attempt.give_up()
                 await self.voice.say(
                     events.RunRestarted,
                     agent=self.agent.name,
@@ -358,98 +359,10 @@ class RunCell(Cell):
         limit.__cause__ = error
         return limit
 
-    async def _attempt(self) -> Finish:
-        machine = self.machine = self._new_machine()
-        if self.resumption is not None or self.restarts:
-            effects = await take_up(self, machine)
-        else:
-            await self.voice.say(events.RunStarted, agent=self.agent.name)
-            effects = machine.handle(self.wanted or Begin())
-        if self.inbox is not None:
-            self.inbox.open(machine)
-        if self.wanted is not None and machine.state is not State.DONE:
-            machine.handle(self.wanted)
-        self._interrupt(machine.cuts)
-        while True:
-            match effects:
-                case [Finish() as finish]:
-                    return finish
-                case [CallModel()]:
-                    effects = await self._call_model(machine)
-                case [CallTools(calls)]:
-                    self._batch = ToolBatch(self, machine, cut=self._tools_cut)
-                    effects = await self._batch.perform(calls)
-                    self._batch = None
-                    self.past = Replayed({})  # was of this turn: the next one may use the same ids
-                    if self.voice.turn:
-                        await self.voice.say(events.TurnEnded)
-                case [] if self._finish is not None:
-                    return self._finish  # given up meanwhile: what has come too late is dropped
-                case _:
-                    raise AssertionError(f"the machine asked for {effects!r} in {machine.state}")
-
-    def _new_machine(self) -> Machine:
-        return Machine(self.agent.rules(self.options.limits), self.history, self.prompt, self.options.kept)
-
-    async def _call_model(self, machine: Machine) -> list[Effect]:
-        self.voice.turn = machine.turn
-        fact: Fact | None = None
-        with CancelScope() as step:
-            self._step = step
-            if self._cut:
-                step.cancel()
-            await pause.rest(self)
-            await self.voice.say(events.TurnStarted)
-            self._call = ModelCall(self, await self._request(machine))
-            self.write()
-            await self.diary.durable()
-            fact = await self._call.perform()
-        cost = self._call.cost if self._call is not None else None
-        if fact is None:
-            fact = ModelCut(self._call.partial if self._call is not None else None)
-        self._forget_call()
-        self._step = None
-        self.shown_pieces.clear()
-        effects = machine.handle(fact)
-        if isinstance(fact, Replied):
-            self._account(fact.reply, cost)
-            self.past = Replayed({})
-        if machine.state is not State.ACTING:
-            await self.voice.say(events.TurnEnded)
-        return effects
-
-    async def _request(self, machine: Machine) -> ModelRequest:
-        instructions = await self.agent.instructions_for(RunContext(self))
-        if machine.due:
-            await inbox.of(self).deliver(machine)
-        return ModelRequest(
-            machine.messages,
-            tools=self.agent.toolbox.specs,
-            instructions=instructions,
-            settings=self.agent.settings,
-            output_schema=self.agent.output_schema,
-        )
-
-    def _account(self, reply: ModelReply, cost: float | None) -> None:
-        """Hold the reply until the entry that has to be stored before it is acted on, and count what it has used."""
-        if self.result is not None:
-            return  # too late
-        self.diary.hold(journal.Replied(reply, self.diary.clock(), cost))
-        self.hold_own_words()
-        if reply.usage is not None:
-            self.use(reply.usage)
-
     @property
     def shown(self) -> str:
         """The text of the turn at hand that followers have seen."""
         return "".join(self.shown_pieces)
-
-    def _forget_call(self) -> None:
-        """A model call is over. One that was cut may have cost something."""
-        call, self._call = self._call, None
-        if call is not None and call.asking:
-            self.spend(None)
-            self.diary.hold(journal.Spent(self.diary.clock()))
 
     @property
     def cost(self) -> float | None:
@@ -513,7 +426,7 @@ class RunCell(Cell):
 
     def tool_call(self, call_id: str | None) -> ToolCell | None:
         """The open tool call with this id."""
-        return self._batch.cells.get(call_id or "") if self._batch is not None else None
+        return self.batch.cells.get(call_id or "") if self.batch is not None else None
 
     async def regain(self, call_id: str) -> None:
         """A subagent of this tool call has ended: before the tool goes on, wait for its turn again."""
@@ -526,14 +439,14 @@ class RunCell(Cell):
         return [cell for cell in self._subruns.values() if call_id is None or cell.call_id == call_id]
 
     def contains(self, budget: Budget) -> bool:
-        tools = self._batch.cells.values() if self._batch is not None else ()
+        tools = self.batch.cells.values() if self.batch is not None else ()
         return budget is self.budget or any(cell.contains(budget) for cell in (*tools, *self._subruns.values()))
 
     def node(self, now: float) -> Node:
         detail: dict[str, Any] = {"agent": self.agent.name, "turn": self.voice.turn}
         if self.usage.total_tokens is not None:
             detail["tokens"] = self.usage.total_tokens
-        tools = self._batch.cells.values() if self._batch is not None else ()
+        tools = self.batch.cells.values() if self.batch is not None else ()
         children = tuple(cell.node(now) for cell in tools)
         node = super().node(now)
         return msgspec.structs.replace(node, state=pause.word_for(self) or node.state, detail=detail, children=children)
@@ -554,7 +467,7 @@ class RunCell(Cell):
     def _stop_as(self, mode: StopMode, asked: StopAsked, grace: float | None) -> None:
         if self.exit is not None or self.forsaken:
             return
-        if self.result is None and self._finish is None:
+        if self.result is None and self.concluded is None:
             self._ask_to_stop(asked)
         if grace is None and mode == "now":
             grace = self.stage.grace
@@ -579,11 +492,12 @@ class RunCell(Cell):
         pause.let_go(self)
         machine = self.machine
         if machine is not None and machine.state is not State.READY:
-            self._interrupt(machine.handle(stop))
-            if self._batch is not None:
-                self._batch.withdraw()
-        elif self._step is not None:
-            self._step.cancel()  # it waits for its turn; what is wanted is taken before the first request
+            assert self.attempt is not None
+            self.attempt.interrupt(machine.handle(stop))
+            if self.batch is not None:
+                self.batch.withdraw()
+        elif self._waiting is not None:
+            self._waiting.cancel()  # it waits for its turn; what is wanted is taken before the first request
         if stop.mode == "now":
             super().request_stop(stop.reason)
 
@@ -596,30 +510,19 @@ class RunCell(Cell):
         """
         if self.rests or self.machine is None:
             return True
-        if self._batch is None:
-            return self._call is not None and self._call.pausing
-        return self._batch.is_idle
+        if self.batch is None:
+            return self.call is not None and self.call.pausing
+        return self.batch.is_idle
 
     @property
     def is_concluded(self) -> bool:
         """Whether it is decided how the run ends."""
-        return self._finish is not None
+        return self.concluded is not None
 
     def urge(self) -> None:
         """The grace of a gentle stop is over: end now."""
         if self.wanted is not None:
             self.stop_run("now", self.wanted.reason)
-
-    def _interrupt(self, effects: Sequence[Effect]) -> None:
-        for effect in effects:
-            if isinstance(effect, CancelModel):
-                self._cut = True
-                if self._step is not None:
-                    self._step.cancel()
-            elif isinstance(effect, CancelTools):
-                self._tools_cut = True
-                if self._batch is not None:
-                    self._batch.cancel()
 
     # -- the end
 
@@ -627,9 +530,9 @@ class RunCell(Cell):
         """Write the end down, make the result, tell everybody."""
         if self.result is not None:
             return  # given up meanwhile
-        self._finish = finish
+        self.concluded = finish
         await self._end_subruns()
-        finish = self._finish = await write_end(self, finish)
+        finish = self.concluded = await write_end(self, finish)
         if self.result is not None:
             return  # given up while the journal was at it
         self._settle(finish)
@@ -652,14 +555,15 @@ class RunCell(Cell):
 
     def _settle(self, finish: Finish) -> None:
         """Make the result. Only a run that was cut off from outside has a call open here, of the model or a tool."""
-        machine = self.machine if self.machine is not None else self._new_machine()
-        self._finish = finish
+        machine = self.machine if self.machine is not None else new_machine(self)
+        self.concluded = finish
         result_of = cancelled
-        if self._batch is not None:
-            result_of = self._batch.result_of
-            self._batch.tell_cut_off()
-        machine.abandon(result_of, self._call.partial if self._call is not None else None)
-        self._forget_call()
+        if self.batch is not None:
+            result_of = self.batch.result_of
+            self.batch.tell_cut_off()
+        machine.abandon(result_of, self.call.partial if self.call is not None else None)
+        if self.attempt is not None:
+            self.attempt.forget_call()
         self.result = make_result(self, finish, machine.messages)
         self.error = make_error(self, finish, self.result)
 
@@ -669,8 +573,8 @@ class RunCell(Cell):
 
     def _cut_off(self) -> Finish:
         """How a run ends that was cut off: as was decided before, or for the reason of the stop above it."""
-        if self._finish is not None:
-            return self._finish
+        if self.concluded is not None:
+            return self.concluded
         stop = stop_in_force(self)
         return Finish("stopped", stop.reason if stop is not None else "cancelled")
 
@@ -710,5 +614,4 @@ class RunCell(Cell):
             self.options.stop.leave(self)
         self.voice.log.end(self.error)
         super().close(exit)
-        self.machine = self._call = self._batch = None
-        self._group = self._ladder = self._poll = self.inbox = None
+        self.attempt = self._group = self._ladder = self._poll = self.inbox = None

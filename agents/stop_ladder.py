@@ -116,14 +116,14 @@ async def give_up(run: RunCell) -> None:
 
 def _name_survivors(run: RunCell) -> None:
     """Name what goes on although the run's task was killed."""
-    batch, provider = run._batch, run.agent.provider
+    batch, provider = run.batch, run.agent.provider
     stuck = [cell for cell in batch.cells.values() if cell.exit is None] if batch is not None else []
     for cell in stuck:
         below = [f"{each.name}/{name}" for each in run.subruns(cell.call_id) for name in each.outlived]
         run.outlived += below or [f"{cell.tool.name}:{cell.call_id}"]
         run.voice.mention(events.ToolOutlived, call_id=cell.call_id, tool=cell.tool.name)
     if not stuck:
-        run.outlived.append(f"{provider.name}:{provider.model}" if run._call is not None else run.name)
+        run.outlived.append(f"{provider.name}:{provider.model}" if run.call is not None else run.name)
 
 
 def stop_in_force(run: RunCell) -> StopAsked | None:
