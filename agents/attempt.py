@@ -115,7 +115,9 @@ class Attempt:
 
     def give_up(self) -> None:
         """The attempt has crashed."""
-        self.batch = None
+        if self.batch is not None:
+            self.batch.give_back()
+            self.batch = None
         self.forget_call()
 
     # -- the model
@@ -170,14 +172,13 @@ class Attempt:
         run.diary.hold(journal.Replied(reply, run.diary.clock(), cost))
         run.hold_own_words()
         if reply.usage is not None:
-            run.use(reply.usage)
+            run.spending.use(reply.usage)
 
     def forget_call(self) -> None:
-        """A model call is over. One that was cut may have cost something."""
+        """A model call is over."""
         call, self.call = self.call, None
-        if call is not None and call.asking:
-            self._run.spend(None)
-            self._run.diary.hold(journal.Spent(self._run.diary.clock()))
+        if call is not None:
+            call.forget()
 
 
 def new_machine(run: RunCell) -> Machine:

@@ -67,6 +67,7 @@ class Chronicle:
         suspicion: how often in a row, without anything having come of it, its process died while a tool of it was at
             work.
         at_work: calls that have begun and have no outcome.
+        worked: seconds in which a process was at work on it, or it waited there.
 
     Raises:
         BadRecord: the entries are no journal of a run.
@@ -93,6 +94,8 @@ class Chronicle:
         self.suspicion = 0
         self.paused = False
         self.at_work: set[str] = set()
+        self.worked = 0.0
+        self._last = self.began.at
         self._standing: Standing = "unfinished"
         self._parked = ""
         self._messages = [msgspec.convert(each, Message) for each in (*self.began.history, *self.began.prompt)]
@@ -216,6 +219,9 @@ class Chronicle:
 
     def _read(self, record: Record) -> None:
         self._standing = "unfinished"
+        if not isinstance(record, Resumed):
+            self.worked += max(0.0, record.at - self._last)  # a clock may have been set back
+        self._last = record.at
         match record:
             case Replied():
                 self._close_turn()

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic
 from typing_extensions import TypeVar
 
 from ..providers import Usage
+from .limits import Limits
+from .remaining import deadline, remaining
 
 if TYPE_CHECKING:
     from .run_cell import RunCell
@@ -70,12 +72,24 @@ class RunContext(Generic[DepsT]):
     @property
     def usage(self) -> Usage:
         """Tokens used so far, subagents included."""
-        return self._run.usage
+        return self._run.spending.usage
+
+    @property
+    def remaining(self) -> Limits:
+        """What is left of the limits of this run and of those above it, the least of each; None where there is none.
+
+        ``context.remaining.total_tokens``, ``.cost`` (US dollars), ``.wall_time`` (seconds) and so on. What calls under
+        way have set aside is not left.
+        """
+        return remaining(self._run)
 
     @property
     def deadline(self) -> float | None:
-        """When this call times out, on the event loop's clock; None without a timeout."""
-        return self._call.deadline if self._call is not None else None
+        """When this call times out, or the time of a run is over, its own or one above, on the event loop's clock.
+
+        None without a timeout and without ``Limits(wall_time=)``.
+        """
+        return deadline(self._run, self._call)
 
     async def sleep(self, seconds: float) -> None:
         """Sleep. When the call runs once more after a crash, it sleeps only as long as was left.

@@ -87,8 +87,9 @@ async def take_up(run: RunCell, attempt: Attempt) -> list[Effect]:
         past.spend(lost.usage, lost.cost)
         run.diary.hold(journal.Happened(result, at, lost.usage, lost.cost))
     if resumption is not None:
-        run.use(past.usage)
-        run.spend(past.cost)
+        run.spending.use(past.usage)
+        run.spending.spend(past.cost)
+        run.spending.enter(past.spent)
         run.wanted = past.stop or run.wanted
         run.pause_asked = past.paused or run.pause_asked  # a drain may have begun meanwhile
         if past.sent:

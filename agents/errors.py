@@ -4,6 +4,7 @@
 
     AgentError                  a run that did not complete; carries its `result` so far
     ├── LimitExceeded           a limit was reached: `limit`, `used`, `allowed`
+    │   └── PriceUnknown        a limit in dollars, and a model whose price is not known
     ├── OutputInvalid           the answer could not be read as the output type, after its retries
     ├── ToolCallInvalid         turn after turn, no tool call of the model could run
     ├── ToolError               a call of a tool with on_error="fail" failed; the __cause__ is what the tool raised
@@ -13,6 +14,8 @@
     AgentFrozen                 an agent that has run already is changed
     UnknownOption               a keyword that is not ours; the message names ours (a TypeError too)
     StaleApproval               an answer for a call that does not wait, or waits no more
+    NoneCompleted               of runs that raced, none completed; an exception group of the causes
+    NoQuorum                    too few runs completed, or agreed; has `results` and `causes`
     RunEnded                    a message was sent to a run that has ended; carries it
     ConversationBusy            a conversation's last run has not ended, and is not here
     SystemDraining              the System finishes what it has and starts nothing new
@@ -27,6 +30,7 @@ nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..actors import RestartLimit as ActorRestartLimit
@@ -36,6 +40,10 @@ if TYPE_CHECKING:
     from .result import RunResult
 
 
+#: What a limit is counted in, where its name does not say so.
+_UNITS = {"cost": "US dollars", "wall_time": "seconds", "depth": "levels of subagents", "children": "subagents"}
+
+
 class AgentError(Exception):
     """A run that did not complete. `result` is what it had reached, with a valid history."""
 
@@ -43,13 +51,31 @@ class AgentError(Exception):
 
 
 class LimitExceeded(AgentError):
-    """The run reached a limit before it had an answer."""
+    """The run reached a limit, its own or that of a run above it, before it had an answer.
 
-    def __init__(self, limit: str, used: float, allowed: float) -> None:
-        super().__init__(f"the run reached its limit of {allowed:g} {limit} ({used:g} used): raise Limits({limit}=…)")
+    Attributes:
+        limit: the name of it, as `Limits` has it.
+        used, allowed: how much of it; US dollars for ``cost``, seconds for ``wall_time``.
+        owner: the id of the run above whose limit it is; None where it is the run's own.
+    """
+
+    def __init__(self, limit: str, used: float, allowed: float, owner: str | None = None) -> None:
+        whose = f"the run reached the limit of run {owner!r} above it," if owner else "the run reached its limit of"
+        super().__init__(f"{whose} {allowed:g} {_UNITS.get(limit, limit)} ({used:g} used): raise Limits({limit}=…)")
         self.limit = limit
         self.used = used
         self.allowed = allowed
+        self.owner = owner
+
+
+class PriceUnknown(LimitExceeded):
+    """A run that is bounded in dollars would ask a model whose price is not known. `model` is its name."""
+
+    def __init__(self, model: str, used: float, allowed: float, owner: str | None = None) -> None:
+        super().__init__("cost", used, allowed, owner)
+        remedy = f'give the agent prices={{"{model}": Price(input=…, output=…)}}, or install greenroom[prices]'
+        self.args = (f"Limits(cost=) needs the price of {model!r}, which is not known: {remedy}",)
+        self.model = model
 
 
 class OutputInvalid(AgentError):
@@ -103,6 +129,29 @@ class AgentFrozen(RuntimeError):
 
 class UnknownOption(TypeError):
     """A keyword that is not one of ours."""
+
+
+class NoneCompleted(ExceptionGroup[Exception]):
+    """Of those that raced, none completed. `exceptions` has the cause for each, in the order of the arguments."""
+
+    def derive(self, excs: Sequence[Exception], /) -> NoneCompleted:  # type: ignore[override]
+        return NoneCompleted(self.message, excs)
+
+
+class NoQuorum(Exception):
+    """Too few completed, or too few of them agreed.
+
+    Attributes:
+        need: how many were needed.
+        results: of those that completed, in the order of the arguments.
+        causes: why the others did not, in that order; without those that were cancelled when it was clear.
+    """
+
+    def __init__(self, text: str, need: int, results: Sequence[Any], causes: Sequence[Exception] = ()) -> None:
+        super().__init__(text)
+        self.need = need
+        self.results = list(results)
+        self.causes = tuple(causes)
 
 
 class RunEnded(RuntimeError):

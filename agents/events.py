@@ -132,6 +132,14 @@ class RunFailed(Event, frozen=True, kw_only=True, tag="run.failed"):
     error: str
 
 
+class LimitWarning(Event, frozen=True, kw_only=True, tag="limit.warning"):
+    """A limit of the run is used up to its `warn_at`; `used` and `allowed` in its unit."""
+
+    limit: str
+    used: float
+    allowed: float
+
+
 class StopPollFailed(Event, frozen=True, kw_only=True, tag="run.stop_poll_failed"):
     """The run's `stop_when` failed; it is asked again."""
 
@@ -351,6 +359,7 @@ AnyEvent: TypeAlias = (
     | RunLimited
     | RunWaiting
     | RunFailed
+    | LimitWarning
     | StopPollFailed
     | RunPaused
     | RunResumed

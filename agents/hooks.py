@@ -39,7 +39,7 @@ HOOKS: dict[str, tuple[type[events.Event], ...]] = {
     "on_approval": (events.ApprovalRequested, events.ApprovalResolved),
     "on_message": (events.MessageDelivered,),
     "on_stop": (events.RunStopped,),
-    "on_limit": (events.RunLimited,),
+    "on_limit": (events.LimitWarning, events.RunLimited),
 }
 
 
@@ -61,7 +61,7 @@ class Hooks:
         on_approval: a tool call waits for an approval, or does no more.
         on_message: a message that was sent into a run is in its conversation.
         on_stop: a run was stopped.
-        on_limit: a run reached a limit.
+        on_limit: a run has nearly used up a limit (`LimitWarning`), or reached it (`RunLimited`).
 
     Raises:
         TypeError: a hook that cannot be called, or a subclass with a method ``on_…`` that is no hook.
@@ -93,7 +93,7 @@ class Hooks:
         on_approval: Hook[events.ApprovalRequested | events.ApprovalResolved] | None = None,
         on_message: Hook[events.MessageDelivered] | None = None,
         on_stop: Hook[events.RunStopped] | None = None,
-        on_limit: Hook[events.RunLimited] | None = None,
+        on_limit: Hook[events.LimitWarning | events.RunLimited] | None = None,
     ) -> None:
         given = locals()
         for name in HOOKS:

@@ -16,10 +16,13 @@ from anyio import create_task_group
 from ..actors.exits import sole
 from ..journal import RunExists
 from .approvals import Answer, Approver, check_approve, resume
+from .errors import LimitExceeded
 from .history import History, Prompt, read_conversation
+from .ledger import Amount
 from .limits import Limits
 from .place import current_place
 from .policy import Policy, check_policy
+from .remaining import line
 from .result import OutputT, RunResult
 from .resumption import Resumption
 from .run import Run
@@ -149,10 +152,13 @@ class Launch:
 
         Raises:
             SystemDraining: the System takes no new runs.
+            LimitExceeded: a run above allows no more subagents, or none so deep.
         """
         run_parent, call_id = parent if parent is not None else (None, None)
         run_id, resumption = self.run_id, None
         caller = run_parent.tool_call(call_id) if run_parent is not None else None
+        if run_parent is not None:
+            refuse_below(run_parent)
         if caller is not None:
             run_id, resumption = await self._below(caller)
         else:
@@ -184,6 +190,21 @@ class Launch:
                 return self.run_id or run_id, resumption
             if self.run_id is not None:
                 raise RunExists(self.run_id)
+
+
+def refuse_below(parent: RunCell) -> None:
+    """Count a subagent against the limits of the runs above it.
+
+    Raises:
+        LimitExceeded: one of them allows no more of them, or none so deep.
+    """
+    for depth, run in enumerate(line(parent), 1):
+        allowed = run.options.limits.depth
+        if allowed is not None and depth > allowed:
+            raise LimitExceeded("depth", depth - 1, allowed, run.name)
+    over = parent.spending.claim(Amount(children=1))
+    if over is not None:
+        raise over
 
 
 def check_id(name: str, value: object) -> None:

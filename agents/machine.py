@@ -101,12 +101,27 @@ class Aborted(msgspec.Struct, frozen=True):
     error: BaseException
 
 
+class Limited(msgspec.Struct, frozen=True):
+    """A limit stands against the model call, or against the tool calls, that the machine has asked for.
+
+    `partial` is what had been received, where it was found out in the middle of an answer.
+    """
+
+    reason: str
+    error: BaseException
+    partial: Message | None = None
+
+
 class StopAsked(msgspec.Struct, frozen=True):
-    """Somebody wants the run to end; one that is `resumable` wants it to go on elsewhere."""
+    """Somebody wants the run to end; one that is `resumable` wants it to go on elsewhere.
+
+    With an `error`, it is a limit that wants the end.
+    """
 
     mode: StopMode
     reason: str
     resumable: bool = False
+    error: BaseException | None = None
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -125,7 +140,9 @@ class Asking(msgspec.Struct, frozen=True):
     """The request is about to be made: what has been sent is to be in it."""
 
 
-Fact: TypeAlias = Begin | Replied | ModelFailed | ModelCut | ToolDone | ToolPends | Aborted | StopAsked | Sent | Asking
+Fact: TypeAlias = (
+    Begin | Replied | ModelFailed | ModelCut | ToolDone | ToolPends | Aborted | Limited | StopAsked | Sent | Asking
+)
 
 
 # -- effects
@@ -299,6 +316,14 @@ class Machine:
             case State.CALLING, ModelCut(partial):
                 self._keep_partial(partial)
                 return self._stopped()
+            case State.CALLING, Limited(reason, error, partial):
+                self._keep_partial(partial)
+                return self._finish(Finish("limited", reason, error=error))
+            case State.ACTING, Limited(reason, error):
+                self._close_open(over_limit)
+                self._messages += self._result_messages()
+                self._calls, self._results = (), {}
+                return self._finish(Finish("limited", reason, error=error))
             case State.ACTING, ToolDone(result):
                 return self._tool_done(result)
             case State.ACTING, ToolPends(call_id):
@@ -447,7 +472,8 @@ class Machine:
 
     def _stopped(self) -> list[Effect]:
         assert self._stop is not None
-        return self._finish(Finish("stopped", self._stop.reason))
+        stop = self._stop
+        return self._finish(Finish("limited" if stop.error is not None else "stopped", stop.reason, error=stop.error))
 
     def _finish(self, finish: Finish) -> list[Effect]:
         self.state = State.DONE
@@ -487,6 +513,12 @@ def not_meant(call: ToolCall, reason: str) -> ToolResult:
     """The result of a call in a reply that the model, or its provider, has taken back."""
     text = f"not run: the reply with this call ended with the stop reason {reason!r}"
     return ToolResult(call.id or "", text, call.name, True, "invalid")
+
+
+def over_limit(call: ToolCall) -> ToolResult:
+    """The result of a call that a limit stands against."""
+    text = "not run: the run has reached the limit on its tool calls"
+    return ToolResult(call.id or "", text, call.name, True, "limited")
 
 
 def cut_off(call: ToolCall) -> ToolResult:

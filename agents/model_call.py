@@ -32,6 +32,7 @@ from ..providers import (
     Thinking,
     ThinkingDelta,
     ToolCallDelta,
+    Usage,
     delay,
     should_retry,
 )
@@ -40,6 +41,7 @@ from ..providers.notices import FellBack, GateOpened, GateWaiting, ThreadOutlive
 from ..providers.prices import answering
 from . import events
 from .machine import Fact, ModelFailed, Replied
+from .model_budget import ModelBudget
 
 if TYPE_CHECKING:
     from .run_cell import RunCell
@@ -52,11 +54,24 @@ class ModelCall:
     last try has cost in US dollars, if that is known. Tries that were made before a crash count.
     """
 
-    __slots__ = ("_answering", "_lost", "_request", "_run", "_text", "_thinking", "asking", "cost", "pausing")
+    __slots__ = (
+        "_answering",
+        "_budget",
+        "_lost",
+        "_request",
+        "_run",
+        "_text",
+        "_thinking",
+        "asking",
+        "cost",
+        "pausing",
+    )
 
     def __init__(self, run: RunCell, request: ModelRequest) -> None:
         self._run = run
         self._request = request
+        #: What it may come to, in a tree of runs that is bounded in that.
+        self._budget = ModelBudget(run, request) if run.spending.ledger is not None else None
         self._text: list[str] = []
         self._thinking: list[str] = []
         self._answering: tuple[str, str] | None = None
@@ -88,6 +103,11 @@ class ModelCall:
             await self._pause(min(run.past.due - run.stage.sources.clock(), run.past.pause))
         while True:
             attempt += 1
+            if self._budget is not None:
+                over = await self._budget.take()
+                if over is not None:
+                    return over
+                self._request = self._budget.request
             await run.voice.say(events.ModelStarted, model=model, attempt=attempt)
             await checkpoint_if_cancelled()  # whoever is stopped by now has asked nobody
             self._answering, self.asking = None, True
@@ -98,11 +118,15 @@ class ModelCall:
             except ProviderError as error:
                 failure, self.asking = error, False
                 usage, self.cost = None, 0.0 if is_unbilled(error) and not self._lost else None
-                run.spend(self.cost)
+                run.spending.spend(self.cost)
+                if self._budget is not None:
+                    self._budget.settle_failed(self.cost is not None)
             else:
                 self.asking = False
                 usage, self.cost = reply.usage, self._cost(reply)
-                run.spend(self.cost)
+                run.spending.spend(self.cost)
+                if self._budget is not None:
+                    self._budget.settle(usage, self.cost, reply.message)
                 withheld = _withheld(reply)
                 if withheld is None:
                     await run.voice.say(
@@ -112,10 +136,14 @@ class ModelCall:
                         usage=reply.usage,
                         tool_calls=len(reply.message.tool_calls),
                     )
-                    return Replied(reply)
+                    over = self._budget.cut_off(reply) if self._budget is not None else None
+                    if over is None:
+                        return Replied(reply)
+                    self._count_lost(usage)
+                    return over
                 failure = withheld
                 if usage is not None:
-                    run.use(usage)
+                    run.spending.use(usage)
             shown = self._text or self._thinking
             pause = None
             if not shown and should_retry(failure, attempt, retry):
@@ -134,6 +162,21 @@ class ModelCall:
                 events.ModelRetrying, model=model, attempt=attempt, delay=pause, kind=failure.kind, error=str(failure)
             )
             await self._pause(pause)
+
+    def _count_lost(self, usage: Usage | None) -> None:
+        """Count an answer that is none."""
+        run = self._run
+        if usage is not None:
+            run.spending.use(usage)
+        run.diary.hold(journal.Spent(run.stage.sources.clock(), usage, self.cost))
+
+    def forget(self) -> None:
+        """The call is over. One that was cut may have cost something."""
+        if self._budget is not None:
+            self._budget.let_go(self.asking)
+        if self.asking:
+            self._run.spending.spend(None)
+            self._run.diary.hold(journal.Spent(self._run.diary.clock()))
 
     async def _pause(self, seconds: float) -> None:
         self.pausing = True
@@ -155,7 +198,7 @@ class ModelCall:
             self._answering = notice.next_provider, notice.next_model
             if notice.kind in MAY_BE_BILLED:
                 self._lost = True
-                self._run.spend(None)
+                self._run.spending.spend(None)
         kind = events.GateWaiting if isinstance(notice, GateWaiting) else events.ModelFallback
         await self._run.voice.say(kind, **msgspec.structs.asdict(notice))
 

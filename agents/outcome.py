@@ -26,8 +26,8 @@ def make_result(run: RunCell, finish: Finish, messages: list[Message]) -> RunRes
         output=output,
         status=finish.status,
         reason=finish.reason,
-        usage=run.usage,
-        cost=run.cost,
+        usage=run.spending.usage,
+        cost=run.spending.cost,
         messages=Messages(messages),
         new_messages=Messages(own),
         run_id=run.name,
@@ -51,7 +51,7 @@ def _pending(run: RunCell, messages: list[Message]) -> tuple[PendingCall, ...]:
 def make_error(run: RunCell, finish: Finish, result: RunResult[Any]) -> BaseException | None:
     """What those who wait for the run get instead of its result, or None."""
     error = finish.error
-    if finish.status == "limited":
+    if finish.status == "limited" and error is None:
         turns = run.machine.turn if run.machine is not None else 0
         error = LimitExceeded(finish.reason, turns, run.options.limits.turns or 0)
     elif isinstance(error, Rejected):

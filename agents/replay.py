@@ -35,6 +35,8 @@ from ..journal import Replied as RepliedRecord
 from ..journal import Sent as SentRecord
 from ..providers import Message, ModelReply, ToolCall, ToolResult, Usage
 from .approvals import Answer
+from .errors import LimitExceeded
+from .ledger import Amount, nano
 from .machine import (
     Asking,
     Begin,
@@ -69,7 +71,7 @@ class Replayed:
         stop: what was asked for.
         paused: whether the run is to wait.
         sent: how many messages were sent into it.
-        usage, cost: what was used so far, in tokens and US dollars.
+        usage, cost: what was used so far, in tokens and US dollars; `spent`, what counts of it against limits.
     """
 
     __slots__ = (
@@ -86,6 +88,7 @@ class Replayed:
         "pause",
         "paused",
         "sent",
+        "spent",
         "stop",
         "usage",
     )
@@ -106,6 +109,14 @@ class Replayed:
         self.sent = 0
         self.usage = Usage()
         self.cost: float | None = 0.0
+        self.spent = Amount()
+
+    def count(self, *, requests: int = 0, tool_calls: int = 0, usage: Any = None, cost: float | None = None) -> None:
+        """Count what was used against limits, as far as it was written down."""
+        read = msgspec.convert(usage, Usage) if usage is not None else Usage()
+        input, output = read.input_tokens or 0, read.output_tokens or 0
+        total = read.total_tokens if read.total_tokens is not None else input + output
+        self.spent += Amount(requests, tool_calls, 0, input, output, total, nano(cost or 0.0))
 
     def spend(self, usage: Any, cost: float | None) -> None:
         """Count what something has used, as it was written down."""
@@ -169,6 +180,7 @@ def _apply(machine: Machine, record: Record, intended: set[str], said: Replayed)
         case RepliedRecord():
             reply = msgspec.convert(record.reply, ModelReply)
             said.spend(reply.usage, record.cost)
+            said.count(requests=1, usage=reply.usage, cost=record.cost)
             said.attempts, said.due = 0, 0.0
             intended.clear()  # a new turn may use the same ids again
             said.asked.clear()
@@ -176,9 +188,13 @@ def _apply(machine: Machine, record: Record, intended: set[str], said: Replayed)
             said.answers.clear()
             return machine.handle(Replied(reply))
         case Intended():
+            if record.call_id not in intended:
+                said.count(tool_calls=1)
             intended.add(record.call_id)
         case Happened():
             said.spend(record.usage, record.cost)
+            if record.spent is not None:
+                said.spent += msgspec.convert(record.spent, Amount)
             return machine.handle(ToolDone(msgspec.convert(record.result, ToolResult)))
         case SentRecord():
             said.sent += 1
@@ -187,9 +203,11 @@ def _apply(machine: Machine, record: Record, intended: set[str], said: Replayed)
             return machine.handle(Asking())
         case Retrying():
             said.spend(record.usage, record.cost)
+            said.count(requests=1, usage=record.usage, cost=record.cost)
             said.attempts, said.due, said.pause = record.attempt, record.until, record.until - record.at
         case Spent():
             said.spend(record.usage, record.cost)
+            said.count(requests=1, usage=record.usage, cost=record.cost)
         case Asked():
             said.asked[record.call_id] = record.until
         case Answered():
@@ -197,7 +215,8 @@ def _apply(machine: Machine, record: Record, intended: set[str], said: Replayed)
         case Slept():
             said.naps[record.call_id, record.number] = record.until
         case Stopping():
-            said.stop = StopAsked(record.mode, record.reason)  # type: ignore[arg-type]
+            error = LimitExceeded(*record.limit) if record.limit is not None else None
+            said.stop = StopAsked(record.mode, record.reason, error=error)  # type: ignore[arg-type]
             return machine.handle(said.stop)
         case Held():
             said.paused = record.paused
@@ -206,6 +225,11 @@ def _apply(machine: Machine, record: Record, intended: set[str], said: Replayed)
         case _:
             pass
     return []
+
+
+def limit_of(error: BaseException | None) -> tuple[str, float, float] | None:
+    """How a stop that a limit wants is written down."""
+    return (error.limit, error.used, error.allowed) if isinstance(error, LimitExceeded) else None
 
 
 def _go_on(machine: Machine, intended: set[str], toolbox: Toolbox, said: Replayed) -> None:

@@ -47,7 +47,7 @@ class Run(Generic[OutputT]):
     @property
     def usage(self) -> Usage:
         """Tokens used so far, subagents included."""
-        return self._cell.usage
+        return self._cell.spending.usage
 
     def events(self, since: int = 0) -> EventReader:
         """Follow the run and its subagents: lifecycle events after `since` that are still kept (the latest 1,000), then

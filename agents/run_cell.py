@@ -31,13 +31,13 @@ from ..actors.restart import Intensity
 from ..actors.roles import Parent, Verdict
 from ..journal import JournalError
 from ..mailbox import Budget
-from ..providers import Message, Usage
+from ..providers import Message
 from . import events, inbox, pause
 from .approvals import Approvals, PendingCall
 from .attempt import Attempt, new_machine
 from .diary import Diary
 from .enrolment import own, write_end
-from .errors import RestartLimit
+from .errors import LimitExceeded, RestartLimit
 from .machine import (
     Finish,
     Machine,
@@ -49,15 +49,17 @@ from .machine import (
 )
 from .model_call import ModelCall
 from .outcome import last_event, make_error, make_result
-from .replay import Replayed
+from .replay import Replayed, limit_of
 from .result import RunResult
 from .run_options import RunOptions
+from .spending import Spending
 from .stage import RunStage
 from .stop_ladder import FAREWELL, StopLadder, stop_in_force
 from .stop_poll import StopPoll
 from .tool_batch import Progress, ToolBatch, ToolEnded
 from .tool_cell import ToolCell
 from .voice import Voice
+from .wall_time import WallTime
 
 if TYPE_CHECKING:
     from .agent import Agent
@@ -81,6 +83,7 @@ class RunCell(Cell):
         detached: whether nobody's block or task has the run for a child: it is over when it says so, not when it is
             cancelled with its System.
         resumption: what it goes on from, of a run that was begun in another process.
+        spender: on whose account it works, of a run that is no child of that one.
     """
 
     __slots__ = (
@@ -88,7 +91,6 @@ class RunCell(Cell):
         "_intensity",
         "_ladder",
         "_poll",
-        "_spent",
         "_subruns",
         "_waiting",
         "agent",
@@ -115,9 +117,10 @@ class RunCell(Cell):
         "retries",
         "run_parent",
         "shown_pieces",
+        "spending",
         "suspended",
-        "usage",
         "voice",
+        "wall_time",
         "wanted",
     )
 
@@ -138,6 +141,7 @@ class RunCell(Cell):
         followable: bool = True,
         detached: bool = False,
         resumption: Resumption | None = None,
+        spender: Spending | None = None,
     ) -> None:
         run_id = run_id if run_id is not None else stage.sources.run_id()
         parent: Parent = run_parent if run_parent is not None else stage.pool
@@ -161,8 +165,7 @@ class RunCell(Cell):
         )
         #: The attempt at hand, or the last one; None before the run's turn and after its end.
         self.attempt: Attempt | None = None
-        self.usage = Usage()
-        self._spent: float | None = 0.0
+        self.spending = Spending(self, run_parent.spending if run_parent is not None else spender)
         #: Model calls that were tried again.
         self.retries = 0
         #: What was given up but still runs.
@@ -189,6 +192,8 @@ class RunCell(Cell):
         self._group: TaskGroup | None = None
         self._ladder: StopLadder | None = None
         self._poll: StopPoll | None = None
+        #: When it is to end, once it works.
+        self.wall_time: WallTime | None = None
         #: Whether it is to wait until it is resumed, whether it has come to rest, and what wakes it there.
         self.pause_asked = False
         self.rests = False
@@ -231,6 +236,7 @@ class RunCell(Cell):
             finish = await own(self)
             if finish is None:
                 has_slot = slots is not None and await self._take_slot(slots)
+                self._start_the_clock()
                 finish = await self._run()
             await self._conclude(finish)
         except BaseException as error:
@@ -240,6 +246,13 @@ class RunCell(Cell):
         finally:
             if slots is not None and has_slot:
                 slots.release()
+
+    def _start_the_clock(self) -> None:
+        seconds = self.options.limits.wall_time
+        if seconds is not None and self._group is not None:
+            worked = self.resumption.chronicle.worked if self.resumption is not None else 0.0
+            self.wall_time = WallTime(self, seconds, worked)
+            self.wall_time.start_in(self._group)
 
     @property
     def machine(self) -> Machine | None:
@@ -286,8 +299,7 @@ class RunCell(Cell):
                     self.diary.hold(journal.Said(item, at))
             elif not goes_on or item.cause != "cancelled":
                 call = self.tool_call(item.call_id)
-                usage, cost = (call.usage, call.cost) if call is not None else (None, 0.0)
-                self.diary.hold(journal.Happened(item, at, usage, cost))
+                self.diary.hold(call.happened(item, at) if call is not None else journal.Happened(item, at))
 
     @property
     def is_suspended(self) -> bool:
@@ -364,29 +376,6 @@ class RunCell(Cell):
         """The text of the turn at hand that followers have seen."""
         return "".join(self.shown_pieces)
 
-    @property
-    def cost(self) -> float | None:
-        """US dollars that the run and its subagents have cost so far, or None once a part of it is unknown."""
-        return self._spent
-
-    def spend(self, cost: float | None) -> None:
-        """Count dollars, here and in every run above. None: nobody knows how many."""
-        self._spent = self._spent + cost if self._spent is not None and cost is not None else None
-        if self.run_parent is not None:
-            caller = self.run_parent.tool_call(self.call_id)
-            if caller is not None:
-                caller.spend(cost)
-            self.run_parent.spend(cost)
-
-    def use(self, usage: Usage) -> None:
-        """Count tokens, here and in every run above."""
-        self.usage += usage
-        if self.run_parent is not None:
-            caller = self.run_parent.tool_call(self.call_id)
-            if caller is not None:
-                caller.usage = caller.usage + usage if caller.usage is not None else usage
-            self.run_parent.use(usage)
-
     def _let_go(self) -> None:
         """The run is over here. A subagent that has not ended is ended with the call it works for, if that ends."""
         caller = self.run_parent.tool_call(self.call_id) if self.run_parent is not None else None
@@ -444,8 +433,11 @@ class RunCell(Cell):
 
     def node(self, now: float) -> Node:
         detail: dict[str, Any] = {"agent": self.agent.name, "turn": self.voice.turn}
-        if self.usage.total_tokens is not None:
-            detail["tokens"] = self.usage.total_tokens
+        spending = self.spending
+        if spending.usage.total_tokens is not None:
+            detail["tokens"] = spending.usage.total_tokens
+        if spending.cost:
+            detail["cost"] = spending.cost
         tools = self.batch.cells.values() if self.batch is not None else ()
         children = tuple(cell.node(now) for cell in tools)
         node = super().node(now)
@@ -464,6 +456,10 @@ class RunCell(Cell):
         """
         self._stop_as(mode, StopAsked(mode, reason), grace)
 
+    def stop_at_limit(self, error: LimitExceeded) -> None:
+        """Ask for the end because a limit does."""
+        self._stop_as("now", StopAsked("now", error.limit, error=error), None)
+
     def _stop_as(self, mode: StopMode, asked: StopAsked, grace: float | None) -> None:
         if self.exit is not None or self.forsaken:
             return
@@ -481,14 +477,14 @@ class RunCell(Cell):
             if urgency(self.wanted) >= urgency(stop):
                 return
             # A more urgent one does not change why.
-            stop = StopAsked(stop.mode, self.wanted.reason, self.wanted.resumable)
+            stop = msgspec.structs.replace(self.wanted, mode=stop.mode)
         if self.rests:
             # There is no turn and no tool at work that it could wait for.
-            stop = StopAsked("now", stop.reason, stop.resumable)
+            stop = msgspec.structs.replace(stop, mode="now")
         self.wanted = stop
         if not stop.resumable:
             with suppress(JournalError):  # then the run ends anyway
-                self.write(journal.Stopping(stop.mode, stop.reason, self.diary.clock()))
+                self.write(journal.Stopping(stop.mode, stop.reason, self.diary.clock(), limit_of(stop.error)))
         pause.let_go(self)
         machine = self.machine
         if machine is not None and machine.state is not State.READY:
@@ -576,6 +572,8 @@ class RunCell(Cell):
         if self.concluded is not None:
             return self.concluded
         stop = stop_in_force(self)
+        if stop is not None and stop is self.wanted and stop.error is not None:
+            return Finish("limited", stop.reason, error=stop.error)
         return Finish("stopped", stop.reason if stop is not None else "cancelled")
 
     def settle_cut_off(self) -> None:
@@ -610,6 +608,8 @@ class RunCell(Cell):
             self._ladder.fall()
         if self._poll is not None:
             self._poll.end()
+        if self.wall_time is not None:
+            self.wall_time.end()
         if self.options.stop is not None:
             self.options.stop.leave(self)
         self.voice.log.end(self.error)

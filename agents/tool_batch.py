@@ -20,8 +20,10 @@ from ..mailbox import Envelope
 from ..providers import ToolCall, ToolResult
 from . import events, pause
 from .approvals import Question
-from .errors import GuardFailed, ToolError
+from .errors import GuardFailed, LimitExceeded, ToolError
+from .ledger import Amount
 from .machine import Aborted, Effect, Machine, State, ToolDone, ToolPends, cancelled
+from .model_budget import limited
 from .tool_admission import Admitted, Asked, Resolved, policies_of
 from .tool_cell import FAILURES, STOPPED, ToolCell, described
 
@@ -62,7 +64,7 @@ class ToolBatch:
     approved it goes on before those that have not begun.
     """
 
-    __slots__ = ("_cut", "_governed", "_idle", "_machine", "_ready", "_run", "_width", "cells")
+    __slots__ = ("_claimed", "_cut", "_governed", "_idle", "_machine", "_ready", "_run", "_width", "cells")
 
     def __init__(self, run: RunCell, machine: Machine, *, cut: bool) -> None:
         self._run = run
@@ -76,10 +78,15 @@ class ToolBatch:
         #: wait for us, with whether they begin then.
         self._idle: set[str] = set()
         self._ready: dict[ToolCell, bool] = {}
+        #: Calls that are counted against a limit and have not begun.
+        self._claimed: set[str] = set()
         self.cells: dict[str, ToolCell] = {}
 
     async def perform(self, calls: Sequence[ToolCall]) -> list[Effect]:
         """Run the calls; returns what the machine wants when all have ended."""
+        over = self._claim(calls)
+        if over is not None:
+            return self._machine.handle(limited(over))
         queue = deque(calls)
         effects: list[Effect] = []
         async with create_task_group() as group:
@@ -98,7 +105,25 @@ class ToolBatch:
                     effects = self._done(cancelled(queue.popleft(), self._cut))
                 if self.cells or queue:
                     effects = await self._next_ending() or effects
+        self.give_back()
         return effects
+
+    def _claim(self, calls: Sequence[ToolCall]) -> LimitExceeded | None:
+        """Count the calls that have not begun yet, all of them or none."""
+        spending = self._run.spending
+        if spending.ledger is None:
+            return None
+        fresh = {call.id or "" for call in calls} - self._run.past.again
+        over = spending.claim(Amount(tool_calls=len(fresh)))
+        if over is None:
+            self._claimed = fresh
+        return over
+
+    def give_back(self) -> None:
+        """No call will begin any more: those that have not do not count."""
+        unused, self._claimed = len(self._claimed), set[str]()
+        if unused:
+            self._run.spending.enter(Amount(tool_calls=-unused))
 
     @property
     def is_idle(self) -> bool:
@@ -168,6 +193,7 @@ class ToolBatch:
         at = self._run.diary.clock()
         self._run.write(*[journal.Intended(cell.call_id, at) for cell in cells])
         await self._run.diary.durable()
+        self._claimed.difference_update([cell.call_id for cell in cells])
         for cell in cells:
             cell.started = True
             facts: dict[str, Any] = {"call_id": cell.call_id, "tool": cell.tool.name}
@@ -282,7 +308,7 @@ class ToolBatch:
         if cell is None:
             run.write(journal.Happened(result, at))
         else:
-            run.write(journal.Happened(result, at, cell.usage, cell.cost))
+            run.write(cell.happened(result, at))
             for diary in cell.unfinished:
                 diary.close("stopped", "abandoned")
         return self._machine.handle(ToolDone(result))

@@ -34,6 +34,7 @@ from .approvals import Question
 from .context import RunContext
 from .diary import Diary
 from .errors import ModelRetry, ToolFailed
+from .ledger import Amount
 from .machine import STOPPED
 from .place import Place, current_place
 from .processes import ProcessCall, ProcessError, is_one_of
@@ -80,6 +81,7 @@ class ToolCell(Cell):
         "run",
         "seconds",
         "sleeps",
+        "spent",
         "started",
         "tool",
         "unfinished",
@@ -108,6 +110,7 @@ class ToolCell(Cell):
         #: What its subagents have used and cost.
         self.usage: Usage | None = None
         self.cost: float | None = 0.0
+        self.spent = Amount()
         #: Whether the run has said that it runs.
         self.started = False
         #: Whether it has no result because nobody is there to approve it.
@@ -151,6 +154,11 @@ class ToolCell(Cell):
     def spend(self, cost: float | None) -> None:
         """Count dollars of a subagent. None: nobody knows how many."""
         self.cost = self.cost + cost if self.cost is not None and cost is not None else None
+
+    def happened(self, result: ToolResult, at: float) -> journal.Happened:
+        """The record of its outcome, with what its subagents have used."""
+        spent = self.spent if self.run.spending.ledger is not None else None
+        return journal.Happened(result, at, self.usage, self.cost, spent)
 
     def request_stop(self, reason: str | None) -> None:
         """Give the call up at its next await; what it asks is withdrawn at once. `reason` is for the model."""

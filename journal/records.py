@@ -114,12 +114,16 @@ class Slept(msgspec.Struct, frozen=True, tag="slept", omit_defaults=True):
 
 
 class Happened(msgspec.Struct, frozen=True, tag="happened", omit_defaults=True):
-    """A tool call's outcome (a `ToolResult`), and what its subagents have used (a `Usage`) and cost (US dollars)."""
+    """A tool call's outcome (a `ToolResult`), and what its subagents have used (a `Usage`) and cost (US dollars).
+
+    `spent` is what they count for against the limits of the run, where it has any beside its turns (an `Amount`).
+    """
 
     result: Any
     at: float = 0.0
     usage: Any = None
     cost: float | None = 0.0
+    spent: Any = None
 
 
 class Sent(msgspec.Struct, frozen=True, tag="sent", omit_defaults=True):
@@ -139,11 +143,12 @@ class Delivered(msgspec.Struct, frozen=True, tag="delivered", omit_defaults=True
 
 
 class Stopping(msgspec.Struct, frozen=True, tag="stopping", omit_defaults=True):
-    """Somebody wants the run to end."""
+    """Somebody wants the run to end; or a limit does: its name, how much was used of it, and how much was allowed."""
 
     mode: str
     reason: str
     at: float = 0.0
+    limit: tuple[str, float, float] | None = None
 
 
 class Held(msgspec.Struct, frozen=True, tag="held", omit_defaults=True):

@@ -124,6 +124,26 @@ class Prices:
             return None
         return price.of(counted) if price is not None else list_price(base_url, reply.model or provider.model, counted)
 
+    def most(self, provider: Provider, input: int, output: int) -> float | None:
+        """What a call of this size costs at most, in US dollars; None if it cannot be told before it is made.
+
+        Args:
+            provider: who is asked; of several that may answer, the dearest counts.
+            input, output: tokens. Input counts at the price of writing it to a cache, where that is dearer.
+        """
+        asked: list[float] = []
+        for each in members(provider):
+            price = self._own(each.name, [each.model])
+            if price is not None:
+                dearest = max(price.input, price.cache_write or 0.0, price.cache_write_1h or 0.0)
+                asked.append((dearest * input + price.output * output) / _MILLION)
+                continue
+            listed = list_price(getattr(each, "base_url", None), each.model, Billed(input, output))
+            if listed is None or not self._published:
+                return None
+            asked.append(listed)
+        return max(asked)
+
     def _own(self, vendor: str, models: Sequence[str]) -> Price | None:
         names = [name for model in models for name in (f"{vendor}:{model}", model)]
         found = next((self._table[name] for name in names if name in self._table), None)
