@@ -6,8 +6,10 @@ Read `machine` for what a run does, `run_cell` for how it is done, `agent` for w
 from .agent import Agent
 from .approvals import PendingCall
 from .archive import Archive
+from .auto_recall import recalled
 from .chronicle import Chronicle
 from .context import RunContext
+from .context_window import ContextWindow, OverflowContext
 from .conversation import Conversation
 from .drain import Drained
 from .errors import (
@@ -17,6 +19,8 @@ from .errors import (
     GuardFailed,
     LimitExceeded,
     ModelRetry,
+    NoneCompleted,
+    NoQuorum,
     OutputInvalid,
     RestartLimit,
     RunEnded,
@@ -27,10 +31,17 @@ from .errors import (
     ToolError,
     ToolFailed,
     UnknownOption,
+    ValidatorFailed,
 )
 from .hooks import Hooks
+from .in_thread import ThreadRecovery, ThreadSystem
 from .inbox import Letter
+from .joint import quorum, race, wait_all, wait_any
 from .limits import Limits, Supervision
+from .memory import LocalMemory, Memory, MemoryFailed, Note
+from .memory_file import NewerMemory, NotAMemory
+from .memory_sqlite import SqliteMemory
+from .memory_tools import memory_tools
 from .policy import Allow, Ask, Deny, allow_only, ask_before, deny_all
 from .readers import EventReader, ReaderDetached, TextReader
 from .recovery import Recovery
@@ -40,6 +51,7 @@ from .run import Run
 from .sources import Sources
 from .stop_token import StopToken
 from .system import System
+from .thread_run import ThreadConversation, ThreadRun
 from .tool import Tool, tool
 from .trace import Trace
 
@@ -51,6 +63,7 @@ __all__ = [
     "Archive",
     "Ask",
     "Chronicle",
+    "ContextWindow",
     "Conversation",
     "ConversationBusy",
     "Deny",
@@ -61,9 +74,18 @@ __all__ = [
     "Letter",
     "LimitExceeded",
     "Limits",
+    "LocalMemory",
+    "Memory",
+    "MemoryFailed",
     "Messages",
     "ModelRetry",
+    "NewerMemory",
+    "NoQuorum",
+    "NoneCompleted",
+    "NotAMemory",
+    "Note",
     "OutputInvalid",
+    "OverflowContext",
     "PendingCall",
     "ReaderDetached",
     "Recovery",
@@ -74,12 +96,17 @@ __all__ = [
     "RunResult",
     "SeveralSystems",
     "Sources",
+    "SqliteMemory",
     "StaleApproval",
     "StopToken",
     "Supervision",
     "System",
     "SystemDraining",
     "TextReader",
+    "ThreadConversation",
+    "ThreadRecovery",
+    "ThreadRun",
+    "ThreadSystem",
     "Tool",
     "ToolCallInvalid",
     "ToolError",
@@ -87,8 +114,15 @@ __all__ = [
     "Trace",
     "Unfinished",
     "UnknownOption",
+    "ValidatorFailed",
     "allow_only",
     "ask_before",
     "deny_all",
+    "memory_tools",
+    "quorum",
+    "race",
+    "recalled",
     "tool",
+    "wait_all",
+    "wait_any",
 ]

@@ -11,13 +11,14 @@ import re
 import unicodedata
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from types import NoneType
-from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypedDict, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeAlias, TypedDict, TypeVar, cast, overload
 
 from typing_extensions import Unpack
 
 from ..providers import Message, ModelSettings, Price, Prices, Provider, Retry
 from ..providers.prices import read_prices
 from .arguments import (
+    check_concurrency,
     check_instructions,
     check_on_limit,
     check_prompts,
@@ -26,7 +27,9 @@ from .arguments import (
     read_model,
     read_settings,
 )
+from .blocking import Backend, run_blocking
 from .context import DepsT, RunContext
+from .context_window import SUMMARY_PROMPT, ContextWindow, read_window
 from .errors import AgentFrozen, ToolFailed
 from .fingerprint import Fingerprint, fingerprint_of
 from .history import Prompt
@@ -34,9 +37,13 @@ from .hooks import Audience, HooksLike
 from .launch import Launch, OnExit, OnLimit, Pending, RunStream, run_here
 from .limits import Limits, Supervision
 from .machine import Rules
-from .many import Backend, map_over, run_blocking
+from .many import Completed, Many, map_over
+from .memory import Memory, check_memory
+from .memory_tools import memory_tools
 from .options import names_ours, names_ours_in, refuse_unknown
-from .output import OutputType
+from .orphans import Orphan
+from .output import WRAPPED, OutputType
+from .output_tool import Asking, OutputMode, asking_for, check_output_mode
 from .policy import Policy, check_policy
 from .result import OutputT, RunResult
 from .run_options import RunKeywords
@@ -44,6 +51,11 @@ from .stop_poll import STOP_POLL, StopWhen, check_stop_when
 from .system import System
 from .tool import DEFAULT_MAX_RESULT, Replay, Tool, Toolbox, Where
 from .tool_rules import OnError, RuleOptions, check_on_error, check_timeout
+from .validators import Checker, Validator, read_validators
+
+if TYPE_CHECKING:
+    from .run import Run
+    from .tool_cell import ToolCell
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,9 +72,13 @@ class AgentKeywords(TypedDict, total=False):
     instructions: Instructions
     tools: Iterable[AnyTool]
     settings: ModelSettings | Mapping[str, Any] | None
+    memory: Memory | None
     limits: Limits | None
+    context: ContextWindow | int | None
     retry: Retry | None
     output_retries: int
+    output_mode: OutputMode
+    validators: Validator | Iterable[Validator]
     tool_retries: int
     hooks: HooksLike
     supervision: Supervision | None
@@ -91,11 +107,20 @@ class Agent(Generic[DepsT, OutputT]):
         output: the type of the answer (default ``str``): whatever msgspec or, where it is installed, pydantic can read.
         deps_type: the type of the ``deps=`` of its runs, for type checkers.
         settings: `ModelSettings`, or a dictionary of them.
+        memory: what its runs remember for later ones, see `Memory`: the tools `remember`, `recall` and `forget` are
+            added, and to the instructions the notes that fit a run's prompt (default: no memory).
         limits: bounds of each run (default ``Limits(turns=50)``).
+        context: how much of a conversation is sent, see `ContextWindow`; a number is tokens (default: all of it).
         retry: how often a failed model call is tried (default ``Retry(attempts=3)``).
         tool_retries: how many turns in a row the model may go on calling tools in ways that cannot run (default 3):
             unknown ones, arguments that do not fit, a tool's `ModelRetry`. Then the run fails with `ToolCallInvalid`.
-        output_retries: how often an answer that does not fit `output` goes back to the model (default 1).
+        output_retries: how often an answer goes back to the model that does not fit `output`, or that a validator has
+            refused (default 1).
+        output_mode: how a typed answer is asked for. ``native``: the provider holds the model to the schema, or is told
+            it in words where it cannot; ``tool``: the model calls a tool with it; ``auto`` (default): as a tool where
+            the provider cannot hold the model to it.
+        validators: a function, sync or async, of the output, or of the output and the `RunContext`; or a list of them.
+            Each returns None to accept an answer, or the output to use instead, or raises `ModelRetry` to send it back.
         hooks: functions to call at the events of its runs, see `Hooks`.
         supervision: how often a crashed run goes on from its journal (default 2 restarts within 60 s).
         parallel_tools: True runs the tool calls of one reply side by side (default), False one by one, a number at most
@@ -117,14 +142,18 @@ class Agent(Generic[DepsT, OutputT]):
 
     __slots__ = (
         "__weakref__",
+        "_asking",
         "_config",
         "_fingerprint",
         "_frozen",
         "_output",
+        "_summariser",
         "audience",
+        "context",
         "prices",
         "provider",
         "toolbox",
+        "validators",
     )
 
     @overload
@@ -162,9 +191,13 @@ class Agent(Generic[DepsT, OutputT]):
         output: Any = str,
         deps_type: type[DepsT] = NoneType,
         settings: ModelSettings | Mapping[str, Any] | None = None,
+        memory: Memory | None = None,
         limits: Limits | None = None,
+        context: ContextWindow | int | None = None,
         retry: Retry | None = None,
         output_retries: int = 1,
+        output_mode: OutputMode = "auto",
+        validators: Validator | Iterable[Validator] = (),
         tool_retries: int = 3,
         hooks: HooksLike = None,
         supervision: Supervision | None = None,
@@ -197,7 +230,11 @@ class Agent(Generic[DepsT, OutputT]):
         check_policy(policy)
         check_instructions(instructions)
         check_stop_when(stop_when, stop_poll)
+        if memory is not None:
+            check_memory(memory)
+        check_output_mode(output_mode, output)
         tools = _listed(tools)
+        self.validators: tuple[Checker, ...] = read_validators(validators)
         self._config: dict[str, Any] = {
             "name": name,
             "model": model,
@@ -207,9 +244,13 @@ class Agent(Generic[DepsT, OutputT]):
             "output": output,
             "deps_type": deps_type,
             "settings": read_settings(settings),
+            "memory": memory,
             "limits": limits if limits is not None else Limits(),
+            "context": context,
             "retry": retry if retry is not None else Retry(),
             "output_retries": output_retries,
+            "output_mode": output_mode,
+            "validators": validators,
             "tool_retries": tool_retries,
             "hooks": hooks,
             "supervision": supervision if supervision is not None else Supervision(),
@@ -223,11 +264,14 @@ class Agent(Generic[DepsT, OutputT]):
         }
         self._frozen = False
         self._output = OutputType(output)
+        self._asking: Asking | None = None
+        self.context = read_window(context)
+        self._summariser: Agent[Any, str] | None = None
         self.audience = Audience(hooks)
         self.provider = read_model(model)
         self.prices = read_prices(prices)
         self.prices.prepare(self.provider)
-        self.toolbox = Toolbox([_as_tool(each) for each in tools])
+        self.toolbox = _toolbox(tools, memory)
         self._fingerprint: Fingerprint | None = None
 
     # -- what it is
@@ -271,6 +315,11 @@ class Agent(Generic[DepsT, OutputT]):
     def settings(self) -> ModelSettings | None:
         """The settings of each model call."""
         return self._config["settings"]
+
+    @property
+    def memory(self) -> Memory | None:
+        """What its runs remember for later ones."""
+        return self._config["memory"]
 
     @property
     def tools(self) -> tuple[AnyTool, ...]:
@@ -320,10 +369,45 @@ class Agent(Generic[DepsT, OutputT]):
             self._fingerprint = fingerprint_of(self, self._config["instructions"])
         return self._fingerprint
 
+    @property
+    def summariser(self) -> Agent[Any, str]:
+        """Who summarises what the context window leaves out: the same model, without tools, for one turn."""
+        if self._summariser is None:
+            prompt = self.context.summary_prompt if self.context is not None else None
+            self._summariser = Agent(
+                f"{self.name} (summary)",
+                self.provider,
+                instructions=prompt or SUMMARY_PROMPT,
+                limits=Limits(turns=1),
+                retry=self.retry,
+                supervision=Supervision(intensity=0),
+                prices=self._config["prices"],
+            )
+            self._summariser.freeze()
+        return self._summariser
+
     def rules(self, limits: Limits) -> Rules:
         """What a run's machine must know."""
         retries = self._config["output_retries"], self._config["tool_retries"]
-        return Rules(self.toolbox.refuse, self._output.read, limits.turns, *retries)
+        restore = self._output.restore if self.validators else None
+        asking = self.asking
+        return Rules(self.toolbox.refuse, asking.read, limits.turns, *retries, asking.called, restore)
+
+    @property
+    def asking(self) -> Asking:
+        """How its runs ask for the answer."""
+        if self._asking is None:
+            self._asking = asking_for(self._output, self._config["output_mode"], self.provider, self.toolbox.specs)
+        return self._asking
+
+    @property
+    def output_key(self) -> str | None:
+        """The key that holds the output, in an answer that is an object although the output is none."""
+        return WRAPPED if self._output.wrapped else None
+
+    def write_output(self, output: Any) -> str | None:
+        """What a journal can hold of an output, or None."""
+        return self._output.write(output)
 
     async def instructions_for(self, context: RunContext[Any]) -> str | None:
         """The system prompt for the next model call."""
@@ -394,7 +478,8 @@ class Agent(Generic[DepsT, OutputT]):
                 **rules,
             )
             tools = (*self._config["tools"], made)
-            self.toolbox = Toolbox([_as_tool(each) for each in tools])
+            self.toolbox = _toolbox(tools, self.memory)
+            self._asking = None  # beside tools, another way may be the better one
             self._config["tools"] = tools
             return made
 
@@ -414,10 +499,34 @@ class Agent(Generic[DepsT, OutputT]):
                 raise ToolFailed(f"{self.name} was {result.status} ({result.reason})")
             return result.output
 
-        label = name or re.sub(r"[^a-zA-Z0-9_-]+", "_", self.name).strip("_")[:64] or "agent"
+        label = name or _label(self.name)
         description = description or self.description or f"Ask the agent {self.name}."
         # A subagent has a journal of its own, so asking it again means going on with it.
         return Tool(ask, name=label, description=description, replay="safe")
+
+    def as_handoff(self, *, name: str | None = None, description: str | None = None) -> Tool[..., Any]:
+        """The agent as somebody whom another one may hand the conversation over to: ``tools=[billing.as_handoff()]``.
+
+        When the model calls it, the run goes on with this agent: its instructions, model, tools and output, in the same
+        conversation, with the same deps and limits. `RunResult.agent` is the name of the last one.
+
+        Args:
+            name: what the model calls it (default: ``transfer_to_`` and the agent's name).
+            description: what the model is told (default: made of the agent's description).
+        """
+
+        async def hand_over() -> str:
+            return f"{self.name} goes on with the conversation."
+
+        about = f": {self.description}" if self.description else ""
+        made: Tool[..., Any] = Tool(
+            hand_over,
+            name=name or f"transfer_to_{_label(self.name)}"[:64],
+            description=description or f"Hand the conversation over to {self.name}{about}",
+            replay="safe",
+        )
+        made.handoff = self
+        return made
 
     # -- running
 
@@ -462,6 +571,13 @@ class Agent(Generic[DepsT, OutputT]):
         """
         check_on_limit(on_limit)
         return Pending(run_here(self._launch(prompt, deps, system, options), on_limit), "agent.run")
+
+    async def start_below(
+        self, caller: ToolCell, prompt: Prompt, deps: Any, orphan: Orphan, options: RunKeywords
+    ) -> Run[OutputT]:
+        """Start a run in the background of the run whose tool call this is: `RunContext.spawn`."""
+        refuse_unknown("spawn", options, RunKeywords.__annotations__)
+        return await self._launch(prompt, deps, None, options).background(caller, orphan)
 
     @names_ours_in(RunKeywords)
     def stream(
@@ -532,24 +648,67 @@ class Agent(Generic[DepsT, OutputT]):
             prompts: any iterable but text; it is read as runs begin.
             concurrency: runs at the same time (default 8).
             on_error: ``collect`` puts the error in the place of its result (default); ``raise`` raises the first one
-            and
-                cancels the runs that are left.
+                and cancels the runs that are left.
 
         The other options are those of `run`, without `run_id`; they are checked at once.
 
         Raises:
             TypeError, ValueError: prompts that are no list of prompts, or an option that cannot work.
         """
-        check_prompts(prompts)
-        if not isinstance(concurrency, int) or isinstance(concurrency, bool):
-            raise TypeError(f"concurrency must be a whole number, at least 1, not {concurrency!r}")
-        if concurrency < 1:
-            raise ValueError(f"concurrency must be at least 1, not {concurrency!r}")
+        return Pending(map_over(self._many("map", prompts, concurrency, on_error, options)), "agent.map")
+
+    @overload
+    def as_completed(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        concurrency: int = 8,
+        on_error: Literal["collect"] = "collect",
+        **options: Any,
+    ) -> Completed[RunResult[OutputT] | Exception]: ...
+
+    @overload
+    def as_completed(
+        self, prompts: Iterable[Prompt], *, concurrency: int = 8, on_error: Literal["raise"], **options: Any
+    ) -> Completed[RunResult[OutputT]]: ...
+
+    def as_completed(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        concurrency: int = 8,
+        on_error: Literal["collect", "raise"] = "collect",
+        **options: Any,
+    ) -> Completed[Any]:
+        """One run per prompt, `concurrency` at a time; each result as soon as it is there:
+        ``async with agent.as_completed(prompts) as results: async for index, result in results: …``.
+
+        The index is the prompt's. Runs go on while the block is busy with a result; leaving the block cancels those
+        that are left. What the iterable of the prompts raises is raised after the results of the runs that had begun.
+
+        Args:
+            prompts: any iterable but text; it is read as runs begin.
+            concurrency: runs at the same time (default 8).
+            on_error: ``collect`` puts the error in the place of its result (default); ``raise`` raises it in the block
+                when its turn comes.
+
+        The other options are those of `run`, without `run_id`; they are checked at once.
+
+        Raises:
+            TypeError, ValueError: prompts that are no list of prompts, or an option that cannot work.
+        """
+        return Completed(self._many("as_completed", prompts, concurrency, on_error, options))
+
+    def _many(
+        self, what: str, prompts: Iterable[Prompt], concurrency: int, on_error: str, options: dict[str, Any]
+    ) -> Many:
+        check_prompts(what, prompts)
+        check_concurrency(concurrency)
         if on_error not in ("collect", "raise"):
             raise ValueError(f"on_error={on_error!r} is not one of 'collect', 'raise'")
         if options.pop("run_id", None) is not None:
-            raise TypeError("map takes no run_id=: each of its runs needs an id of its own")
-        refuse_unknown("Agent.map", options, _MAP_OPTIONS)
+            raise TypeError(f"{what} takes no run_id=: each of its runs needs an id of its own")
+        refuse_unknown(f"Agent.{what}", options, _MAP_OPTIONS)
         history = options.get("history")
         if isinstance(history, Iterable) and not isinstance(history, Mapping | Message | str | bytes):
             options["history"] = list(cast("Iterable[Any]", history))  # every run reads it
@@ -558,12 +717,14 @@ class Agent(Generic[DepsT, OutputT]):
         launch = self._launch("", options.get("deps"), options.get("system"), cast("RunKeywords", shared))
         options["tags"] = launch.options.tags
 
-        async def runs() -> list[Any]:
+        def run(prompt: Prompt) -> Coroutine[Any, Any, RunResult[OutputT]]:
+            return self.run(prompt, **options)
+
+        def check() -> None:
             if launch.system is not None:
                 launch.system.refuse_elsewhere()
-            return await map_over(lambda prompt: self.run(prompt, **options), prompts, concurrency, on_error == "raise")
 
-        return Pending(runs(), "agent.map")
+        return Many(run, prompts, concurrency, on_error == "raise", check)
 
     def _launch(self, prompt: Prompt | None, deps: Any, system: System | None, options: RunKeywords) -> Launch:
         if system is not None:
@@ -572,6 +733,11 @@ class Agent(Generic[DepsT, OutputT]):
 
     def __repr__(self) -> str:
         return f"Agent({self.name!r}, {self.provider!r}, tools={[spec.name for spec in self.toolbox.specs]})"
+
+
+def _label(name: str) -> str:
+    """A name in characters that providers accept."""
+    return re.sub(r"[^a-zA-Z0-9_-]+", "_", name).strip("_")[:64] or "agent"
 
 
 def _listed(tools: object) -> tuple[AnyTool, ...]:
@@ -583,6 +749,11 @@ def _listed(tools: object) -> tuple[AnyTool, ...]:
     if isinstance(tools, str | bytes | Mapping) or not isinstance(tools, Iterable):
         raise TypeError(f"tools= takes a list of functions, @tool objects and agents, not {tools!r}")
     return tuple(cast("Iterable[AnyTool]", tools))
+
+
+def _toolbox(tools: Iterable[AnyTool], memory: Memory | None) -> Toolbox:
+    own = memory_tools(memory) if memory is not None else ()
+    return Toolbox([*map(_as_tool, tools), *own])
 
 
 def _as_tool(each: AnyTool) -> Tool[..., Any]:

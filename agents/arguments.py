@@ -32,15 +32,23 @@ def check_system(system: object) -> None:
         raise TypeError(f"system= takes an open System, from `async with System() as system:`, not {system!r}")
 
 
-def check_prompts(prompts: object) -> None:
+def check_prompts(what: str, prompts: object) -> None:
     """Refuse what is no list of prompts."""
     if isinstance(prompts, str | bytes | Mapping | Message):
         kind = type(cast("object", prompts)).__name__
-        raise TypeError(f"map takes a list of prompts, not one {kind}: write agent.map([…])")
+        raise TypeError(f"{what} takes a list of prompts, not one {kind}: write agent.{what}([…])")
     if isinstance(prompts, AsyncIterable):
-        raise TypeError("map takes a list of prompts; read the async iterable first: [each async for each in …]")
+        raise TypeError(f"{what} takes a list of prompts; read the async iterable first: [each async for each in …]")
     if not isinstance(prompts, Iterable):
-        raise TypeError(f"map takes a list of prompts, not {prompts!r}")
+        raise TypeError(f"{what} takes a list of prompts, not {prompts!r}")
+
+
+def check_concurrency(concurrency: object) -> None:
+    """Refuse what is no number of runs."""
+    if not isinstance(concurrency, int) or isinstance(concurrency, bool):
+        raise TypeError(f"concurrency must be a whole number, at least 1, not {concurrency!r}")
+    if concurrency < 1:
+        raise ValueError(f"concurrency must be at least 1, not {concurrency!r}")
 
 
 #: What a function for instructions may say that it returns, and must not.

@@ -12,34 +12,44 @@ the next lies in its cell.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anyio import CancelScope
 
 from .. import journal
-from ..providers import ModelReply, ModelRequest
+from ..providers import ContextOverflow, ModelReply, ModelRequest
 from . import events, inbox, pause
 from .context import RunContext
+from .context_view import ContextView
 from .enrolment import take_up
+from .handoff import hand_over
 from .machine import (
+    Accepted,
     Begin,
     CallModel,
     CallTools,
+    CancelCheck,
     CancelModel,
     CancelTools,
+    Check,
+    CheckCut,
     Effect,
     Fact,
     Finish,
     Machine,
     ModelCut,
+    ModelFailed,
     Replied,
     State,
 )
 from .model_call import ModelCall
 from .replay import Replayed
+from .spans import in_model_span
 from .tool_batch import ToolBatch
+from .validators import check
 
 if TYPE_CHECKING:
+    from .agent import Agent
     from .run_cell import RunCell
 
 
@@ -50,9 +60,10 @@ class Attempt:
         machine: what decides.
         past: where the journal says that the run stands, as far as that still matters.
         call, batch: the model call, or the tool calls, at hand.
+        view: what is sent of the conversation, of an agent with a context window.
     """
 
-    __slots__ = ("_cut", "_run", "_step", "_tools_cut", "batch", "call", "machine", "past")
+    __slots__ = ("_cut", "_run", "_step", "_tools_cut", "batch", "call", "machine", "past", "view")
 
     def __init__(self, run: RunCell) -> None:
         self._run = run
@@ -60,6 +71,7 @@ class Attempt:
         self.past = Replayed(run.options.answers)
         self.call: ModelCall | None = None
         self.batch: ToolBatch | None = None
+        self.view = ContextView(run) if run.agent.context is not None else None
         # The interruptible step at hand, and whether a stop has cut the model call or the tools.
         self._step: CancelScope | None = None
         self._cut = False
@@ -78,14 +90,24 @@ class Attempt:
                 case [CallTools(calls)]:
                     self.batch = ToolBatch(run, machine, cut=self._tools_cut)
                     effects = await self.batch.perform(calls)
-                    self.batch = None
+                    to, self.batch = self.batch.handoff, None
                     self.past = Replayed({})  # was of this turn: the next one may use the same ids
-                    if run.voice.turn:
+                    run.spending.interrupted.clear()
+                    if run.voice.turn and machine.state is not State.CHECKING:
                         await run.voice.say(events.TurnEnded)
+                    if to is not None and machine.state is State.CALLING:
+                        await hand_over(run, to)
+                case [Check(output)]:
+                    effects = await self._check(output)
                 case [] if run.concluded is not None:
                     return run.concluded  # given up meanwhile: what has come too late is dropped
                 case _:
                     raise AssertionError(f"the machine asked for {effects!r} in {machine.state}")
+
+    def go_on_with(self, agent: Agent[Any, Any]) -> None:
+        """Have another agent's rules from here on."""
+        self.machine.rules = agent.rules(self._run.options.limits)
+        self.view = ContextView(self._run) if agent.context is not None else None
 
     async def _begin(self) -> list[Effect]:
         run, machine = self._run, self.machine
@@ -104,7 +126,7 @@ class Attempt:
     def interrupt(self, effects: Sequence[Effect]) -> None:
         """Cut short what a stop wants cut."""
         for effect in effects:
-            if isinstance(effect, CancelModel):
+            if isinstance(effect, CancelModel | CancelCheck):
                 self._cut = True
                 if self._step is not None:
                     self._step.cancel()
@@ -116,7 +138,8 @@ class Attempt:
     def give_up(self) -> None:
         """The attempt has crashed."""
         if self.batch is not None:
-            self.batch.give_back()
+            tallies = {call_id: cell.tally for call_id, cell in self.batch.cells.items()}
+            self._run.spending.interrupted.update(tallies)
             self.batch = None
         self.forget_call()
 
@@ -132,47 +155,92 @@ class Attempt:
                 step.cancel()
             await pause.rest(run)
             await run.voice.say(events.TurnStarted)
-            self.call = ModelCall(run, await self._request())
+            await self._warn_of_turns()
+            request = await self._request()
             run.write()
             await run.diary.durable()
-            fact = await self.call.perform()
-        cost = self.call.cost if self.call is not None else None
+            fact = await self._ask(request)
+        call = self.call
         if fact is None:
-            fact = ModelCut(self.call.partial if self.call is not None else None)
+            fact = ModelCut(call.partial if call is not None else None)
         self.forget_call()
         self._step = None
         run.shown_pieces.clear()
         effects = machine.handle(fact)
-        if isinstance(fact, Replied):
-            self._account(fact.reply, cost)
+        if isinstance(fact, Replied) and call is not None:
+            self._account(fact.reply, call)
             self.past = Replayed({})
-        if machine.state is not State.ACTING:
+        if machine.state not in (State.ACTING, State.CHECKING):
             await run.voice.say(events.TurnEnded)
         return effects
+
+    async def _ask(self, request: ModelRequest) -> Fact:
+        run = self._run
+        if self.view is not None:
+            try:
+                request = await self.view.fit(request)
+            except ContextOverflow as error:
+                facts = {"model": run.agent.provider.model, "attempt": 1, "kind": error.kind, "error": str(error)}
+                await run.voice.say(events.ModelFailed, **facts)
+                return ModelFailed(error)
+        self.call = ModelCall(run, request, self.view)
+        instruments = run.stage.instruments
+        if instruments is not None:
+            return await in_model_span(instruments, run, self.call, request)
+        return await self.call.perform()
 
     async def _request(self) -> ModelRequest:
         run, machine = self._run, self.machine
         agent = run.agent
         instructions = await agent.instructions_for(RunContext(run))
+        if run.auto_recall is not None:
+            instructions = await run.auto_recall.behind(instructions, run)
         if machine.due:
             await inbox.of(run).deliver(machine)
         return ModelRequest(
             machine.messages,
-            tools=agent.toolbox.specs,
-            instructions=instructions,
+            tools=agent.asking.tools(agent.toolbox.specs),
+            instructions=agent.asking.instructions(instructions),
             settings=agent.settings,
-            output_schema=agent.output_schema,
+            output_schema=agent.asking.schema,
         )
 
-    def _account(self, reply: ModelReply, cost: float | None) -> None:
-        """Hold the reply until the entry that has to be stored before it is acted on, and count what it has used."""
+    async def _warn_of_turns(self) -> None:
+        run, limits = self._run, self._run.options.limits
+        if self.machine.turn == limits.turn_to_warn_at:
+            facts: dict[str, Any] = {"limit": "turns", "used": self.machine.turn, "allowed": limits.turns}
+            await run.voice.say(events.LimitWarning, **facts)
+
+    def _account(self, reply: ModelReply, call: ModelCall) -> None:
+        """Hold the reply until the entry that has to be stored before it is acted on."""
         run = self._run
         if run.result is not None:
             return  # too late
-        run.diary.hold(journal.Replied(reply, run.diary.clock(), cost))
+        run.diary.hold(journal.Replied(reply, run.diary.clock(), call.cost, call.spent))
         run.hold_own_words()
-        if reply.usage is not None:
-            run.spending.use(reply.usage)
+
+    # -- the answer
+
+    async def _check(self, output: Any) -> list[Effect]:
+        """Have the answer checked. It is durable before, so that it is not asked for again."""
+        run, machine = self._run, self.machine
+        fact: Fact = CheckCut()
+        with CancelScope() as step:
+            self._step = step
+            if self._cut:
+                step.cancel()
+            run.write(journal.Checking(run.diary.clock()))
+            await run.diary.durable()
+            fact = await check(run.agent.validators, output, RunContext(run))
+        self._step = None
+        effects = machine.handle(fact)
+        if isinstance(fact, Accepted) and run.result is None:
+            changed = fact.output is not output
+            written = run.agent.write_output(fact.output) if changed else None
+            run.diary.hold(journal.Checked(changed, written, run.diary.clock()))
+        if run.voice.turn:
+            await run.voice.say(events.TurnEnded)
+        return effects
 
     def forget_call(self) -> None:
         """A model call is over."""

@@ -15,8 +15,11 @@ import msgspec
 from ..journal import (
     BadRecord,
     Began,
+    Checked,
+    Checking,
     Delivered,
     Ended,
+    HandedOver,
     Happened,
     Held,
     Intended,
@@ -25,9 +28,12 @@ from ..journal import (
     Replied,
     Resumed,
     Retrying,
+    Returned,
     Said,
     Sent,
     Spent,
+    Started,
+    Summarised,
     Suspended,
     decode,
 )
@@ -67,6 +73,7 @@ class Chronicle:
         suspicion: how often in a row, without anything having come of it, its process died while a tool of it was at
             work.
         at_work: calls that have begun and have no outcome.
+        handed_over: the agents that it went on with, one after the other.
         worked: seconds in which a process was at work on it, or it waited there.
 
     Raises:
@@ -95,8 +102,10 @@ class Chronicle:
         self.paused = False
         self.at_work: set[str] = set()
         self.worked = 0.0
+        self.handed_over: list[str] = []
         self._last = self.began.at
         self._standing: Standing = "unfinished"
+        self._checking = False
         self._parked = ""
         self._messages = [msgspec.convert(each, Message) for each in (*self.began.history, *self.began.prompt)]
         self._sent: dict[str, Message] = {}
@@ -194,8 +203,8 @@ class Chronicle:
 
         `now` is in seconds since the epoch: a pause before another try may be over, and then there was one.
         """
-        last = self.records[-1]
-        if self._calls or isinstance(last, Suspended):
+        last = next(record for record in reversed(self.records) if not isinstance(record, Returned))
+        if self._calls or self._checking or isinstance(last, Suspended):
             return False
         return not isinstance(last, Retrying) or last.until <= now
 
@@ -219,9 +228,11 @@ class Chronicle:
 
     def _read(self, record: Record) -> None:
         self._standing = "unfinished"
-        if not isinstance(record, Resumed):
+        if not isinstance(record, Resumed | Started):
             self.worked += max(0.0, record.at - self._last)  # a clock may have been set back
         self._last = record.at
+        if isinstance(record, Checking | Checked | Said | Replied):
+            self._checking = isinstance(record, Checking)
         match record:
             case Replied():
                 self._close_turn()
@@ -249,7 +260,7 @@ class Chronicle:
                 self._sent[record.message_id] = msgspec.convert(record.message, Message)
             case Delivered():
                 self._messages += [self._sent.pop(id) for id in record.message_ids if id in self._sent]
-            case Retrying() | Spent():
+            case Retrying() | Spent() | Summarised() | Returned():
                 self._spend(record.usage, record.cost)
             case Suspended():
                 self._standing = "suspended"
@@ -259,6 +270,8 @@ class Chronicle:
                 self.suspicion += record.suspect
                 if record.asking:
                     self._spend(None, None)
+            case HandedOver():
+                self.handed_over.append(record.agent)
             case Held():
                 self.paused = record.paused
             case Parked():

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, get_args
 
-from typing_extensions import TypeVar
+from typing_extensions import TypeVar, Unpack
 
 from ..providers import Usage
+from .hooks import Audience
 from .limits import Limits
+from .orphans import Orphan
 from .remaining import deadline, remaining
 
 if TYPE_CHECKING:
+    from .agent import Agent
+    from .history import Prompt
+    from .result import OutputT
+    from .run import Run
     from .run_cell import RunCell
+    from .run_options import RunKeywords
     from .tool import Tool
     from .tool_cell import ToolCell
 
@@ -100,6 +107,45 @@ class RunContext(Generic[DepsT]):
         if self._call is None:
             raise RuntimeError("sleep() is for tool calls; there is none here")
         await self._call.sleep(seconds)
+
+    async def spawn(
+        self,
+        agent: Agent[Any, OutputT],
+        prompt: Prompt,
+        *,
+        deps: Any = None,
+        orphan: Orphan = "stop",
+        **options: Unpack[RunKeywords],
+    ) -> Run[OutputT]:
+        """Start a subagent in the background, and go on: ``run = await context.spawn(researcher, "…")``.
+
+        It works for this run, not for this call: its events are heard here, what it uses counts here, and it is stopped
+        with this run. The handle is that of any run; `wait_any` and `wait_all` take several.
+
+        Args:
+            agent, prompt: who works, and on what.
+            deps: given to its tools (default: those of this run).
+            orphan: what becomes of it when this run ends while it works. ``stop`` ends it too (default); ``adopt``
+                hands it to the run above this one, or to the System where there is none; ``detach`` to the System.
+            options: as for `Agent.run`.
+
+        Raises:
+            RuntimeError: outside a tool call; or it may outlive this run, and there is no System to go on in.
+            LimitExceeded: a run above allows no more subagents, or none so deep.
+        """
+        if self._call is None:
+            raise RuntimeError("spawn() is for tool calls; there is none here")
+        if not isinstance(getattr(agent, "audience", None), Audience):
+            raise TypeError(f"spawn() takes an agent first: context.spawn(agent, prompt), not {agent!r}")
+        if orphan not in get_args(Orphan):
+            raise ValueError(f"orphan={orphan!r} is not one of {', '.join(map(repr, get_args(Orphan)))}")
+        return await agent.start_below(self._call, prompt, deps, orphan, options)
+
+    @property
+    def children(self) -> tuple[Run[Any], ...]:
+        """The runs in the background of this run, oldest first, also those that have ended."""
+        background = self._run.background
+        return tuple(background.runs.values()) if background is not None else ()
 
     def emit(self, progress: Any) -> None:
         """Publish progress of this tool call as a `ToolProgress` event. From any thread.

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from .. import journal
 from ..journal import JournalError
 from . import events, inbox
 from .closure import lost_below
+from .ledger import Amount
 from .machine import Effect, Finish
-from .replay import replay
+from .recorded_use import used_in
+from .replay import Replayed, replay
 
 if TYPE_CHECKING:
     from .attempt import Attempt
@@ -28,7 +32,8 @@ def enrol(run: RunCell) -> None:
         RunExists: the journal knows a run of that id.
     """
     options = run.options
-    parent = run.run_parent.name if run.run_parent is not None else None
+    # One that may outlive the run above is a run of its own in the journal.
+    parent = run.run_parent.name if run.run_parent is not None and run.orphan in (None, "stop") else None
     began = journal.Began(
         run.name,
         run.agent.name,
@@ -79,25 +84,43 @@ async def take_up(run: RunCell, attempt: Attempt) -> list[Effect]:
     else:
         run.write()
         entries = await run.diary.reclaim()
+    if resumption is not None and resumption.chronicle.handed_over:
+        run.go_on_with(resumption.goes_on_with)
     past = attempt.past = replay(machine, entries, run.agent.toolbox, run.options.answers)
+    if resumption is not None and resumption.chronicle.ended is not None:
+        # It is over: an answer that is checked once more does not go back to the model.
+        machine.rules = msgspec.structs.replace(machine.rules, output_retries=0)
+    if attempt.view is not None and past.summary is not None:
+        attempt.view.restore(*past.summary)
     run.voice.turn = machine.turn  # calls of this turn have the same idempotency keys as before
     at = run.diary.clock()
+    bounded = run.spending.ledger is not None
+    spent = used_in([record for entry in entries for record in journal.decode(entry)]) if bounded else Amount()
     for result in past.made_up:
         lost = await lost_below(run, past.lost.get(result.call_id))
         past.spend(lost.usage, lost.cost)
-        run.diary.hold(journal.Happened(result, at, lost.usage, lost.cost))
+        spent += lost.spent
+        run.diary.hold(journal.Happened(result, at, lost.usage, lost.cost, lost.spent if bounded else None))
     if resumption is not None:
-        run.spending.use(past.usage)
-        run.spending.spend(past.cost)
-        run.spending.enter(past.spent)
+        run.spending.take_up(past.usage, past.cost, spent)
         run.wanted = past.stop or run.wanted
         run.pause_asked = past.paused or run.pause_asked  # a drain may have begun meanwhile
+        if resumption.chronicle.ended is None:
+            await _take_up_background(run, past)
         if past.sent:
             inbox.of(run).count = past.sent
         facts = {"claims": resumption.claims, "changes": resumption.changes}
         await run.voice.say(events.RunRecovered, agent=run.agent.name, **facts)
     run.write()
     return past.effects
+
+
+async def _take_up_background(run: RunCell, past: Replayed) -> None:
+    """Go on with what works in the background, but for what a call had begun whose outcome is unknown."""
+    gone = tuple(f"{run.name}.{place}." for place in past.lost.values())
+    for spawned in past.spawned:
+        if spawned.orphan == "stop" and not (gone and spawned.run_id.startswith(gone)):
+            await run.background_runs.revive(spawned, spawned.run_id in past.returned)
 
 
 async def write_end(run: RunCell, finish: Finish) -> Finish:

@@ -7,21 +7,25 @@
     │   └── PriceUnknown        a limit in dollars, and a model whose price is not known
     ├── OutputInvalid           the answer could not be read as the output type, after its retries
     ├── ToolCallInvalid         turn after turn, no tool call of the model could run
+    ├── Stuck                   turn after turn, the model made the same calls with the same results: `tools`, `repeats`
     ├── ToolError               a call of a tool with on_error="fail" failed; the __cause__ is what the tool raised
     ├── GuardFailed             a policy or an approver raised; its error is the __cause__
+    ├── ValidatorFailed         a validator of the answer raised something else than ModelRetry; it is the __cause__
     └── RestartLimit            the run crashed too often; the last crash is the __cause__
 
     AgentFrozen                 an agent that has run already is changed
     UnknownOption               a keyword that is not ours; the message names ours (a TypeError too)
     StaleApproval               an answer for a call that does not wait, or waits no more
+    StaleQuestion               an answer to a question that is not open, or is open no more
     NoneCompleted               of runs that raced, none completed; an exception group of the causes
     NoQuorum                    too few runs completed, or agreed; has `results` and `causes`
     RunEnded                    a message was sent to a run that has ended; carries it
     ConversationBusy            a conversation's last run has not ended, and is not here
+    SystemBusy                  as many runs are at work, and wait, as the System takes
     SystemDraining              the System finishes what it has and starts nothing new
     SeveralSystems              the System to run in cannot be told
 
-    ModelRetry                  raised by a tool: tell the model what to mend
+    ModelRetry                  raised by a tool or a validator: tell the model what to mend
     ToolFailed                  raised by a tool: tell the model that it failed, and why
 
 A model call that fails for good raises its `ProviderError`, with `result` set; a stop through our own handle raises
@@ -40,8 +44,17 @@ if TYPE_CHECKING:
     from .result import RunResult
 
 
-#: What a limit is counted in, where its name does not say so.
-_UNITS = {"cost": "US dollars", "wall_time": "seconds", "depth": "levels of subagents", "children": "subagents"}
+#: What a limit is counted in.
+_UNITS = {
+    "tool_calls": "tool calls",
+    "input_tokens": "input tokens",
+    "output_tokens": "output tokens",
+    "total_tokens": "tokens",
+    "cost": "US dollars",
+    "wall_time": "seconds",
+    "depth": "levels of subagents",
+    "children": "subagents",
+}
 
 
 class AgentError(Exception):
@@ -61,11 +74,17 @@ class LimitExceeded(AgentError):
 
     def __init__(self, limit: str, used: float, allowed: float, owner: str | None = None) -> None:
         whose = f"the run reached the limit of run {owner!r} above it," if owner else "the run reached its limit of"
-        super().__init__(f"{whose} {allowed:g} {_UNITS.get(limit, limit)} ({used:g} used): raise Limits({limit}=…)")
+        said = f"{_number(used)} used" + (", and what comes next needs more than is left" if used < allowed else "")
+        super().__init__(f"{whose} {_number(allowed)} {_UNITS.get(limit, limit)} ({said}): raise Limits({limit}=…)")
         self.limit = limit
         self.used = used
         self.allowed = allowed
         self.owner = owner
+
+
+def _number(value: float) -> str:
+    """A count, or an amount to a billionth, without zeros at its end."""
+    return f"{value:,.9f}".rstrip("0").rstrip(".")
 
 
 class PriceUnknown(LimitExceeded):
@@ -84,6 +103,20 @@ class OutputInvalid(AgentError):
 
 class ToolCallInvalid(AgentError):
     """The model called tools that do not exist, or with arguments that do not fit, more often than `tool_retries`."""
+
+
+class Stuck(AgentError):
+    """The model made the same calls with the same results, turn after turn, and went on after it was told.
+
+    Attributes:
+        tools: the names of what it called.
+        repeats: turns in a row.
+    """
+
+    def __init__(self, message: str, tools: tuple[str, ...], repeats: int) -> None:
+        super().__init__(message)
+        self.tools = tools
+        self.repeats = repeats
 
 
 class RestartLimit(AgentError, ActorRestartLimit):
@@ -112,6 +145,14 @@ class GuardFailed(AgentError):
         self.call_id = call_id
 
 
+class ValidatorFailed(AgentError):
+    """Whether an answer is good could not be judged: a validator of the agent raised. Its ``__cause__``: what."""
+
+    def __init__(self, validator: str, message: str) -> None:
+        super().__init__(f"validator {validator!r} could not judge the answer: {message}")
+        self.validator = validator
+
+
 class StaleApproval(RuntimeError):
     """An answer for a call that does not wait for one: it is unknown, was answered, has expired or was given up."""
 
@@ -121,6 +162,17 @@ class StaleApproval(RuntimeError):
             "or was never asked for"
         )
         self.call_id = call_id
+
+
+class StaleQuestion(RuntimeError):
+    """An answer to a question that is not open: it is unknown, was answered, has expired or was withdrawn."""
+
+    def __init__(self, run_id: str, question_id: str) -> None:
+        super().__init__(
+            f"in run {run_id!r}, no question {question_id!r} is open: it was answered, expired or withdrawn before, "
+            "or was never asked"
+        )
+        self.question_id = question_id
 
 
 class AgentFrozen(RuntimeError):
@@ -173,6 +225,18 @@ class ConversationBusy(RuntimeError):
         self.run_id = run_id
 
 
+class SystemBusy(RuntimeError):
+    """As many runs are at work as may be, and as many wait: try again later. `max_running` and `max_queued` say both."""
+
+    def __init__(self, max_running: int, max_queued: int) -> None:
+        super().__init__(
+            f"the System is full: {max_running} runs are at work and {max_queued} wait; try again later, or raise "
+            "System(max_running=, max_queued=)"
+        )
+        self.max_running = max_running
+        self.max_queued = max_queued
+
+
 class SystemDraining(RuntimeError):
     """The System finishes what it has begun and starts nothing new: ask another one, or later."""
 
@@ -182,7 +246,9 @@ class SeveralSystems(RuntimeError):
 
 
 class ModelRetry(Exception):
-    """Raised by a tool to tell the model what to mend: ``raise ModelRetry("use an ISO date")``."""
+    """Raised by a tool, a validator or an output type to tell the model what to mend: ``raise ModelRetry("use an ISO
+    date")``.
+    """
 
 
 class ToolFailed(Exception):

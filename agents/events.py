@@ -89,12 +89,13 @@ class RunRecovered(Event, frozen=True, kw_only=True, tag="run.recovered"):
 
 
 class RunCompleted(Event, frozen=True, kw_only=True, tag="run.completed"):
-    """A run has its answer."""
+    """A run has its answer. `output_tool` names the tool that it came by, if it did; `text` is then its JSON."""
 
     agent: str
     reason: str
     usage: Usage
     text: str = ""
+    output_tool: str | None = None
 
 
 class RunStopped(Event, frozen=True, kw_only=True, tag="run.stopped"):
@@ -140,6 +141,20 @@ class LimitWarning(Event, frozen=True, kw_only=True, tag="limit.warning"):
     allowed: float
 
 
+class AgentAdopted(Event, frozen=True, kw_only=True, tag="agent.adopted"):
+    """A run in the background has outlived the run above it; `heir` is whose it is now, None the System's."""
+
+    agent: str
+    heir: str | None = None
+
+
+class AgentHandedOver(Event, frozen=True, kw_only=True, tag="agent.handoff"):
+    """The run goes on with another agent, in the same conversation."""
+
+    agent: str
+    to: str
+
+
 class StopPollFailed(Event, frozen=True, kw_only=True, tag="run.stop_poll_failed"):
     """The run's `stop_when` failed; it is asked again."""
 
@@ -167,6 +182,65 @@ class MessageDelivered(Event, frozen=True, kw_only=True, tag="message.delivered"
 
     message_id: str
     text: str = ""
+
+
+class QuestionAsked(Event, frozen=True, kw_only=True, tag="message.asked"):
+    """A tool asks the user something, and waits for `run.answer(question_id, text)`."""
+
+    question_id: str
+    call_id: str
+    tool: str
+    question: str
+
+
+class QuestionAnswered(Event, frozen=True, kw_only=True, tag="message.answered"):
+    """A question to the user is open no more. `outcome` is answered (with `text`), expired or withdrawn."""
+
+    question_id: str
+    call_id: str
+    tool: str
+    outcome: str
+    text: str = ""
+
+
+class AgentReplanning(Event, frozen=True, kw_only=True, tag="agent.replanning"):
+    """The model is told to look at its plan, after so many turns of the run."""
+
+    turns: int
+
+
+class AgentStuck(Event, frozen=True, kw_only=True, tag="agent.stuck"):
+    """The model has made the same calls with the same results for `repeats` turns in a row, and is told so."""
+
+    repeats: int
+    tools: tuple[str, ...]
+
+
+class ContextOverflowed(Event, frozen=True, kw_only=True, tag="context.overflow"):
+    """The conversation is too long: for the agent's window (`source` is ``window``), or for the ``provider``.
+
+    `tokens` is what would be sent or has been, instructions and tools included, by our count; `allowed` is what the
+    window takes, None if it has no bound in tokens; `messages` of the conversation are among it.
+    """
+
+    tokens: int
+    source: str
+    allowed: int | None = None
+    messages: int = 0
+
+
+class ContextCompacted(Event, frozen=True, kw_only=True, tag="context.compacted"):
+    """Less is sent than there is. `how`: ``drop``, ``summarise``, ``cap`` (long messages were cut) or ``custom``.
+
+    `error` says why there is no summary where there was to be one.
+    """
+
+    how: str
+    messages_before: int
+    messages_after: int
+    tokens_before: int
+    tokens_after: int
+    error: str | None = None
 
 
 class TurnStarted(Event, frozen=True, kw_only=True, tag="turn.started"):
@@ -360,11 +434,19 @@ AnyEvent: TypeAlias = (
     | RunWaiting
     | RunFailed
     | LimitWarning
+    | AgentAdopted
+    | AgentHandedOver
     | StopPollFailed
     | RunPaused
     | RunResumed
     | MessageQueued
     | MessageDelivered
+    | QuestionAsked
+    | QuestionAnswered
+    | AgentReplanning
+    | AgentStuck
+    | ContextOverflowed
+    | ContextCompacted
     | TurnStarted
     | TurnEnded
     | ModelStarted

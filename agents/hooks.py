@@ -38,6 +38,8 @@ HOOKS: dict[str, tuple[type[events.Event], ...]] = {
     "on_tool_error": (events.ToolErrored, events.ToolOutlived, events.ToolRetrying, events.ToolBlocked),
     "on_approval": (events.ApprovalRequested, events.ApprovalResolved),
     "on_message": (events.MessageDelivered,),
+    "on_context_overflow": (events.ContextOverflowed,),
+    "on_context_compacted": (events.ContextCompacted,),
     "on_stop": (events.RunStopped,),
     "on_limit": (events.LimitWarning, events.RunLimited),
 }
@@ -60,6 +62,8 @@ class Hooks:
             its run.
         on_approval: a tool call waits for an approval, or does no more.
         on_message: a message that was sent into a run is in its conversation.
+        on_context_overflow: the conversation is too long for the agent's context window, or for the provider.
+        on_context_compacted: less of the conversation is sent than there is.
         on_stop: a run was stopped.
         on_limit: a run has nearly used up a limit (`LimitWarning`), or reached it (`RunLimited`).
 
@@ -92,6 +96,8 @@ class Hooks:
         | None = None,
         on_approval: Hook[events.ApprovalRequested | events.ApprovalResolved] | None = None,
         on_message: Hook[events.MessageDelivered] | None = None,
+        on_context_overflow: Hook[events.ContextOverflowed] | None = None,
+        on_context_compacted: Hook[events.ContextCompacted] | None = None,
         on_stop: Hook[events.RunStopped] | None = None,
         on_limit: Hook[events.LimitWarning | events.RunLimited] | None = None,
     ) -> None:

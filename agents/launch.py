@@ -7,30 +7,32 @@ that is open in this event loop, else on the common stage of the event loop.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, cast, get_args
 
+import msgspec
 from anyio import create_task_group
 
+from .. import journal
 from ..actors.exits import sole
 from ..journal import RunExists
 from .approvals import Answer, Approver, check_approve, resume
-from .errors import LimitExceeded
+from .enrolment import enrol
 from .history import History, Prompt, read_conversation
-from .ledger import Amount
 from .limits import Limits
+from .orphans import Orphan
 from .place import current_place
 from .policy import Policy, check_policy
-from .remaining import line
 from .result import OutputT, RunResult
 from .resumption import Resumption
 from .run import Run
 from .run_cell import RunCell
-from .run_options import RunOptions
+from .run_options import RunOptions, WhenBusy
 from .stage import RunStage, common_stage, open_system
 from .stop_poll import StopWhen, check_stop_when
 from .stop_token import StopToken
+from .talks import Talk
 
 if TYPE_CHECKING:
     from .agent import Agent
@@ -49,7 +51,7 @@ class Launch:
         TypeError, ValueError: no prompt and no history, or an argument that cannot work; the message names it.
     """
 
-    __slots__ = ("agent", "history", "options", "prompt", "run_id", "system")
+    __slots__ = ("_continues", "_talk", "_when_busy", "agent", "history", "options", "prompt", "run_id", "system")
 
     def __init__(
         self,
@@ -72,6 +74,8 @@ class Launch:
         policy: Policy | None = None,
         approve: Approver | None = None,
         approvals: Mapping[str, Answer] | None = None,
+        when_busy: WhenBusy = "wait",
+        talk: Talk | None = None,
     ) -> None:
         if prompt is None and history is None:
             raise TypeError("a run needs a prompt, or a history to go on from")
@@ -96,7 +100,13 @@ class Launch:
             raise TypeError(f"metadata= takes a dictionary, not {metadata!r}")
         check_policy(policy)
         check_approve(approve)
+        if when_busy not in get_args(WhenBusy):
+            raise ValueError(f"when_busy={when_busy!r} is not one of {', '.join(map(repr, get_args(WhenBusy)))}")
         self.agent = agent
+        self._when_busy: WhenBusy = when_busy
+        #: The conversation that it takes part in; and whether it goes on with the one of its id, where that is kept.
+        self._talk = talk
+        self._continues = conversation_id is not None and history is None and run_id is None
         self.history, self.prompt = read_conversation(history, prompt)
         kept, answers = None, {}
         if approvals is not None:
@@ -151,38 +161,138 @@ class Launch:
         """The actor of the run; not started yet.
 
         Raises:
-            SystemDraining: the System takes no new runs.
-            LimitExceeded: a run above allows no more subagents, or none so deep.
+            SystemDraining, SystemBusy: the System takes no new runs, or no more.
+            ConversationBusy: another run of its conversation has not ended.
         """
-        run_parent, call_id = parent if parent is not None else (None, None)
+        if parent is not None:
+            return await self._subagent(stage, *parent, followable)
+        stage.refuse_when_draining()
+        stage.refuse_without(self.options)
+        if stage.queue is not None:
+            stage.queue.book()
+        try:
+            talk = self._talk
+            if talk is None and self._continues and stage.talks is not None and stage.talks.lasting:
+                talk = stage.talks.get(self.options.conversation_id or "")
+            if talk is not None:
+                return await self._next_in(talk, stage, followable, detached)
+            return RunCell(
+                *(self.agent, self.prompt, self.history, self.options, stage),
+                run_id=self.run_id,
+                followable=followable,
+                detached=detached,
+                booked=stage.queue is not None,
+            )
+        except BaseException:
+            if stage.queue is not None:
+                stage.queue.strike()
+            raise
+
+    async def _next_in(self, talk: Talk, stage: RunStage, followable: bool, detached: bool) -> RunCell:
+        """The actor of the next run of a conversation, which is enrolled: so nobody else has the same number."""
+        await talk.enter(self._when_busy)
+        try:
+            tried = ""
+            while True:
+                await talk.load(stage)
+                stage.refuse_when_draining()  # that may have begun meanwhile
+                run_id = talk.run_id(talk.count + 1)
+                history, prompt = read_conversation(talk.messages, self.prompt)
+                cell = RunCell(
+                    *(self.agent, prompt, history, self.options, stage),
+                    run_id=run_id,
+                    followable=followable,
+                    detached=detached,
+                    booked=stage.queue is not None,
+                    talk=talk,
+                )
+                try:
+                    enrol(cell)
+                    await cell.diary.durable()
+                except RunExists:
+                    cell.diary.forget()
+                    if run_id == tried:
+                        raise  # it is no run of this conversation
+                    tried, talk.loaded = run_id, False  # another process was faster: go on from there
+                except BaseException:
+                    cell.diary.close("stopped", "cancelled")
+                    raise
+                else:
+                    talk.run = Run(cell)
+                    return cell
+        except BaseException:
+            talk.leave()
+            raise
+
+    async def _subagent(self, stage: RunStage, above: RunCell, call_id: str, followable: bool) -> RunCell:
         run_id, resumption = self.run_id, None
-        caller = run_parent.tool_call(call_id) if run_parent is not None else None
-        if run_parent is not None:
-            refuse_below(run_parent)
+        caller = above.tool_call(call_id)
         if caller is not None:
             run_id, resumption = await self._below(caller)
-        else:
-            stage.refuse_when_draining()
         return RunCell(
-            self.agent,
-            self.prompt,
-            self.history,
-            self.options,
-            stage,
+            *(self.agent, self.prompt, self.history, inherited(self.options, above.options), stage),
             run_id=run_id,
-            run_parent=run_parent,
+            run_parent=above,
             call_id=call_id,
             followable=followable,
-            detached=detached,
             resumption=resumption,
         )
 
+    async def background(self, caller: ToolCell, orphan: Orphan) -> Run[Any]:
+        """Start a run in the background of the run whose tool call this is.
+
+        Raises:
+            LimitExceeded: a run above allows no more subagents, or none so deep.
+            RuntimeError: one that may outlive its run needs a System to go on in.
+            RunExists: the journal knows another run of that id.
+        """
+        above = caller.run
+        stage = above.stage
+        group = above.group if orphan == "stop" else stage.group
+        if group is None:
+            raise RuntimeError(f"orphan={orphan!r} needs a System for the run to go on in: async with System(): …")
+        run_id = self.run_id or above.child_id(caller)
+        known = above.background_runs.runs.get(run_id) if caller.again else None
+        if known is not None:
+            return known
+        found: Any = stage.pool.find(run_id) if caller.again and orphan != "stop" else None
+        if found is not None:
+            return Run(found)
+        resumption = await self._begun_before(run_id, caller) if caller.again else None
+        options = inherited(self.options, above.options)
+        cell = above.child(self.agent, self.prompt, self.history, options, run_id, caller.call_id, orphan, resumption)
+        over = cell.spending.admit()
+        if over is not None:
+            raise over
+        above.write(journal.Spawned(run_id, self.agent.name, orphan, above.diary.clock()))
+        try:
+            if resumption is None:
+                enrol(cell)
+                await cell.diary.durable()
+            cell.start_in(group)
+        except BaseException:
+            cell.discard()
+            raise
+        self.agent.freeze()
+        return above.background_runs.add(cell)
+
+    async def _begun_before(self, run_id: str, caller: ToolCell) -> Resumption | None:
+        """What a call that runs once more had begun before the crash, and had not yet written down."""
+        entries = await caller.run.stage.journal.read(run_id)
+        if not entries:
+            return None
+        resumption = Resumption(self.agent, entries)
+        began = resumption.chronicle.began
+        if (began.call_id, began.agent) != (caller.call_id, self.agent.name):
+            raise RunExists(run_id)
+        return resumption
+
     async def _below(self, caller: ToolCell) -> tuple[str, Resumption | None]:
         """The id of a subagent of this call. A call that runs once more goes on with what it had begun."""
-        journal = caller.run.stage.journal
+        shelf = caller.run.stage.journal
         while True:
             run_id = caller.run.child_id(caller)
-            entries = await journal.read(self.run_id or run_id) if caller.again else ()
+            entries = await shelf.read(self.run_id or run_id) if caller.again else ()
             if not entries:
                 return self.run_id or run_id, None
             resumption = Resumption(self.agent, entries)
@@ -192,19 +302,14 @@ class Launch:
                 raise RunExists(self.run_id)
 
 
-def refuse_below(parent: RunCell) -> None:
-    """Count a subagent against the limits of the runs above it.
-
-    Raises:
-        LimitExceeded: one of them allows no more of them, or none so deep.
-    """
-    for depth, run in enumerate(line(parent), 1):
-        allowed = run.options.limits.depth
-        if allowed is not None and depth > allowed:
-            raise LimitExceeded("depth", depth - 1, allowed, run.name)
-    over = parent.spending.claim(Amount(children=1))
-    if over is not None:
-        raise over
+def inherited(options: RunOptions, above: RunOptions) -> RunOptions:
+    """The options of a subagent: what says for whom it works, and with what, it has from the run above if not given."""
+    given: dict[str, Any] = {
+        name: getattr(above, name)
+        for name in ("deps", "user_id", "conversation_id")
+        if getattr(options, name) is None and getattr(above, name) is not None
+    }
+    return msgspec.structs.replace(options, **given) if given else options
 
 
 def check_id(name: str, value: object) -> None:
@@ -260,11 +365,22 @@ async def _execute(launch: Launch, stage: RunStage, parent: tuple[RunCell, str] 
     cell = await launch.cell(stage, parent, followable=False)
     try:
         async with create_task_group() as group:
-            cell.start_in(group)
+            with discarded_on_error(cell):
+                cell.start_in(group)
             launch.agent.freeze()
     except BaseExceptionGroup as errors:
         raise sole(errors) from None
     return cell
+
+
+@contextmanager
+def discarded_on_error(cell: RunCell) -> Generator[None]:
+    """A block that starts a run; where it fails, the run is not to be."""
+    try:
+        yield
+    except BaseException:
+        cell.discard()
+        raise
 
 
 class RunStream(Generic[OutputT]):
@@ -291,7 +407,8 @@ class RunStream(Generic[OutputT]):
         system = self._launch.found_system() if parent is None else None
         if system is not None:
             cell = self._cell = await self._launch.cell(system.stage, None, followable=True, detached=True)
-            cell.start_in(system.group)
+            with discarded_on_error(cell):
+                cell.start_in(system.group)
             self._launch.agent.freeze()
         elif self._on_exit == "detach":
             raise RuntimeError("on_exit='detach' needs a System for the run to go on in: async with System(): …")
@@ -300,7 +417,8 @@ class RunStream(Generic[OutputT]):
                 stage = parent[0].stage if parent is not None else await stack.enter_async_context(common_stage())
                 group = await stack.enter_async_context(create_task_group())
                 cell = self._cell = await self._launch.cell(stage, parent, followable=True)
-                cell.start_in(group)
+                with discarded_on_error(cell):
+                    cell.start_in(group)
                 self._launch.agent.freeze()
                 self._stack = stack.pop_all()
         return Run(cell)

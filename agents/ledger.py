@@ -58,7 +58,12 @@ class Amount(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def nano(dollars: float) -> int:
     """US dollars in billionths, rounded up."""
-    return math.ceil(dollars * _NANO)
+    return math.ceil(_nanos(dollars))
+
+
+def _nanos(dollars: float) -> float:
+    # What is less than a thousandth of one is the noise of binary fractions.
+    return round(dollars * _NANO, 3)
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -112,11 +117,11 @@ class Ledger:
         for name in BOUNDS:
             allowed = getattr(limits, name)
             if allowed is not None:
-                self._allowed[name] = int(allowed * _NANO) if name == "cost" else allowed
+                self._allowed[name] = math.floor(_nanos(allowed)) if name == "cost" else allowed
         warn_at = limits.warn_at
         #: The use from which on a limit is warned of, and those that have not been.
         self._warn_at: dict[Bound, float] = (
-            {name: warn_at * most for name, most in self._allowed.items()} if warn_at is not None else {}
+            {name: round(warn_at * most, 6) for name, most in self._allowed.items()} if warn_at is not None else {}
         )
 
     def line(self) -> Iterator[Ledger]:
@@ -170,8 +175,8 @@ class Ledger:
         return Refusal(name, *self._shown(name), self.owner, waits)
 
     def _shown(self, name: Bound) -> tuple[float, float]:
-        unit = _NANO if name == "cost" else 1
-        return getattr(self.used, name) / unit, self._allowed[name] / unit
+        used, allowed = getattr(self.used, name), self._allowed[name]
+        return (used / _NANO, allowed / _NANO) if name == "cost" else (used, allowed)
 
     def take(self, need: Amount) -> None:
         """Set this much aside, here and above. Ask for a `refusal` first."""
@@ -187,10 +192,11 @@ class Ledger:
     def enter(self, came_to: Amount) -> None:
         """Enter what something came to, for which nothing is set aside."""
         for each in self.line():
-            each.used += came_to
-            each._look()
+            each.count(came_to)
 
-    def _look(self) -> None:
+    def count(self, came_to: Amount) -> None:
+        """The same in this ledger alone."""
+        self.used += came_to
         for name, share in tuple(self._warn_at.items()):
             if getattr(self.used, name) >= share:
                 del self._warn_at[name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from math import ceil, isfinite
 
 import msgspec
 
@@ -83,6 +83,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             and self.total_tokens is None
             and self.cost is None
         )
+
+    @property
+    def turn_to_warn_at(self) -> int | None:
+        """The turn with which `turns` is used up to `warn_at`."""
+        if self.turns is None or self.warn_at is None:
+            return None
+        return ceil(round(self.warn_at * self.turns, 6))
 
 
 class Supervision(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,8 @@ import msgspec
 from ..journal import BadRecord, Damaged, Journal
 from ..providers import Usage
 from .chronicle import Chronicle
+from .ledger import Amount
+from .recorded_use import used_in
 
 #: What is wrong with a run that cannot be read.
 UNREADABLE = (Damaged, BadRecord, msgspec.ValidationError)
@@ -22,14 +24,16 @@ class Lost:
     Attributes:
         usage: tokens, or None if nothing is known.
         cost: US dollars, or None where a part of it is not known.
+        spent: what they count for against limits, themselves included.
         unfinished: the ids of those that have not ended.
     """
 
-    __slots__ = ("cost", "unfinished", "usage")
+    __slots__ = ("cost", "spent", "unfinished", "usage")
 
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self.cost: float | None = 0.0
+        self.spent = Amount()
         self.unfinished: list[str] = []
 
     def add(self, told: Chronicle, now: float) -> None:
@@ -37,6 +41,7 @@ class Lost:
         self.usage = told.usage if self.usage is None else self.usage + told.usage
         known = told.ended is not None or not told.was_asking(now)
         self.cost = self.cost + told.cost if self.cost is not None and told.cost is not None and known else None
+        self.spent += Amount(children=1) + used_in(told.records)
         if told.ended is None:
             self.unfinished.append(told.run_id)
 

@@ -10,11 +10,18 @@
                        │  └─────────────────────────────────────┘           │
                        └── ModelFailed, ModelCut, a limit, a stop ──────────┘
 
+Where answers are checked, one is CHECKING before the run is DONE: `Accepted` ends it, `Refused` goes back to CALLING.
+
+An answer is a reply without calls, or the call of an output tool. That call runs nothing: it is read once the other
+calls of its reply have ended, and counts if none of them has failed, for the model wrote it before it knew. Its result
+says what became of it.
+
 Nothing here awaits, looks at a clock, draws a random number or does I/O, so every interleaving of replies, tool
 endings and stops can be tried as data. The skin (`run_cell.py`) performs the effects and reports what came of them.
 Resuming is replaying recorded facts into a new machine; streaming is somebody watching; neither is a second loop.
 
-A message that is sent in waits in the machine until `Asking`: it never comes between a call and its result.
+A message that is sent in waits in the machine until `Asking`: it never comes between a call and its result. A reminder
+of the run's own (`reminders`) is put in where a turn with calls has ended and the run goes on.
 
 Invariants: at most one model call is open; every tool call has exactly one result before the next model call; a
 result that comes late or twice changes nothing; after a stop no new work is asked for.
@@ -31,6 +38,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from ..providers import Message, ModelReply, StopReason, ToolCall, ToolResult, user
+from .reminders import Reminder, Repeating, Streak, replanning, stuck
 
 StopMode: TypeAlias = Literal["now", "after_tools", "after_turn"]
 STOP_MODES: tuple[StopMode, ...] = ("now", "after_tools", "after_turn")
@@ -54,6 +62,7 @@ class State(enum.Enum):
     READY = "ready"
     CALLING = "calling"
     ACTING = "acting"
+    CHECKING = "checking"
     DONE = "done"
 
 
@@ -112,6 +121,28 @@ class Limited(msgspec.Struct, frozen=True):
     partial: Message | None = None
 
 
+class Accepted(msgspec.Struct, frozen=True):
+    """The answer has passed the checks; `output` is what they have made of it."""
+
+    output: Any
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """The answer has not passed the checks."""
+
+    rejection: Rejected
+
+
+class CheckFailed(msgspec.Struct, frozen=True):
+    """Nobody can say whether the answer is good: a check has failed."""
+
+    error: BaseException
+
+
+class CheckCut(msgspec.Struct, frozen=True):
+    """The check was cancelled by a stop."""
+
+
 class StopAsked(msgspec.Struct, frozen=True):
     """Somebody wants the run to end; one that is `resumable` wants it to go on elsewhere.
 
@@ -140,8 +171,29 @@ class Asking(msgspec.Struct, frozen=True):
     """The request is about to be made: what has been sent is to be in it."""
 
 
+class Reminded(msgspec.Struct, frozen=True):
+    """The model was reminded of something, before this run was begun once more."""
+
+    reminder: Reminder
+
+
 Fact: TypeAlias = (
-    Begin | Replied | ModelFailed | ModelCut | ToolDone | ToolPends | Aborted | Limited | StopAsked | Sent | Asking
+    Begin
+    | Replied
+    | ModelFailed
+    | ModelCut
+    | ToolDone
+    | ToolPends
+    | Aborted
+    | Limited
+    | StopAsked
+    | Sent
+    | Asking
+    | Reminded
+    | Accepted
+    | Refused
+    | CheckFailed
+    | CheckCut
 )
 
 
@@ -166,6 +218,16 @@ class CancelTools(msgspec.Struct, frozen=True):
     """Cancel the calls that are open; answer each with `ToolDone`."""
 
 
+class Check(msgspec.Struct, frozen=True):
+    """Have the answer checked; answer with `Accepted`, `Refused` or `CheckFailed`."""
+
+    output: Any
+
+
+class CancelCheck(msgspec.Struct, frozen=True):
+    """Cancel the check; answer with `CheckCut`."""
+
+
 class Finish(msgspec.Struct, frozen=True):
     """The run is over."""
 
@@ -175,22 +237,31 @@ class Finish(msgspec.Struct, frozen=True):
     error: BaseException | None = None
 
 
-Effect: TypeAlias = CallModel | CancelModel | CallTools | CancelTools | Finish
+Effect: TypeAlias = CallModel | CancelModel | CallTools | CancelTools | Check | CancelCheck | Finish
 
 
 class Rejected(Exception):
     """An answer that cannot be read as the output type; the text tells the model what to mend.
 
-    One that is `final` does not go back to the model: it has refused to answer.
+    One that is `final` does not go back to the model: it has refused to answer. One that was `checked` can be read, and
+    a check has refused it.
     """
 
-    def __init__(self, text: str, *, final: bool = False) -> None:
+    def __init__(self, text: str, *, final: bool = False, checked: bool = False) -> None:
         super().__init__(text)
         self.final = final
+        self.checked = checked
 
 
 class Unusable(Exception):
     """Too many turns in a row in which no tool call could run; the text is the last one's result."""
+
+
+class AnswerTool(msgspec.Struct, frozen=True):
+    """The tool whose call is the answer. `read` makes the output of its arguments, or raises `Rejected`."""
+
+    name: str
+    read: Callable[[ToolCall], Any]
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -199,6 +270,13 @@ class Rules(msgspec.Struct, frozen=True):
     `refuse` gives the result of a call that must not run (unknown tool, bad arguments), or None. `read` turns the final
     message into the output, or raises `Rejected`. `turns` bounds the model calls; None does not. `tool_retries` bounds
     the turns in a row, after the first, in which every call was sent back to the model to be mended.
+
+    `answer_tool` is the tool that answers are given by, beside text. Where answers are checked, `restore` makes the
+    output of what was written down of one that was accepted; None where they are not.
+
+    After each `replan_every` turns the model is told to look at its plan, in the words of `replan_prompt`. A model that
+    has made the same calls with the same results `stuck_after` turns in a row is told so; None never tells it. A
+    `silent` machine counts, but reminds of nothing by itself: what it said comes as facts (`Reminded`).
     """
 
     refuse: Callable[[ToolCall], ToolResult | None]
@@ -206,6 +284,12 @@ class Rules(msgspec.Struct, frozen=True):
     turns: int | None = None
     output_retries: int = 1
     tool_retries: int = 3
+    answer_tool: AnswerTool | None = None
+    restore: Callable[[str], Any] | None = None
+    replan_every: int | None = None
+    replan_prompt: str | None = None
+    stuck_after: int | None = None
+    silent: bool = False
 
 
 class Machine:
@@ -220,6 +304,7 @@ class Machine:
     """
 
     __slots__ = (
+        "_answer",
         "_calls",
         "_failure",
         "_messages",
@@ -229,7 +314,10 @@ class Machine:
         "_results",
         "_sent",
         "_stop",
+        "_streak",
+        "_unsaid",
         "_unwritten",
+        "output",
         "output_retries",
         "rules",
         "state",
@@ -250,12 +338,16 @@ class Machine:
         #: The current turn, from 1; 0 before the first model call.
         self.turn = 0
         self.output_retries = 0
+        #: The answer that is being checked.
+        self.output: Any = None
         #: Why the model ended its last reply.
         self.stop_reason: StopReason | None = None
         #: Turns in a row, up to the last one with calls, in which none of them could run.
         self.tool_retries = 0
         self._messages: list[Message] = [*history, *prompt]
         self._calls: tuple[ToolCall, ...] = ()
+        #: The one of them that is the answer, as long as it has no result.
+        self._answer: ToolCall | None = None
         #: Where each call stands among those of its reply, by its id.
         self._places: dict[str | None, int] = {}
         self._results: dict[str, ToolResult] = {}
@@ -267,8 +359,11 @@ class Machine:
         self._sent: list[Sent] = []
         #: Whether the provider goes on with an answer that it has suspended, into which nothing may be put.
         self._mid_answer = False
-        # What we have put into the conversation by ourselves, for the skin to write down.
-        self._unwritten: list[ToolResult | Message] = []
+        # What we have put into the conversation by ourselves, for the skin to write down; and to say.
+        self._unwritten: list[ToolResult | Message | Reminder] = []
+        self._unsaid: list[Reminder] = []
+        #: How often in a row the same turn has come.
+        self._streak = Streak()
         if kept is not None:
             self._calls = self._messages[-1].tool_calls
             self._results = {result.call_id: result for result in kept}
@@ -280,8 +375,8 @@ class Machine:
 
     @property
     def open_calls(self) -> tuple[ToolCall, ...]:
-        """The calls that have no result yet."""
-        return tuple(call for call in self._calls if call.id not in self._results)
+        """The calls that have no result yet, without that of the output tool."""
+        return tuple(call for call in self._calls if call.id not in self._results and call is not self._answer)
 
     def place_of(self, call_id: str) -> int:
         """Where an open call stands among those of its reply, from 0."""
@@ -301,6 +396,8 @@ class Machine:
             return [CancelModel()]
         if self.state is State.ACTING and self._stop.mode == "now":
             return [CancelTools()]
+        if self.state is State.CHECKING and self._stop.mode == "now":
+            return [CancelCheck()]
         return []
 
     def handle(self, fact: Fact) -> list[Effect]:
@@ -320,9 +417,7 @@ class Machine:
                 self._keep_partial(partial)
                 return self._finish(Finish("limited", reason, error=error))
             case State.ACTING, Limited(reason, error):
-                self._close_open(over_limit)
-                self._messages += self._result_messages()
-                self._calls, self._results = (), {}
+                self._close_turn(over_limit)
                 return self._finish(Finish("limited", reason, error=error))
             case State.ACTING, ToolDone(result):
                 return self._tool_done(result)
@@ -332,22 +427,44 @@ class Machine:
             case State.ACTING, Aborted(error):
                 self._failure = self._failure or error
                 return [CancelTools()]
+            case State.CHECKING, Accepted(output):
+                return self._accepted(output)
+            case State.CHECKING, Refused(rejection):
+                return self._refused(rejection)
+            case State.CHECKING, CheckFailed(error):
+                self._close_turn(cancelled)
+                return self._finish(Finish("failed", "error", error=error))
+            case State.CHECKING, CheckCut():
+                return self._check_cut()
             case State.CALLING, Asking():
                 return self._deliver()
-            case State.READY | State.CALLING | State.ACTING, Sent():
-                self._sent.append(fact)
+            case State.CALLING, Reminded(reminder):
+                return self._reminded(reminder)
+            case State.READY | State.CALLING | State.ACTING | State.CHECKING, Sent() as sent:
+                self._sent.append(sent)
                 return []
-            case _, StopAsked():
-                return self._asked_to_stop(fact)
+            case _, StopAsked() as stop:
+                return self._asked_to_stop(stop)
             case _:
                 return []
 
-    def take_unwritten(self) -> Sequence[ToolResult | Message]:
-        """What the machine has put into the conversation by itself since it was last asked: results and messages."""
+    def take_unwritten(self) -> Sequence[ToolResult | Message | Reminder]:
+        """What the machine has put into the conversation by itself since it was last asked, for the journal."""
         taken = self._unwritten
         if taken:
             self._unwritten = []
         return taken
+
+    def take_unsaid(self) -> Sequence[Reminder]:
+        """The reminders since it was last asked, for the events."""
+        taken = self._unsaid
+        if taken:
+            self._unsaid = []
+        return taken
+
+    def forget_written(self) -> None:
+        """The journal that was replayed holds what was said to it, but not a reminder that is new."""
+        self._unwritten = [item for item in self._unwritten if isinstance(item, Reminder)]
 
     def abandon(self, result_of: Callable[[ToolCall], ToolResult], partial: Message | None = None) -> None:
         """Close what is open although nobody will act on it: the run is over, perhaps cut off from outside.
@@ -360,8 +477,18 @@ class Machine:
         self.state = State.DONE
 
     def _close_open(self, result_of: Callable[[ToolCall], ToolResult]) -> None:
-        for call in self.open_calls:
-            self._put_result(result_of(call))
+        for call in self._calls:
+            if call.id not in self._results:
+                self._put_result(result_of(call))
+
+    def _close_turn(self, result_of: Callable[[ToolCall], ToolResult]) -> list[ToolResult]:
+        """Close what is open, and put all results into the conversation."""
+        self._close_open(result_of)
+        messages = self._result_messages()
+        self._messages += messages
+        self._calls, self._results, self._answer = (), {}, None
+        self._pending.clear()
+        return [message.tool_results[0] for message in messages]
 
     def _put_result(self, result: ToolResult) -> None:
         """Give a call a result that nobody has reported."""
@@ -388,7 +515,8 @@ class Machine:
         if not calls:
             if self._mid_answer:
                 return self._next_turn()
-            return self._answered(message)
+            self._streak.break_off()
+            return self._answered()
         self._calls, self._results = calls, {}
         if reply.stop_reason == "length":
             self._put_result(cut_off(calls[-1]))
@@ -400,27 +528,59 @@ class Machine:
     def _act(self) -> list[Effect]:
         self.state = State.ACTING
         self._places = {call.id: place for place, call in enumerate(self._calls)}
+        self._find_answer()
         for call in self.open_calls:
             refusal = self.rules.refuse(call)
             if refusal is not None:
                 self._put_result(refusal)
         if self._stop is not None and self._stop.mode != "after_turn":
-            self._close_open(cancelled)
+            for call in self.open_calls:
+                self._put_result(cancelled(call))
         allowed = self.open_calls
         return [CallTools(allowed)] if allowed else self._all_done()
 
-    def _answered(self, message: Message) -> list[Effect]:
+    def _find_answer(self) -> None:
+        """Find the first call of the output tool; of several, the others are not read."""
+        tool = self.rules.answer_tool
+        answers = [call for call in self.open_calls if tool is not None and call.name == tool.name]
+        for other in answers[1:]:
+            self._put_result(not_read(other))
+        self._answer = answers[0] if answers else None
+
+    def _answered(self) -> list[Effect]:
+        """Read the answer: the call of the output tool, or the last message."""
+        tool, call = self.rules.answer_tool, self._answer
         try:
-            output = self.rules.read(message)
+            output = tool.read(call) if tool is not None and call is not None else self.rules.read(self._messages[-1])
         except Rejected as rejection:
-            if rejection.final or self.output_retries >= self.rules.output_retries:
-                return self._finish(Finish("failed", "error", error=rejection))
-            self.output_retries += 1
-            self._put_message(user(str(rejection)))
-            return self._next_turn()
+            return self._refused(rejection)
+        if self.rules.restore is None:
+            return self._accepted(output)
+        self.state, self.output = State.CHECKING, output
+        if self._stop is not None and self._stop.mode == "now":
+            return self._check_cut()
+        return [Check(output)]
+
+    def _accepted(self, output: Any) -> list[Effect]:
+        self._close_turn(accepted)
         if self._sent and self._stop is None and (self.rules.turns is None or self.turn < self.rules.turns):
             return self._go_on()
         return self._finish(Finish("completed", "answered", output))
+
+    def _refused(self, rejection: Rejected) -> list[Effect]:
+        """Send an answer back, where that is still allowed: as the result of its call, or as a message."""
+        called = self._answer is not None
+        self._close_turn(lambda call: ToolResult(call.id or "", str(rejection), call.name, True, "invalid"))
+        if rejection.final or self.output_retries >= self.rules.output_retries:
+            return self._finish(Finish("failed", "error", error=rejection))
+        self.output_retries += 1
+        if not called:
+            self._put_message(user(str(rejection)))
+        return self._next_turn()
+
+    def _check_cut(self) -> list[Effect]:
+        self._close_turn(cancelled)
+        return self._stopped()
 
     def _go_on(self) -> list[Effect]:
         """There is an answer, and a message to come after it. What could wait has waited when nothing else is left."""
@@ -442,24 +602,58 @@ class Machine:
         return self._once_all_done()
 
     def _once_all_done(self) -> list[Effect]:
-        return [] if len(self._results) + len(self._pending) < len(self._calls) else self._all_done()
+        return [] if len(self.open_calls) > len(self._pending) else self._all_done()
 
     def _all_done(self) -> list[Effect]:
         waits = bool(self._pending) and self._stop is None and self._failure is None
-        self._close_open(pending_result if waits else cancelled)
-        results = self._result_messages()
-        self._messages += results
-        self._calls, self._results = (), {}
-        self._pending.clear()
+        if self._answer is not None and not waits and self._failure is None:
+            if all(self._has_gone_well(call) for call in self._calls):
+                return self._answered()
+            if self._stop is None:
+                self._put_result(not_taken(self._answer))
+        calls = self._calls
+        results = self._close_turn(pending_result if waits else cancelled)
         if self._failure is not None:
             return self._finish(Finish("failed", "error", error=self._failure))
         if waits:
             return self._finish(Finish("waiting", "approval"))
-        last = [message.tool_results[0] for message in results]
-        self.tool_retries = self.tool_retries + 1 if all(result.cause in UNUSABLE for result in last) else 0
+        self.tool_retries = self.tool_retries + 1 if all(result.cause in UNUSABLE for result in results) else 0
         if self.tool_retries > self.rules.tool_retries and self._stop is None:
-            return self._finish(Finish("failed", "error", error=Unusable(last[-1].content)))
+            return self._finish(Finish("failed", "error", error=Unusable(results[-1].content)))
+        self._streak.count(calls, results)
+        if self._stop is None and not self.rules.silent:
+            return self._after_tools()
         return self._next_turn()
+
+    def _after_tools(self) -> list[Effect]:
+        """Go on after a turn with calls, with a reminder where one is due."""
+        rules, streak = self.rules, self._streak
+        if rules.stuck_after is not None and streak.is_over(rules.stuck_after):
+            error = Repeating(streak.repeats, streak.tools)
+            return self._finish(Finish("failed", "error", error=error))
+        effects = self._next_turn()
+        if self.state is State.CALLING:
+            if rules.stuck_after is not None and streak.due(rules.stuck_after):
+                self._remind(stuck(streak))
+            elif rules.replan_every is not None and self.turn > 1 and (self.turn - 1) % rules.replan_every == 0:
+                self._remind(replanning(rules.replan_prompt))
+        return effects
+
+    def _remind(self, reminder: Reminder) -> None:
+        self._reminded(reminder)
+        self._unwritten.append(reminder)
+        self._unsaid.append(reminder)
+
+    def _reminded(self, reminder: Reminder) -> list[Effect]:
+        if reminder.why == "stuck":
+            self._streak.tell()
+        self._messages.append(reminder.message)
+        return []
+
+    def _has_gone_well(self, call: ToolCall) -> bool:
+        """Whether nothing that this call has come to speaks against the answer beside it."""
+        tool = self.rules.answer_tool
+        return (tool is not None and call.name == tool.name) or not self._results[call.id or ""].is_error
 
     def _asked_to_stop(self, stop: StopAsked) -> list[Effect]:
         if self.state is State.DONE or (self._stop is not None and urgency(self._stop) >= urgency(stop)):
@@ -519,6 +713,24 @@ def over_limit(call: ToolCall) -> ToolResult:
     """The result of a call that a limit stands against."""
     text = "not run: the run has reached the limit on its tool calls"
     return ToolResult(call.id or "", text, call.name, True, "limited")
+
+
+def accepted(call: ToolCall) -> ToolResult:
+    """The result of the call that was the answer."""
+    return ToolResult(call.id or "", "accepted", call.name, False, "accepted")
+
+
+def not_taken(call: ToolCall) -> ToolResult:
+    """The result of an answer beside a call that has failed."""
+    text = "not taken: another call of the same reply did not end well; look at its result, then answer again"
+    return ToolResult(call.id or "", text, call.name, True, "invalid")
+
+
+def not_read(call: ToolCall) -> ToolResult:
+    """The result of another answer in the same reply."""
+    return ToolResult(
+        call.id or "", "not read: the reply has another answer before this one", call.name, True, "invalid"
+    )
 
 
 def cut_off(call: ToolCall) -> ToolResult:

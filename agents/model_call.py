@@ -21,7 +21,9 @@ from .. import journal
 from ..providers import (
     BadResponse,
     ContentFiltered,
+    ContextOverflow,
     Message,
+    ModelEvent,
     ModelReply,
     ModelRequest,
     ProviderError,
@@ -40,10 +42,12 @@ from ..providers.billing import MAY_BE_BILLED, is_unbilled
 from ..providers.notices import FellBack, GateOpened, GateWaiting, ThreadOutlived, heard_by
 from ..providers.prices import answering
 from . import events
-from .machine import Fact, ModelFailed, Replied
+from .ledger import Amount, Bound
+from .machine import Fact, Limited, ModelFailed, Replied
 from .model_budget import ModelBudget
 
 if TYPE_CHECKING:
+    from .context_view import ContextView
     from .run_cell import RunCell
 
 
@@ -62,14 +66,22 @@ class ModelCall:
         "_run",
         "_text",
         "_thinking",
+        "_unwritten",
+        "_usage",
+        "_view",
         "asking",
         "cost",
+        "first_chunk",
+        "gate_wait",
         "pausing",
+        "streamed",
     )
 
-    def __init__(self, run: RunCell, request: ModelRequest) -> None:
+    def __init__(self, run: RunCell, request: ModelRequest, view: ContextView | None = None) -> None:
         self._run = run
         self._request = request
+        #: What can make the request shorter; once.
+        self._view = view
         #: What it may come to, in a tree of runs that is bounded in that.
         self._budget = ModelBudget(run, request) if run.spending.ledger is not None else None
         self._text: list[str] = []
@@ -77,10 +89,22 @@ class ModelCall:
         self._answering: tuple[str, str] | None = None
         #: Whether it is not known what a provider has cost that another one took the place of.
         self._lost = False
+        #: Whether a try is over whose use is not written down yet, and what it has used.
+        self._unwritten = False
+        self._usage: Usage | None = None
         self.asking = False
         #: Whether it waits before the next try.
         self.pausing = False
         self.cost: float | None = None
+        #: Seconds that it has waited at gates; whether it has streamed, and seconds to the first piece of the last try.
+        self.gate_wait = 0.0
+        self.streamed = False
+        self.first_chunk: float | None = None
+
+    @property
+    def answered_by(self) -> str | None:
+        """The provider that another one has passed the call on to; None if none has."""
+        return self._answering[0] if self._answering is not None else None
 
     @property
     def partial(self) -> Message | None:
@@ -107,26 +131,24 @@ class ModelCall:
                 over = await self._budget.take()
                 if over is not None:
                     return over
-                self._request = self._budget.request
             await run.voice.say(events.ModelStarted, model=model, attempt=attempt)
             await checkpoint_if_cancelled()  # whoever is stopped by now has asked nobody
-            self._answering, self.asking = None, True
+            request = self._sent()
             try:
                 streams = run.shown_pieces or run.voice.wants_deltas()
                 with heard_by(self):
-                    reply = await (self._streamed() if streams else run.agent.provider.complete(self._request))
+                    reply = await (self._streamed(request) if streams else run.agent.provider.complete(request))
             except ProviderError as error:
-                failure, self.asking = error, False
-                usage, self.cost = None, 0.0 if is_unbilled(error) and not self._lost else None
-                run.spending.spend(self.cost)
+                failure = error
+                self._over(None, 0.0 if is_unbilled(error) and not self._lost else None)
                 if self._budget is not None:
                     self._budget.settle_failed(self.cost is not None)
             else:
-                self.asking = False
-                usage, self.cost = reply.usage, self._cost(reply)
-                run.spending.spend(self.cost)
+                if not isinstance(reply, ModelReply):
+                    return self._cut_at(reply)
+                self._over(reply.usage, self._cost(reply))
                 if self._budget is not None:
-                    self._budget.settle(usage, self.cost, reply.message)
+                    self._budget.settle(reply.usage, self.cost, reply.message)
                 withheld = _withheld(reply)
                 if withheld is None:
                     await run.voice.say(
@@ -137,14 +159,14 @@ class ModelCall:
                         tool_calls=len(reply.message.tool_calls),
                     )
                     over = self._budget.cut_off(reply) if self._budget is not None else None
-                    if over is None:
-                        return Replied(reply)
-                    self._count_lost(usage)
-                    return over
+                    if over is not None:
+                        return over
+                    self._unwritten = False  # it is written with the reply
+                    return Replied(reply)
                 failure = withheld
-                if usage is not None:
-                    run.spending.use(usage)
             shown = self._text or self._thinking
+            if isinstance(failure, ContextOverflow) and not shown and await self._shorten(failure):
+                continue
             pause = None
             if not shown and should_retry(failure, attempt, retry):
                 pause = delay(attempt, retry_after=failure.retry_after, jitter=run.stage.sources.chance(), policy=retry)
@@ -152,31 +174,71 @@ class ModelCall:
                 await run.voice.say(
                     events.ModelFailed, model=model, attempt=attempt, kind=failure.kind, error=str(failure)
                 )
-                if usage is not None or self.cost != 0.0:
-                    run.diary.hold(journal.Spent(run.stage.sources.clock(), usage, self.cost))
                 return ModelFailed(failure, self.partial or failure.partial)
             run.retries += 1
             now = run.stage.sources.clock()
-            run.write(journal.Retrying(attempt, now + pause, now, usage, self.cost))
+            self._unwritten = False
+            run.write(journal.Retrying(attempt, now + pause, now, self._usage, self.cost, self.spent))
             await run.voice.say(
                 events.ModelRetrying, model=model, attempt=attempt, delay=pause, kind=failure.kind, error=str(failure)
             )
             await self._pause(pause)
 
-    def _count_lost(self, usage: Usage | None) -> None:
-        """Count an answer that is none."""
-        run = self._run
-        if usage is not None:
-            run.spending.use(usage)
-        run.diary.hold(journal.Spent(run.stage.sources.clock(), usage, self.cost))
+    async def _shorten(self, refusal: ContextOverflow) -> bool:
+        """After a refusal for its length, have less in the request; False where that was done before, or cannot be."""
+        run, view, self._view = self._run, self._view, None
+        if run.agent.context is None:
+            refusal.hint = refusal.hint or "to have long conversations cut, give Agent(context=ContextWindow(tokens=…))"
+        shorter = await view.shrink(self._request) if view is not None else None
+        if shorter is None:
+            return False
+        self._write_off()
+        run.write()  # at once: an entry that holds a reply begins with it
+        self._request = shorter
+        if self._budget is not None:
+            self._budget = ModelBudget(run, shorter)
+        return True
+
+    @property
+    def spent(self) -> Amount | None:
+        """What the last try counts for against limits, in a tree of runs that is bounded."""
+        return self._budget.spent if self._budget is not None else None
+
+    def _sent(self) -> ModelRequest:
+        """The request, which goes out now."""
+        self._answering, self.asking = None, True
+        if self._budget is None:
+            return self._request
+        self._budget.sent()
+        return self._budget.request
+
+    def _over(self, usage: Usage | None, cost: float | None) -> None:
+        """A try is over, and has used this."""
+        spending = self._run.spending
+        self.asking, self._unwritten, self._usage, self.cost = False, True, usage, cost
+        spending.spend(cost)
+        if usage is not None and self._run.result is None:
+            spending.use(usage)
+
+    def _cut_at(self, limit: Bound) -> Limited:
+        """A limit has cut the answer."""
+        assert self._budget is not None
+        self._over(None, None)
+        return self._budget.settle_cut(limit, self.partial)
 
     def forget(self) -> None:
-        """The call is over. One that was cut may have cost something."""
+        """The call is over. One that was cut may have cost something; what came to nothing is written down."""
         if self._budget is not None:
             self._budget.let_go(self.asking)
         if self.asking:
-            self._run.spending.spend(None)
-            self._run.diary.hold(journal.Spent(self._run.diary.clock()))
+            self._over(None, None)
+        self._write_off()
+
+    def _write_off(self) -> None:
+        """Have written what a try has used that came to nothing."""
+        if self._unwritten and (self._usage is not None or self.cost != 0.0 or self._budget is not None):
+            self._run.diary.hold(journal.Spent(self._run.diary.clock(), self._usage, self.cost, self.spent))
+        self._unwritten = False
 
     async def _pause(self, seconds: float) -> None:
         self.pausing = True
@@ -206,13 +268,20 @@ class ModelCall:
         if isinstance(notice, ThreadOutlived):
             self._run.outlived.append(notice.name)
         else:
+            self.gate_wait += notice.waited
             self._run.voice.mention(events.GateOpened, **msgspec.structs.asdict(notice))
 
-    async def _streamed(self) -> ModelReply:
+    async def _streamed(self, request: ModelRequest) -> ModelReply | Bound:
+        """The answer, or the limit that has cut it."""
         run = self._run
         known = run.shown  # by an attempt before a crash; not shown again
-        async with run.agent.provider.stream(self._request) as stream:
+        now = run.stage.home.now
+        asked = now()
+        self.streamed, self.first_chunk = True, None
+        async with run.agent.provider.stream(request) as stream:
             async for event in stream:
+                if self.first_chunk is None:
+                    self.first_chunk = now() - asked
                 match event:
                     case TextDelta(text):
                         self._text.append(text)
@@ -231,6 +300,10 @@ class ModelCall:
                         pass  # it is in the reply; no answer text
                     case _:
                         assert_never(event)
+                if self._budget is not None:
+                    limit = self._budget.grow(_length(event), getattr(stream, "usage", None))
+                    if limit is not None:
+                        return limit
         if known:
             raise _diverged()
         return stream.reply
@@ -245,6 +318,11 @@ def _withheld(reply: ModelReply) -> ProviderError | None:
     if reply.stop_reason == "error":
         return BadResponse(said, retryable=True)
     return ContentFiltered(said) if reply.stop_reason == "content_filter" else None
+
+
+def _length(event: ModelEvent) -> int:
+    """The characters of a piece of an answer."""
+    return len(event.arguments) if isinstance(event, ToolCallDelta) else len(event.text)
 
 
 def _beyond(known: str, text: str) -> tuple[str, str]:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..providers import ProviderError
 from . import events
-from .errors import AgentError, LimitExceeded, OutputInvalid, ToolCallInvalid
+from .errors import AgentError, LimitExceeded, OutputInvalid, Stuck, ToolCallInvalid
 from .machine import Finish, Rejected, Unusable
+from .reminders import Repeating
 from .result import Messages, RunResult, utc
 
 if TYPE_CHECKING:
@@ -55,13 +56,21 @@ def make_error(run: RunCell, finish: Finish, result: RunResult[Any]) -> BaseExce
         turns = run.machine.turn if run.machine is not None else 0
         error = LimitExceeded(finish.reason, turns, run.options.limits.turns or 0)
     elif isinstance(error, Rejected):
-        rejected, error = error, OutputInvalid(f"the answer does not fit the output type: {error}")
+        why = "was refused by a validator" if error.checked else "does not fit the output type"
+        rejected, error = error, OutputInvalid(f"the answer {why}: {error}")
         error.__cause__ = rejected
     elif isinstance(error, Unusable):
         turns = run.machine.tool_retries if run.machine is not None else 0
         error = ToolCallInvalid(
             f"no tool call of the model could run, {turns} turns in a row: raise tool_retries=, or mend the tool's "
             f"description; the last one's result was: {error!s:.500}"
+        )
+    elif isinstance(error, Repeating):
+        error = Stuck(
+            f"the run is stuck: the model has {error} each time, also after it was told so: mend the tool or its "
+            "description, or raise stuck_after= (None never ends a run for this)",
+            error.tools,
+            error.repeats,
         )
     if isinstance(error, AgentError | ProviderError):
         error.result = result
@@ -73,7 +82,9 @@ def last_event(run: RunCell, result: RunResult[Any]) -> events.Event:
     facts: dict[str, Any] = {"agent": run.agent.name, "reason": result.reason, "usage": result.usage}
     match result.status:
         case "completed":
-            return run.voice.make(events.RunCompleted, text=result.text, **facts)
+            call = result.answer_call
+            tool = call.name if call is not None else None
+            return run.voice.make(events.RunCompleted, text=result.text, output_tool=tool, **facts)
         case "limited":
             return run.voice.make(events.RunLimited, **facts)
         case "waiting":

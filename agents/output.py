@@ -1,21 +1,23 @@
-"""From the model's last message to the agent's output type.
+"""From the model's last message to the agent's output.
 
-Text is taken as it is. Any other type is asked for as JSON that follows its schema, and read with validation; a
-pydantic model reads itself. What does not fit goes back to the model as text that says what to mend.
+Text is taken as it is. Any other type is asked for as JSON that follows its schema, in the answer itself or as the
+arguments of an output tool (`output_tool`), and read with validation (`output_types`). What does not fit goes back to
+the model as text that says what to mend. So does what the type itself refuses with `ModelRetry`, in its own words.
 """
 
 from __future__ import annotations
 
 from types import NoneType
-from typing import Any, cast, get_origin
+from typing import Any, get_origin
 
 import msgspec
 
-from ..providers import Message
+from ..providers import Message, ToolCall
+from .errors import ModelRetry
 from .machine import Rejected
+from .output_types import WRAPPED, Form, form_of
 
-#: The key that holds an output which is not an object itself: providers want an object at the top.
-WRAPPED = "result"
+__all__ = ["WRAPPED", "OutputType"]
 
 
 class OutputType:
@@ -25,65 +27,82 @@ class OutputType:
         TypeError: the type has no JSON schema.
     """
 
-    __slots__ = ("_pydantic", "_read_as", "schema", "type")
+    __slots__ = ("_form", "type")
 
     def __init__(self, type: Any) -> None:
         self.type = type
-        self.schema: dict[str, Any] | None = None
-        self._pydantic: Any = None
-        self._read_as: Any = type
+        self._form: Form | None = None
         if type is str:
             return
         _refuse_useless(type)
-        if hasattr(type, "model_json_schema") and hasattr(type, "model_validate_json"):
-            self._pydantic = type
-            try:
-                self.schema = type.model_json_schema()
-            except Exception as error:
-                reason = (str(error).splitlines() or [_type_name(error)])[0]
-                raise TypeError(f"output={_shown(type)} cannot be described to a model: {reason}") from None
-            return
         try:
-            schema = _inlined(msgspec.json.schema(type))
-            msgspec.json.Decoder(type)
-        except Exception:
+            self._form = form_of(type)
+        except Exception as error:
+            reason = (str(error).splitlines() or [_type_name(error)])[0].rstrip(".")
             raise TypeError(
-                f"output={_shown(type)} cannot be described to a model: use str, other builtin types, Literal, Enum, "
-                "dataclasses, TypedDict, msgspec or pydantic types"
+                f"output={_shown(type)} cannot be described to a model ({reason}): use str, other builtin types, "
+                "Literal, Enum, dataclasses, TypedDict, msgspec or pydantic types"
             ) from None
-        if schema.get("type") != "object":
-            definitions = schema.pop("$defs", None)
-            schema = {"type": "object", "properties": {WRAPPED: schema}, "required": [WRAPPED]}
-            if definitions is not None:
-                schema["$defs"] = definitions
-            self._read_as = msgspec.defstruct("Output", [(WRAPPED, type)])
-        self.schema = schema
 
-    def read(self, message: Message) -> Any:
+    @property
+    def schema(self) -> dict[str, Any] | None:
+        """The JSON schema of the answer, an object; None for text."""
+        return self._form.schema if self._form is not None else None
+
+    @property
+    def wrapped(self) -> bool:
+        """Whether the output is the property ``result`` of that object."""
+        return self._form is not None and self._form.wrapped
+
+    def read(self, message: Message, remedy: str = "Answer with JSON only.") -> Any:
         """The output in a message.
+
+        Args:
+            message: the model's answer.
+            remedy: what to tell the model to do where it does not fit.
 
         Raises:
             Rejected: it does not fit; the text tells the model what to mend.
         """
         text = message.text
         if message.refusal is not None and not text:
-            if self.schema is None:
+            if self._form is None:
                 return message.refusal
             raise Rejected(f"the model refused to answer: {message.refusal}", final=True)
-        if self.schema is None:
-            return text
+        return text if self._form is None else self._read(self._form, _unfenced(text), remedy)
+
+    def read_call(self, call: ToolCall) -> Any:
+        """The output in the arguments of a call of the output tool.
+
+        Raises:
+            Rejected: they do not fit; the text tells the model what to mend.
+        """
+        assert self._form is not None
+        text = call.raw or msgspec.json.encode(call.arguments or {})
+        return self._read(self._form, text, f"Call {call.name} again.")
+
+    def _read(self, form: Form, text: str | bytes, remedy: str) -> Any:
         try:
-            if self._pydantic is not None:
-                return self._pydantic.model_validate_json(_unfenced(text))
-            value = msgspec.json.decode(_unfenced(text), type=self._read_as)
+            return form.read(text)
+        except ModelRetry as retry:
+            raise Rejected(str(retry) or f"Your answer was not accepted. {remedy}") from retry
         except Exception as error:
             # A type of the user's may raise anything when it is made.
             known = isinstance(error, (ValueError, RecursionError))
             reason = str(error) if known else f"{_type_name(error)}: {error}"
-            raise Rejected(
-                f"Your answer does not fit the required JSON schema: {reason}. Answer with JSON only."
-            ) from error
-        return value if self._read_as is self.type else getattr(value, WRAPPED)
+            raise Rejected(f"Your answer does not fit the required JSON schema: {reason}. {remedy}") from error
+
+    def write(self, output: Any) -> str | None:
+        """The output as text that `restore` makes the same of, or None where there is no such text."""
+        try:
+            text = output if self._form is None else self._form.write(output).decode()
+            return text if isinstance(text, str) and self.restore(text) == output else None
+        except Exception:
+            return None  # whatever it is, it is no JSON
+
+    def restore(self, text: str) -> Any:
+        """The output that was written as this text."""
+        return text if self._form is None else self._form.read(text)
 
 
 def _refuse_useless(type: Any) -> None:
@@ -115,29 +134,3 @@ def _unfenced(text: str) -> str:
     if text.startswith("```") and text.endswith("```"):
         return text[3:-3].removeprefix("json").strip()
     return text
-
-
-def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with its top object in place instead of behind a reference."""
-    reference = schema.get("$ref")
-    if not isinstance(reference, str):
-        return schema
-    definitions = dict(cast("dict[str, Any]", schema.get("$defs", {})))
-    name = reference.rsplit("/", 1)[-1]
-    top = dict(definitions[name])
-    if _mentions(top, reference) or any(
-        _mentions(other, reference) for key, other in definitions.items() if key != name
-    ):
-        top["$defs"] = definitions  # the type refers to itself
-    else:
-        del definitions[name]
-        if definitions:
-            top["$defs"] = definitions
-    return top
-
-
-def _mentions(schema: Any, reference: str) -> bool:
-    if isinstance(schema, dict):
-        entries = cast("dict[str, Any]", schema)
-        return entries.get("$ref") == reference or any(_mentions(value, reference) for value in entries.values())
-    return isinstance(schema, list) and any(_mentions(value, reference) for value in cast("list[Any]", schema))

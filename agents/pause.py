@@ -28,9 +28,9 @@ class LookAgain:
 
 
 def holds(run: RunCell) -> bool:
-    """Whether the run is to begin nothing new."""
+    """Whether the run is to begin nothing new. A helper is part of the step that it helps with."""
     above: RunCell | None = run
-    while above is not None:
+    while above is not None and not above.is_helper:
         if above.pause_asked:
             return True
         above = above.run_parent

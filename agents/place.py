@@ -32,3 +32,11 @@ class Place:
 
 
 current_place: ContextVar[Place | None] = ContextVar("greenroom_place", default=None)
+
+
+async def regain_places() -> None:
+    """Before a tool goes on after subagents that may have been cut short: wait for its turn again."""
+    place = current_place.get()
+    run = place.run if place is not None else None
+    if place is not None and run is not None and run.stage.home.here:
+        await run.regain(place.call_id)

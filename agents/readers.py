@@ -44,7 +44,7 @@ class EventLog:
     def __init__(self) -> None:
         # Both are made at their first use: most runs are never followed.
         self._kept: deque[Event] | None = None
-        self._readers: WeakSet[EventReader | TextReader] | None = None
+        self._readers: WeakSet[Reader] | None = None
         self._ended = False
         self._error: BaseException | None = None
 
@@ -80,7 +80,7 @@ class EventLog:
         self.join(reader, since)
         return reader
 
-    def join(self, reader: EventReader | TextReader, since: int) -> None:
+    def join(self, reader: Reader, since: int) -> None:
         """Give a reader all kept events after `since`, and everything to come."""
         for event in self._kept or ():
             if event.seq > since:
@@ -92,13 +92,13 @@ class EventLog:
                 self._readers = WeakSet()
             self._readers.add(reader)
 
-    def drop(self, reader: EventReader) -> None:
+    def drop(self, reader: EventReader | TextReader) -> None:
         """Forget a reader."""
         if self._readers is not None:
             self._readers.discard(reader)
 
 
-class _Reader:
+class Reader:
     """One who reads a log, and waits where there is nothing to read."""
 
     __slots__ = ("__weakref__", "_finished", "_wake", "log")
@@ -110,6 +110,10 @@ class _Reader:
 
     def __aiter__(self) -> Self:
         return self
+
+    def push(self, event: Event) -> None:
+        """Take what is of use of an event; never waits."""
+        raise NotImplementedError
 
     def finish(self) -> None:
         """Nothing more will come."""
@@ -131,7 +135,7 @@ class _Reader:
         await self._wake.wait()
 
 
-class EventReader(_Reader):
+class EventReader(Reader):
     """Iterates the events of a run; raises the run's error after the last one.
 
     Raises:
@@ -193,11 +197,11 @@ class EventReader(_Reader):
         return event  # type: ignore[return-value]
 
 
-class TextReader(_Reader):
+class TextReader(Reader):
     """Iterates the text of one run without its subagents as it comes; raises the run's error after the last piece.
 
     What the model says in a turn that nobody followed from its beginning is not streamed. If that was the last turn,
-    the answer comes at the end, whole.
+    the answer comes at the end, whole. So does one that comes by an output tool, as JSON.
 
     Args:
         log: the run's log.
@@ -220,8 +224,12 @@ class TextReader(_Reader):
             if event.run_id == self._run_id:
                 self._turn = event.turn
                 self._append(event.text)
-        elif isinstance(event, RunCompleted) and event.run_id == self._run_id and event.turn != self._turn:
+        elif isinstance(event, RunCompleted) and event.run_id == self._run_id and self._lacks(event):
             self._append(event.text)
+
+    def _lacks(self, end: RunCompleted) -> bool:
+        """Whether the answer was not streamed as text."""
+        return end.turn != self._turn or end.output_tool is not None
 
     def _append(self, text: str) -> None:
         if not text:

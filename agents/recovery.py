@@ -20,6 +20,7 @@ from ..journal import Damaged, Fenced, JournalError, Listed
 from .chronicle import Chronicle
 from .closure import ABANDONED, end_one
 from .diary import Diary
+from .handoff import last_of
 from .lost_runs import UNREADABLE
 from .recovery_terms import Terms, Unfinished
 from .resumption import Resumption, input_of, kept_by, limits_of
@@ -93,6 +94,7 @@ class Recoverer:
 
     async def recover(self, start: Callable[[RunCell], None]) -> Recovery:
         """Take over what can be, each run with `start`; returns when all of them are durably ours."""
+        self._stage.agents.update(self._terms.agents)
         found, orphans = await self._read()
         for listed in orphans:
             await self._end_orphan(listed)
@@ -184,6 +186,11 @@ class Recoverer:
             return False
         if began.agent not in self._terms.agents:
             self._leave(run_id, f"its agent {began.agent!r} is not among agents=")
+            return False
+        if last_of(self._terms.agents[began.agent], chronicle.handed_over) is None:
+            self._leave(
+                run_id, f"it was handed over to {chronicle.handed_over[-1]!r}, to whom its agent no longer does"
+            )
             return False
         if began.guarded and self._terms.policy is None:
             self._leave(run_id, "it was started with a policy=, and must not go on without: recover(policy=…)")

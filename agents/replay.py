@@ -10,25 +10,31 @@ other the model is told that its outcome is unknown. Waits go on until the momen
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from ..journal import (
     Answered,
+    AnsweredQuestion,
     Asked,
+    Checked,
     Delivered,
     Happened,
     Held,
     Intended,
+    Questioned,
     Record,
     Resumed,
     Retrying,
+    Returned,
     Said,
     Slept,
+    Spawned,
     Spent,
     Stopping,
+    Summarised,
     decode,
 )
 from ..journal import Replied as RepliedRecord
@@ -36,20 +42,27 @@ from ..journal import Sent as SentRecord
 from ..providers import Message, ModelReply, ToolCall, ToolResult, Usage
 from .approvals import Answer
 from .errors import LimitExceeded
-from .ledger import Amount, nano
 from .machine import (
+    Accepted,
+    AnswerTool,
     Asking,
     Begin,
+    CallModel,
     CallTools,
+    Check,
     Effect,
     Machine,
     Rejected,
+    Reminded,
     Replied,
+    Rules,
     Sent,
     State,
     StopAsked,
     ToolDone,
 )
+from .questions import Recorded
+from .reminders import Reminder
 from .tool import Toolbox
 
 UNKNOWN = "outcome unknown: the run crashed while this call was running; it may or may not have taken effect"
@@ -66,12 +79,15 @@ class Replayed:
         answers: what was said to calls of this turn.
         asked: until when an answer is waited for, by call id, as seconds since the epoch.
         naps: until when a tool sleeps, by call id and the number of its sleep.
+        questions: what a tool has asked the user, and the answer, by call id and the number of the question.
         attempts: tries of the model call at hand that have failed; `due`, the moment of the next one, and `pause`, the
             seconds between.
         stop: what was asked for.
         paused: whether the run is to wait.
         sent: how many messages were sent into it.
-        usage, cost: what was used so far, in tokens and US dollars; `spent`, what counts of it against limits.
+        spawned: what it had begun in the background; the ids of those that have ended are in `returned`.
+        summary: how many messages the last summary stands for, and its text.
+        usage, cost: what was used so far, in tokens and US dollars.
     """
 
     __slots__ = (
@@ -87,9 +103,12 @@ class Replayed:
         "naps",
         "pause",
         "paused",
+        "questions",
+        "returned",
         "sent",
-        "spent",
+        "spawned",
         "stop",
+        "summary",
         "usage",
     )
 
@@ -101,22 +120,18 @@ class Replayed:
         self.answers = dict(answers)
         self.asked: dict[str, float | None] = {}
         self.naps: dict[tuple[str, int], float] = {}
+        self.questions: dict[str, dict[int, Recorded]] = {}
         self.attempts = 0
         self.due = 0.0
         self.pause = 0.0
         self.stop: StopAsked | None = None
         self.paused = False
         self.sent = 0
+        self.summary: tuple[int, str] | None = None
         self.usage = Usage()
         self.cost: float | None = 0.0
-        self.spent = Amount()
-
-    def count(self, *, requests: int = 0, tool_calls: int = 0, usage: Any = None, cost: float | None = None) -> None:
-        """Count what was used against limits, as far as it was written down."""
-        read = msgspec.convert(usage, Usage) if usage is not None else Usage()
-        input, output = read.input_tokens or 0, read.output_tokens or 0
-        total = read.total_tokens if read.total_tokens is not None else input + output
-        self.spent += Amount(requests, tool_calls, 0, input, output, total, nano(cost or 0.0))
+        self.spawned: list[Spawned] = []
+        self.returned: set[str] = set()
 
     def spend(self, usage: Any, cost: float | None) -> None:
         """Count what something has used, as it was written down."""
@@ -143,36 +158,84 @@ def replay(
     rules = machine.rules
     intended: set[str] = set()
     said.effects = machine.handle(Begin())
-    for entry in entries:
-        records = decode(entry)
-        # In the entry of a reply stands what the machine has said to it.
-        machine.rules = msgspec.structs.replace(rules, **_recorded_rules(records, rules.read))
+    story = [decode(entry) for entry in entries]
+    last = _last_request(story)
+    for place, records in enumerate(story):
+        machine.rules = _recorded_rules(story, place, rules, last)
         for record in records:
             said.effects = _apply(machine, record, intended, said) or said.effects
     machine.rules = rules
-    machine.take_unwritten()
+    machine.forget_written()
     if machine.state is State.ACTING:
         _go_on(machine, intended, toolbox, said)
+    elif machine.state is State.CHECKING:
+        said.effects = [Check(machine.output)]
+    elif machine.state is State.CALLING:
+        said.effects = [CallModel()]  # whatever a stop wanted to be cut has been cut
     return said
 
 
-def _recorded_rules(records: Sequence[Record], read: Any) -> dict[str, Any]:
-    """Rules that say what was said then."""
+#: Records that are not there before what the model is reminded of has been written down.
+_OF_REQUESTS = (RepliedRecord, Said, Delivered, Retrying, Spent, Summarised)
+
+
+def _last_request(story: Sequence[Sequence[Record]]) -> int:
+    """Where the last entry stands that belongs to a request. What was said before it is known."""
+    return max((place for place, records in enumerate(story) if _has(records, _OF_REQUESTS)), default=-1)
+
+
+def _has(records: Sequence[Record], kinds: type[Any] | tuple[type[Any], ...]) -> bool:
+    return any(isinstance(record, kinds) for record in records)
+
+
+def _recorded_rules(story: Sequence[Sequence[Record]], place: int, rules: Rules, last: int) -> Rules:
+    """Rules that say what was said then to the records of the entry at this place.
+
+    What the machine has said to a reply by itself stands in the same entry. What became of an answer that was checked,
+    or that stood beside other calls, was known later, but before the next reply. What the model was reminded of is
+    written before the next request; only where the journal ends before that, it is decided today.
+    """
     results: dict[str, ToolResult] = {}
-    corrections = [record for record in records if isinstance(record, Said)]
-    if isinstance(records[0], RepliedRecord):
-        made = [msgspec.convert(record.result, ToolResult) for record in records if isinstance(record, Happened)]
-        results = {result.call_id: result for result in made}
+    if isinstance(story[place][0], RepliedRecord):
+        results = {result.call_id: result for result in _outcomes(story[place])}
 
     def read_again(message: Message) -> Any:
-        if corrections:
-            raise Rejected(msgspec.convert(corrections[0].message, Message).text)
-        return read(message)
+        for record in _until_next_reply(story, place):
+            if isinstance(record, Said):
+                correction = msgspec.convert(record.message, Message)
+                if correction.role == "user":
+                    raise Rejected(correction.text)
+        return rules.read(message)
+
+    def read_call_again(call: ToolCall) -> Any:
+        for result in _outcomes(_until_next_reply(story, place)):
+            if result.call_id == call.id and result.cause == "invalid":
+                raise Rejected(result.content)
+        return tool.read(call) if tool is not None else None
 
     def refused(call: ToolCall) -> ToolResult | None:
         return results.get(call.id or "")
 
-    return {"refuse": refused, "read": read_again}
+    tool = rules.answer_tool
+    answer_tool = AnswerTool(tool.name, read_call_again) if tool is not None else None
+    silent = place < last or _has(story[place], Said)
+    return msgspec.structs.replace(rules, refuse=refused, read=read_again, answer_tool=answer_tool, silent=silent)
+
+
+def _outcomes(records: Iterable[Record]) -> list[ToolResult]:
+    return [msgspec.convert(record.result, ToolResult) for record in records if isinstance(record, Happened)]
+
+
+def _until_next_reply(story: Sequence[Sequence[Record]], place: int) -> Iterator[Record]:
+    """The records from this entry on, with the reply that it may hold, up to the next one."""
+    replied = False
+    for number, records in enumerate(story[place:]):
+        for record in records:
+            if isinstance(record, RepliedRecord):
+                if replied or number > 0:
+                    return
+                replied = True
+            yield record
 
 
 def _apply(machine: Machine, record: Record, intended: set[str], said: Replayed) -> list[Effect]:
@@ -180,22 +243,20 @@ def _apply(machine: Machine, record: Record, intended: set[str], said: Replayed)
         case RepliedRecord():
             reply = msgspec.convert(record.reply, ModelReply)
             said.spend(reply.usage, record.cost)
-            said.count(requests=1, usage=reply.usage, cost=record.cost)
             said.attempts, said.due = 0, 0.0
             intended.clear()  # a new turn may use the same ids again
             said.asked.clear()
             said.naps.clear()
+            said.questions.clear()
             said.answers.clear()
             return machine.handle(Replied(reply))
         case Intended():
-            if record.call_id not in intended:
-                said.count(tool_calls=1)
             intended.add(record.call_id)
         case Happened():
             said.spend(record.usage, record.cost)
-            if record.spent is not None:
-                said.spent += msgspec.convert(record.spent, Amount)
             return machine.handle(ToolDone(msgspec.convert(record.result, ToolResult)))
+        case Checked():
+            return _accept(machine, record)
         case SentRecord():
             said.sent += 1
             return machine.handle(Sent(record.message_id, record.when, msgspec.convert(record.message, Message)))
@@ -203,17 +264,32 @@ def _apply(machine: Machine, record: Record, intended: set[str], said: Replayed)
             return machine.handle(Asking())
         case Retrying():
             said.spend(record.usage, record.cost)
-            said.count(requests=1, usage=record.usage, cost=record.cost)
             said.attempts, said.due, said.pause = record.attempt, record.until, record.until - record.at
         case Spent():
             said.spend(record.usage, record.cost)
-            said.count(requests=1, usage=record.usage, cost=record.cost)
+        case Summarised():
+            said.spend(record.usage, record.cost)
+            said.summary = record.count, record.text
         case Asked():
             said.asked[record.call_id] = record.until
         case Answered():
             said.answers[record.call_id] = record.answer
+        case Spawned():
+            said.spawned.append(record)
+        case Returned():
+            said.returned.add(record.run_id)
+            said.spend(record.usage, record.cost)
         case Slept():
             said.naps[record.call_id, record.number] = record.until
+        case Questioned():
+            asked = said.questions.setdefault(record.call_id, {})
+            asked[record.number] = Recorded(record.question, record.until)
+        case AnsweredQuestion():
+            asked = said.questions.setdefault(record.call_id, {})
+            if record.number in asked:
+                asked[record.number] = msgspec.structs.replace(asked[record.number], answer=record.text)
+        case Said() if record.why is not None:
+            return machine.handle(Reminded(Reminder(record.why, msgspec.convert(record.message, Message))))  # type: ignore[arg-type]
         case Stopping():
             error = LimitExceeded(*record.limit) if record.limit is not None else None
             said.stop = StopAsked(record.mode, record.reason, error=error)  # type: ignore[arg-type]
@@ -230,6 +306,19 @@ def _apply(machine: Machine, record: Record, intended: set[str], said: Replayed)
 def limit_of(error: BaseException | None) -> tuple[str, float, float] | None:
     """How a stop that a limit wants is written down."""
     return (error.limit, error.used, error.allowed) if isinstance(error, LimitExceeded) else None
+
+
+def _accept(machine: Machine, record: Checked) -> list[Effect]:
+    """Accept an answer as it was accepted. Where it is not known what was made of it, it is checked again."""
+    if not record.changed:
+        return machine.handle(Accepted(machine.output))
+    restore = machine.rules.restore
+    if record.output is None or restore is None:
+        return []
+    try:
+        return machine.handle(Accepted(restore(record.output)))
+    except Exception:
+        return []  # the type is another today
 
 
 def _go_on(machine: Machine, intended: set[str], toolbox: Toolbox, said: Replayed) -> None:

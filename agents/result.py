@@ -10,7 +10,7 @@ from typing import Any, Generic
 import msgspec
 from typing_extensions import TypeVar
 
-from ..providers import Message, StopReason, Usage, message_to_openai
+from ..providers import Message, StopReason, ToolCall, Usage, message_to_openai
 from .approvals import PendingCall
 from .machine import Status
 from .trace import Trace
@@ -78,11 +78,23 @@ class RunResult(Generic[OutputT]):
 
     @property
     def text(self) -> str:
-        """The text of the model's last message."""
+        """The text of the model's last message; the JSON of an answer that came by an output tool."""
+        answer = self.answer_call
+        if answer is not None:
+            return answer.raw or msgspec.json.encode(answer.arguments).decode()
+        return next((message.text for message in reversed(self.new_messages) if message.role == "assistant"), "")
+
+    @property
+    def answer_call(self) -> ToolCall | None:
+        """The call of an output tool that the answer came by, or None."""
+        if self.status != "completed":
+            return None
+        taken: set[str] = set()
         for message in reversed(self.new_messages):
+            taken.update(result.call_id for result in message.tool_results if result.cause == "accepted")
             if message.role == "assistant":
-                return message.text
-        return ""
+                return next((call for call in message.tool_calls if call.id in taken), None)
+        return None
 
     def __str__(self) -> str:
         return self.text

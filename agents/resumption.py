@@ -19,6 +19,7 @@ from .. import journal
 from ..providers import Message, ToolResult
 from .chronicle import Chronicle
 from .fingerprint import changes
+from .handoff import last_of
 from .limits import Limits
 
 if TYPE_CHECKING:
@@ -67,6 +68,21 @@ class Resumption:
     def began_at(self) -> float:
         """When the run began, in seconds since the epoch."""
         return self.chronicle.began.at
+
+    @property
+    def goes_on_with(self) -> Agent[Any, Any]:
+        """The agent that it was handed over to, or else its own.
+
+        Raises:
+            LookupError: it no longer hands over to that one.
+        """
+        names = self.chronicle.handed_over
+        found = last_of(self._agent, names)
+        if found is None:
+            raise LookupError(
+                f"the run was handed over to {names[-1]!r}, whom agent {self._agent.name!r} no longer knows"
+            )
+        return found
 
     def is_of(self, caller: ToolCell, agent: str, history: Sequence[Message], prompt: Sequence[Message]) -> bool:
         """Whether this is what a call asks for that runs once more and starts a run: not over, or with an answer."""

@@ -11,6 +11,7 @@ from . import pause
 from .approvals import PendingCall
 from .inbox import Letter, When, read_letter, take, take_or_return
 from .machine import StopMode
+from .object_reader import ObjectReader
 from .readers import EventReader, TextReader
 from .result import OutputT, RunResult
 from .stop_token import check_stop
@@ -62,6 +63,28 @@ class Run(Generic[OutputT]):
         """
         cell = self._cell
         return TextReader(cell.voice.log, cell.name, cell.shown, cell.voice.turn)
+
+    def objects(self) -> ObjectReader:
+        """Follow a typed answer as it grows: the part of it that is there, as plain dictionaries, lists and so on, and
+        at last the run's output, read and checked. Raises the run's error at the end; a run that was stopped has no
+        output. A slow reader gets the latest part. An answer that is sent back gives way to the next one.
+
+        Raises:
+            TypeError: the agent answers with text: use `text`.
+        """
+        cell = self._cell
+        agent = cell.agent
+        called = agent.asking.called
+        if called is None:
+            raise TypeError(f"agent {agent.name!r} answers with text, not with an object: use run.text()")
+
+        def output() -> tuple[bool, Any]:
+            result = cell.result
+            return (True, result.output) if result is not None and result.status == "completed" else (False, None)
+
+        return ObjectReader(
+            cell.voice.log, cell.name, called.name, agent.output_key, output, cell.shown, cell.voice.turn
+        )
 
     def __aiter__(self) -> EventReader:
         return self.events()

@@ -13,7 +13,7 @@ or `close`; and when it does not end although it was killed, by the stop ladder.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,12 +29,14 @@ from ..actors.crashes import is_crash, stray
 from ..actors.exits import sole
 from ..actors.restart import Intensity
 from ..actors.roles import Parent, Verdict
-from ..journal import JournalError
+from ..journal import JournalError, MemoryJournal
 from ..mailbox import Budget
 from ..providers import Message
 from . import events, inbox, pause
 from .approvals import Approvals, PendingCall
 from .attempt import Attempt, new_machine
+from .auto_recall import AutoRecall
+from .background import Background
 from .diary import Diary
 from .enrolment import own, write_end
 from .errors import LimitExceeded, RestartLimit
@@ -48,10 +50,15 @@ from .machine import (
     urgency,
 )
 from .model_call import ModelCall
+from .orphans import Orphan, hand_over, orphans_of
 from .outcome import last_event, make_error, make_result
+from .questions import Questions
+from .reminders import Reminder
 from .replay import Replayed, limit_of
 from .result import RunResult
 from .run_options import RunOptions
+from .run_queue import RunQueue
+from .spans import NOTHING, run_span
 from .spending import Spending
 from .stage import RunStage
 from .stop_ladder import FAREWELL, StopLadder, stop_in_force
@@ -64,6 +71,7 @@ from .wall_time import WallTime
 if TYPE_CHECKING:
     from .agent import Agent
     from .resumption import Resumption
+    from .talks import Talk
 
 #: Seconds that a subagent whose tool is gone has to stop before it is killed.
 ABANDONED = 5.0
@@ -83,19 +91,24 @@ class RunCell(Cell):
         detached: whether nobody's block or task has the run for a child: it is over when it says so, not when it is
             cancelled with its System.
         resumption: what it goes on from, of a run that was begun in another process.
-        spender: on whose account it works, of a run that is no child of that one.
+        orphan: of a run in the background: what becomes of it when the run above ends.
+        booked: whether the stage's queue has let it in.
+        talk: the conversation that it has the turn in.
     """
 
     __slots__ = (
-        "_group",
+        "_booked",
         "_intensity",
         "_ladder",
         "_poll",
         "_subruns",
+        "_talk",
         "_waiting",
         "agent",
         "approvals",
         "attempt",
+        "auto_recall",
+        "background",
         "began_at",
         "call_id",
         "concluded",
@@ -103,13 +116,17 @@ class RunCell(Cell):
         "diary",
         "error",
         "forsaken",
+        "group",
         "history",
         "inbox",
         "options",
+        "orphan",
         "outlived",
         "pause_asked",
         "pending",
         "prompt",
+        "questions",
+        "refused",
         "rests",
         "result",
         "resumed",
@@ -141,7 +158,9 @@ class RunCell(Cell):
         followable: bool = True,
         detached: bool = False,
         resumption: Resumption | None = None,
-        spender: Spending | None = None,
+        orphan: Orphan | None = None,
+        booked: bool = False,
+        talk: Talk | None = None,
     ) -> None:
         run_id = run_id if run_id is not None else stage.sources.run_id()
         parent: Parent = run_parent if run_parent is not None else stage.pool
@@ -153,6 +172,9 @@ class RunCell(Cell):
         self.run_parent = run_parent
         self.call_id = call_id
         self.detached = detached
+        self.orphan: Orphan | None = orphan
+        #: What it has in the background; made at the first of them.
+        self.background: Background | None = None
         self.resumption = resumption
         self.began_at = stage.sources.clock() if resumption is None else resumption.began_at
         self.voice = Voice(
@@ -162,20 +184,25 @@ class RunCell(Cell):
             stage.sources,
             run_parent.voice if run_parent is not None else None,
             followable,
+            stage.observers,
         )
         #: The attempt at hand, or the last one; None before the run's turn and after its end.
         self.attempt: Attempt | None = None
-        self.spending = Spending(self, run_parent.spending if run_parent is not None else spender)
+        self.spending = Spending(self, run_parent.spending if run_parent is not None else None)
         #: Model calls that were tried again.
         self.retries = 0
         #: What was given up but still runs.
         self.outlived: list[str] = []
         #: What the run has written down.
         self.diary = Diary(stage.journal, run_id, stage.sources.clock)
+        #: What of its agent's memory fits its prompt.
+        self.auto_recall = AutoRecall(agent.memory) if agent.memory is not None else None
         #: Calls that have nobody to approve them.
         self.pending: list[PendingCall] = []
         #: Of a root: what its tree asks; made at the first question.
         self.approvals: Approvals | None = None
+        #: Of a root: what the tools of its tree ask the user; made at the first question.
+        self.questions: Questions | None = None
         #: Whether its end was written although its task goes on.
         self.forsaken = False
         #: Whether it has not ended, but goes on elsewhere.
@@ -188,10 +215,13 @@ class RunCell(Cell):
         self._intensity = Intensity(agent.supervision.intensity, agent.supervision.period)
         self._subruns: dict[str, RunCell] = {}
         self.wanted: StopAsked | None = None
-        # The group that our task is in, and who climbs the rungs of a stop there.
-        self._group: TaskGroup | None = None
+        #: The group that its task is in.
+        self.group: TaskGroup | None = None
+        # Who climbs the rungs of a stop there.
         self._ladder: StopLadder | None = None
         self._poll: StopPoll | None = None
+        #: What stands against it, of a subagent that a limit above does not allow: it ends before it has begun.
+        self.refused: LimitExceeded | None = None
         #: When it is to end, once it works.
         self.wall_time: WallTime | None = None
         #: Whether it is to wait until it is resumed, whether it has come to rest, and what wakes it there.
@@ -201,7 +231,9 @@ class RunCell(Cell):
         self.inbox: inbox.Inbox | None = None
         #: How it ends, once that is decided.
         self.concluded: Finish | None = None
-        # The wait for its turn.
+        # Whether it was let in, the wait for its turn, and the conversation that it has the turn in.
+        self._booked = booked
+        self._talk = talk
         self._waiting: CancelScope | None = None
 
     # -- life
@@ -214,13 +246,15 @@ class RunCell(Cell):
             SystemClosed: the System is shutting down.
         """
         if self.run_parent is not None:
+            if not self.is_helper:
+                self.refused = self.spending.admit()
             self.run_parent._subruns[self.name] = self
-            caller = self.run_parent.tool_call(self.call_id)
+            caller = self.caller
             if caller is not None and caller.passes is not None:
                 caller.passes.lend()
         else:
-            self.stage.pool.adopt(self)
-        self._group = group
+            self._join_pool()
+        self.group = group
         if self.options.stop is not None:
             self.options.stop.join(self)
         if self.options.stop_when is not None:
@@ -228,31 +262,59 @@ class RunCell(Cell):
             self._poll.start_in(group)
         self.spawn_in(group)
 
+    def discard(self) -> None:
+        """The run is not to be started after all."""
+        self._strike()
+        if self.diary.is_open:
+            self.diary.close("stopped", "cancelled")
+        self._leave_talk()
+
+    def _join_pool(self) -> None:
+        self.stage.pool.adopt(self)
+        if self.stage.queue is not None and not self._booked:
+            self.stage.queue.let_in()  # it has begun before
+            self._booked = True
+
+    def _leave_talk(self) -> None:
+        talk, self._talk = self._talk, None
+        if talk is not None:
+            talk.ended(self)
+
+    def _strike(self) -> None:
+        if self._booked and self.stage.queue is not None:
+            self._booked = False
+            self.stage.queue.strike()
+
     async def perform(self) -> None:
         self.announce_started()
-        slots = self.stage.slots if self.run_parent is None else None
-        has_slot = False
-        try:
-            finish = await own(self)
-            if finish is None:
-                has_slot = slots is not None and await self._take_slot(slots)
-                self._start_the_clock()
-                finish = await self._run()
-            await self._conclude(finish)
-        except BaseException as error:
-            if not is_crash(error):
-                await self._say_farewell()
-            raise
-        finally:
-            if slots is not None and has_slot:
-                slots.release()
+        queue = self.stage.queue if self.run_parent is None else None
+        has_place = False
+        instruments = self.stage.instruments
+        with run_span(instruments, self) if instruments is not None else NOTHING:
+            try:
+                refused = self.refused
+                finish = Finish("limited", refused.limit, error=refused) if refused is not None else await own(self)
+                if finish is None:
+                    has_place = queue is not None and await self._take_place(queue)
+                    self._start_the_clock(has_place)
+                    finish = await self._run()
+                await self._conclude(finish)
+            except BaseException as error:
+                if not is_crash(error):
+                    await self._say_farewell()
+                raise
+            finally:
+                if queue is not None and has_place:
+                    queue.leave()
 
-    def _start_the_clock(self) -> None:
-        seconds = self.options.limits.wall_time
-        if seconds is not None and self._group is not None:
-            worked = self.resumption.chronicle.worked if self.resumption is not None else 0.0
-            self.wall_time = WallTime(self, seconds, worked)
-            self.wall_time.start_in(self._group)
+    def _start_the_clock(self, has_place: bool) -> None:
+        told = self.resumption.chronicle if self.resumption is not None else None
+        if self.options.limits.wall_time is None or self.group is None or (told is not None and told.ended is not None):
+            return
+        if has_place:
+            self.diary.hold(journal.Started(self.diary.clock()))  # the wait for it was no work
+        self.wall_time = WallTime(self, self.options.limits, told.worked if told is not None else 0.0)
+        self.wall_time.start_in(self.group)
 
     @property
     def machine(self) -> Machine | None:
@@ -294,7 +356,9 @@ class RunCell(Cell):
             return
         at, goes_on = self.diary.clock(), self.suspended or self.is_suspended
         for item in unwritten:
-            if isinstance(item, Message):
+            if isinstance(item, Reminder):
+                self.diary.hold(journal.Said(item.message, at, item.why))
+            elif isinstance(item, Message):
                 if not goes_on:
                     self.diary.hold(journal.Said(item, at))
             elif not goes_on or item.cause != "cancelled":
@@ -307,16 +371,11 @@ class RunCell(Cell):
         stop = stop_in_force(self)
         return stop is not None and stop.resumable
 
-    async def _take_slot(self, slots: anyio.Semaphore) -> bool:
+    async def _take_place(self, queue: RunQueue) -> bool:
         """Wait for a turn; False for a run that was stopped meanwhile and needs none."""
-        try:
-            slots.acquire_nowait()
-            return True
-        except anyio.WouldBlock:
-            pass
         with CancelScope() as self._waiting:
             if self.wanted is None:
-                await slots.acquire()
+                await queue.enter(self.options.user_id)
                 self._waiting = None
                 return True
         self._waiting = None
@@ -378,7 +437,7 @@ class RunCell(Cell):
 
     def _let_go(self) -> None:
         """The run is over here. A subagent that has not ended is ended with the call it works for, if that ends."""
-        caller = self.run_parent.tool_call(self.call_id) if self.run_parent is not None else None
+        caller = self.caller
         if caller is not None and self.diary.survives and not self.diary.is_over and not self.is_suspended:
             caller.unfinished.append(self.diary)
         else:
@@ -394,11 +453,87 @@ class RunCell(Cell):
             if child.result is None and not child.pends:
                 child.result = child.crash_result(exit.error)
             self.mailbox.signal(ToolEnded(child))
-        elif self._subruns.pop(child.id, None) is not None:
-            caller = self.tool_call(cast("RunCell", child).call_id)
+        elif isinstance(child, RunCell) and self._subruns.get(child.id) is child:
+            caller = child.caller
+            del self._subruns[child.id]
             if caller is not None and caller.passes is not None:
                 caller.passes.returned()
+            if child.orphan is not None and self.background is not None:
+                self.background.returned(child)
         return Verdict.FINAL
+
+    def go_on_with(self, agent: Agent[Any, Any]) -> None:
+        """Be a run of another agent from here on."""
+        self.agent = agent
+        self.voice.audience = agent.audience
+        self.auto_recall = AutoRecall(agent.memory) if agent.memory is not None else None
+        if self.attempt is not None:
+            self.attempt.go_on_with(agent)
+        agent.freeze()
+
+    def line(self) -> Iterator[RunCell]:
+        """This run, and those above it, up to the root."""
+        each: RunCell | None = self
+        while each is not None:
+            yield each
+            each = each.run_parent
+
+    @property
+    def caller(self) -> ToolCell | None:
+        """The tool call that it works for, which waits for it."""
+        above = self.run_parent
+        return above.tool_call(self.call_id) if above is not None and self.orphan is None else None
+
+    @property
+    def background_runs(self) -> Background:
+        """What it has in the background."""
+        if self.background is None:
+            self.background = Background(self)
+        return self.background
+
+    def child(
+        self,
+        agent: Agent[Any, Any],
+        prompt: Sequence[Message],
+        history: Sequence[Message],
+        options: RunOptions,
+        run_id: str,
+        call_id: str,
+        orphan: Orphan | None,
+        resumption: Resumption | None,
+    ) -> RunCell:
+        """A run below this one; not started yet."""
+        return RunCell(
+            *(agent, prompt, history, options, self.stage),
+            run_id=run_id,
+            run_parent=self,
+            call_id=call_id,
+            orphan=orphan,
+            resumption=resumption,
+        )
+
+    def move_below(self, heir: RunCell) -> None:
+        """Be a run of another one from now on."""
+        self._leave_above()
+        self.parent = self.run_parent = heir
+        heir._subruns[self.name] = self
+
+    def move_to_pool(self, approvals: Approvals | None) -> None:
+        """Be a run of the System from now on; `approvals` are what its tree has asked so far.
+
+        Raises:
+            NameTaken, SystemClosed: the System does not take it.
+        """
+        self._join_pool()
+        *_, root = self.line()
+        self.questions = root.questions
+        self._leave_above()
+        self.parent, self.run_parent = self.stage.pool, None
+        self.approvals, self.detached = approvals, True
+
+    def _leave_above(self) -> None:
+        assert self.run_parent is not None
+        del self.run_parent._subruns[self.name]
 
     def child_dismissed(self, child: Cell) -> None:
         return None
@@ -410,12 +545,37 @@ class RunCell(Cell):
     def child_id(self, caller: ToolCell) -> str:
         """A name for the next run that this tool call starts: the same ones, in order, when the call runs once more."""
         caller.children += 1
+        return f"{self.place_of(caller)}.{caller.children}"
+
+    def place_of(self, call: ToolCell) -> str:
+        """Where an open call stands: the run, its turn, and the place among the calls of that."""
         assert self.machine is not None
-        return f"{self.name}.{self.machine.turn}.{self.machine.place_of(caller.call_id)}.{caller.children}"
+        return f"{self.name}.{self.machine.turn}.{self.machine.place_of(call.call_id)}"
 
     def tool_call(self, call_id: str | None) -> ToolCell | None:
         """The open tool call with this id."""
         return self.batch.cells.get(call_id or "") if self.batch is not None else None
+
+    @property
+    def is_helper(self) -> bool:
+        """Whether it works for the run above itself, and not for a tool call of it."""
+        return self.run_parent is not None and self.call_id is None
+
+    def helper(self, agent: Agent[Any, Any], prompt: Sequence[Message], name: str) -> RunCell:
+        """Start a run that helps this one with the step at hand. What comes of it is written in this one's journal."""
+        own = self.options
+        options = RunOptions(
+            limits=agent.limits,
+            user_id=own.user_id,
+            conversation_id=own.conversation_id,
+            tags=own.tags,
+            metadata=own.metadata,
+        )
+        assert self.group is not None
+        cell = RunCell(agent, prompt, (), options, self.stage, run_id=name, run_parent=self, followable=False)
+        cell.diary = Diary(MemoryJournal(), name, self.stage.sources.clock)
+        cell.start_in(self.group)
+        return cell
 
     async def regain(self, call_id: str) -> None:
         """A subagent of this tool call has ended: before the tool goes on, wait for its turn again."""
@@ -424,8 +584,9 @@ class RunCell(Cell):
             await caller.passes.regain()
 
     def subruns(self, call_id: str | None = None) -> list[RunCell]:
-        """The live runs that this tool call has started, or all of them."""
-        return [cell for cell in self._subruns.values() if call_id is None or cell.call_id == call_id]
+        """The live runs that this tool call has started and waits for, or all of them."""
+        runs = self._subruns.values()
+        return [cell for cell in runs if call_id is None or (cell.call_id == call_id and cell.orphan is None)]
 
     def contains(self, budget: Budget) -> bool:
         tools = self.batch.cells.values() if self.batch is not None else ()
@@ -439,7 +600,8 @@ class RunCell(Cell):
         if spending.cost:
             detail["cost"] = spending.cost
         tools = self.batch.cells.values() if self.batch is not None else ()
-        children = tuple(cell.node(now) for cell in tools)
+        helpers = [run for run in self._subruns.values() if run.is_helper or run.orphan is not None]
+        children = tuple(cell.node(now) for cell in (*tools, *helpers))
         node = super().node(now)
         return msgspec.structs.replace(node, state=pause.word_for(self) or node.state, detail=detail, children=children)
 
@@ -467,10 +629,10 @@ class RunCell(Cell):
             self._ask_to_stop(asked)
         if grace is None and mode == "now":
             grace = self.stage.grace
-        if grace is not None and self._group is not None:
+        if grace is not None and self.group is not None:
             if self._ladder is None:
                 self._ladder = StopLadder(self)
-            self._ladder.ask(mode, grace, self._group)
+            self._ladder.ask(mode, grace, self.group)
 
     def _ask_to_stop(self, stop: StopAsked) -> None:
         if self.wanted is not None:
@@ -502,8 +664,10 @@ class RunCell(Cell):
         """Whether nothing is lost or done twice when the run is cut off now.
 
         It rests, has not begun, waits before it asks the model again, or all its calls wait: for somebody's answer, or
-        for subagents that are idle.
+        for subagents that are idle. And what it has in the background is idle.
         """
+        if any(not run.is_idle for run in self._subruns.values() if run.orphan is not None):
+            return False
         if self.rests or self.machine is None:
             return True
         if self.batch is None:
@@ -539,10 +703,20 @@ class RunCell(Cell):
         await self._wait_until(lambda: self.exit is not None or self.forsaken)
 
     async def _end_subruns(self) -> None:
-        """End what a tool has left behind in a task of its own: no run outlives the one that it works for."""
+        """End what works in the background, and what a tool has left behind in a task of its own.
+
+        No run outlives the one that it works for, but those that are to.
+        """
+        suspends = self.is_suspended
+        if not suspends:
+            for run in orphans_of(self):
+                hand_over(run)
         left = tuple(self._subruns.values())
         for run in left:
-            run.stop_run("now", "abandoned")
+            if suspends and run.orphan is not None:
+                run.request_stop("system")
+            else:
+                run.stop_run("now", "abandoned")
         with anyio.move_on_after(ABANDONED):
             for run in left:
                 await run.wait_over()
@@ -598,6 +772,8 @@ class RunCell(Cell):
             failed = exit.kind == "crashed" and not self.diary.is_over
             self._settle(Finish("failed", "error", error=exit.error) if failed else self._cut_off())
             self.voice.log_event(self.last_event())
+        for run in orphans_of(self):
+            hand_over(run)
         for run in tuple(self._subruns.values()):
             run.kill()
         if self.diary.is_open:
@@ -606,6 +782,7 @@ class RunCell(Cell):
             self.inbox.close()
         if self._ladder is not None:
             self._ladder.fall()
+        self._strike()
         if self._poll is not None:
             self._poll.end()
         if self.wall_time is not None:
@@ -614,4 +791,5 @@ class RunCell(Cell):
             self.options.stop.leave(self)
         self.voice.log.end(self.error)
         super().close(exit)
-        self.attempt = self._group = self._ladder = self._poll = self.inbox = None
+        self._leave_talk()
+        self.attempt = self.group = self._ladder = self._poll = self.inbox = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 
 import msgspec
 
@@ -14,6 +14,9 @@ from .limits import Limits
 from .policy import Policy
 from .stop_poll import STOP_POLL, StopWhen
 from .stop_token import StopToken
+
+#: What a run does that finds its conversation busy.
+WhenBusy: TypeAlias = Literal["wait", "refuse"]
 
 
 class CommonKeywords(TypedDict, total=False):
@@ -29,6 +32,7 @@ class CommonKeywords(TypedDict, total=False):
     metadata: Mapping[str, Any] | None
     policy: Policy | None
     approve: Approver | None
+    when_busy: WhenBusy
 
 
 class RunKeywords(CommonKeywords, total=False):

@@ -11,7 +11,7 @@ of a call that was cut for example, counts as all that was set aside for it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import anyio
@@ -20,10 +20,13 @@ from ..providers import Usage
 from . import events
 from .errors import LimitExceeded
 from .ledger import Amount, Ledger, Refusal
+from .remaining import line
+from .tally import Tally, added
 
 if TYPE_CHECKING:
     from .run_cell import RunCell
-    from .tool_cell import ToolCell
+
+_ONE_CHILD = Amount(children=1)
 
 
 class _Turn:
@@ -40,18 +43,28 @@ class Spending:
 
     Args:
         run: whose it is.
-        above: the ledger of the run on whose account it works, and who waits there for its turn.
+        above: that of the run above it.
+
+    Attributes:
+        usage: tokens so far, subagents included.
+        cost: US dollars so far, or None once a part of it is unknown.
+        ledger: None where nothing is bounded that could be used up.
+        bill: of a run in the background: what it has used and the run above has not written down.
+        counts: whether it counts above. One that had ended before a crash, and only says so again, does not.
+        interrupted: the tallies of calls that were at work when the run crashed, by their ids, until they run once
+            more.
     """
 
-    __slots__ = ("_queue", "_run", "cost", "ledger", "usage")
+    __slots__ = ("_queue", "_run", "bill", "cost", "counts", "interrupted", "ledger", "usage")
 
     def __init__(self, run: RunCell, above: Spending | None) -> None:
         self._run = run
+        self.bill = Tally() if run.orphan is not None else None
+        self.counts = True
         self.usage = Usage()
-        #: US dollars so far, or None once a part of it is unknown.
         self.cost: float | None = 0.0
+        self.interrupted: dict[str, Tally] = {}
         ledger = above.ledger if above is not None else None
-        #: None where nothing is bounded that could be used up.
         self.ledger: Ledger | None = None
         # Calls that wait for others to give back; one queue for the whole tree.
         self._queue: deque[_Turn] | None = None
@@ -64,25 +77,51 @@ class Spending:
     def use(self, usage: Usage) -> None:
         """Count tokens, here and in every run above."""
         self.usage += usage
-        caller, above = self._caller(), self._run.run_parent
-        if caller is not None:
-            caller.usage = caller.usage + usage if caller.usage is not None else usage
-        if above is not None:
-            above.spending.use(usage)
+        for tally, above in self._above():
+            if tally is not None:
+                tally.use(usage)
+            above.usage += usage
 
     def spend(self, cost: float | None) -> None:
         """Count dollars, here and in every run above. None: nobody knows how many."""
-        self.cost = self.cost + cost if self.cost is not None and cost is not None else None
-        caller, above = self._caller(), self._run.run_parent
-        if caller is not None:
-            caller.spend(cost)
-        if above is not None:
-            above.spending.spend(cost)
+        self.cost = added(self.cost, cost)
+        for tally, above in self._above():
+            if tally is not None:
+                tally.spend(cost)
+            above.cost = added(above.cost, cost)
 
-    def _caller(self) -> ToolCell | None:
-        """The tool call that the run works for."""
-        above = self._run.run_parent
-        return above.tool_call(self._run.call_id) if above is not None else None
+    def take_up(self, usage: Usage, cost: float | None, spent: Amount) -> None:
+        """Count what the run had used before it went on, here and in those above that have not counted it yet."""
+        name = self._run.name
+        self.usage += usage
+        self.cost = added(self.cost, cost)
+        if self.ledger is not None:
+            self.ledger.count(spent)
+        for tally, above in self._above():
+            if tally is not None:
+                if tally.runs.get(name):
+                    break  # it was at work here before, and so were the runs above
+                tally.runs[name] = True
+                tally.use(usage)
+                tally.spend(cost)
+                tally.spent += spent
+            above.usage += usage
+            above.cost = added(above.cost, cost)
+            if above.ledger is not None:
+                above.ledger.count(spent)
+        self._warn()
+
+    def _caller(self) -> Tally | None:
+        """The tally of the call that the run works for."""
+        return next((tally for tally, _ in self._above()), None)
+
+    def _above(self) -> Iterator[tuple[Tally | None, Spending]]:
+        """The runs above, nearest first, each with the tally of the call that it waits for."""
+        run = self._run
+        while run.run_parent is not None and run.spending.counts:
+            caller, bill = run.caller, run.spending.bill
+            run = run.run_parent
+            yield (caller.tally if caller is not None else bill), run.spending
 
     # -- limits
 
@@ -111,7 +150,7 @@ class Spending:
                 await turn.come.wait()
         finally:
             queue.remove(turn)
-            self._wake()
+            self.wake()
 
     def _try_to_take(self, plan: Callable[[], Amount | Refusal]) -> Amount | Refusal | None:
         """What was set aside, or what stands against it; None where waiting may help."""
@@ -127,40 +166,75 @@ class Spending:
         """A call is over: give back what it did not come to."""
         assert self.ledger is not None
         self.ledger.settle(taken, came_to)
-        self._count_for_caller(came_to)
-        self._wake()
+        self._count_for_callers(came_to)
+        self.wake()
         self._warn()
-
-    def enter(self, came_to: Amount) -> None:
-        """Count what was used without having been set aside, or, below zero, what was not used after all."""
-        if self.ledger is not None:
-            self.ledger.enter(came_to)
-            self._count_for_caller(came_to)
-            self._warn()
 
     def claim(self, need: Amount) -> LimitExceeded | None:
         """Use something now, unless a limit stands against it."""
-        ledger = self.ledger
-        refusal = ledger.refusal(need) if ledger is not None else None
+        if self.ledger is None:
+            return None
+        refusal = self.ledger.refusal(need)
         if refusal is not None:
             return self.exceeded(refusal)
-        self.enter(need)
+        self._enter(need)
         return None
+
+    def return_claim(self, unused: Amount) -> None:
+        """What was claimed is not used after all."""
+        self._enter(Amount() - unused)
+
+    def admit(self) -> LimitExceeded | None:
+        """Count the run as a subagent of those above, unless a limit of theirs stands against it.
+
+        One that goes on was let in when it began.
+        """
+        run, goes_on = self._run, self._run.resumption is not None
+        parent, caller = run.run_parent, self._caller()
+        assert parent is not None
+        if caller is not None and run.name in caller.runs:
+            return None  # it has begun before, and the call that runs once more begins it again
+        refusal = None if goes_on else self._refusal_below(parent)
+        if refusal is not None:
+            return refusal
+        for tally, above in self._above():
+            if tally is not None:
+                if run.name in tally.runs:
+                    break
+                tally.runs[run.name] = not goes_on
+                tally.spent += _ONE_CHILD
+            if above.ledger is not None:
+                above.ledger.count(_ONE_CHILD)
+        self._warn()
+        return None
+
+    def _refusal_below(self, parent: RunCell) -> LimitExceeded | None:
+        for depth, above in enumerate(line(parent), 1):
+            allowed = above.options.limits.depth
+            if allowed is not None and depth > allowed:
+                return LimitExceeded("depth", depth - 1, allowed, above.name)
+        ledger = parent.spending.ledger
+        refusal = ledger.refusal(_ONE_CHILD) if ledger is not None else None
+        return self.exceeded(refusal) if refusal is not None else None
+
+    def _enter(self, came_to: Amount) -> None:
+        assert self.ledger is not None
+        self.ledger.enter(came_to)
+        self._count_for_callers(came_to)
+        self._warn()
 
     def exceeded(self, refusal: Refusal) -> LimitExceeded:
         """The error for what was refused."""
         owner = refusal.owner if refusal.owner != self._run.name else None
         return LimitExceeded(refusal.limit, refusal.used, refusal.allowed, owner)
 
-    def _count_for_caller(self, came_to: Amount) -> None:
-        run = self._run
-        while run.run_parent is not None:
-            caller = run.run_parent.tool_call(run.call_id)
-            if caller is not None:
-                caller.spent += came_to
-            run = run.run_parent
+    def _count_for_callers(self, came_to: Amount) -> None:
+        for tally, _ in self._above():
+            if tally is not None:
+                tally.spent += came_to
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Something was given back: have the first one that waits look again."""
         if self._queue:
             self._queue[0].come.set()
 

@@ -7,12 +7,11 @@ client.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from anyio import Semaphore
 from anyio.lowlevel import RunVar
 
 from ..actors import DeadLetters, Home
@@ -24,14 +23,21 @@ from ..providers.gate import shared_gates
 from ..providers.http import shared_connections
 from ..providers.threaded import SharedThreads
 from .errors import SeveralSystems, SystemDraining
+from .instruments import Instruments
 from .processes import Processes
+from .run_queue import RunQueue
 from .sources import Sources
 from .threads import Threads
 from .tool_gate import ToolGate
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from .agent import Agent
     from .drain import Drain
+    from .run_options import RunOptions
     from .system import System
+    from .talks import Talks
 
 #: Seconds that a run has to end by default, once it was stopped.
 GRACE = 5.0
@@ -44,30 +50,41 @@ class RunStage:
         pool: lists the root runs.
         journal: where runs are written down.
         sources: clock, chance and ids.
-        slots: bounds the root runs at work; None does not.
+        queue: the places of root runs at work; None for any number.
         grace: seconds that a run has to end once it was stopped, before it is killed.
         connections: open connections to model endpoints at once; None takes the providers' default.
         gates: limits of provider accounts, by the provider's name or base URL.
         tools: bounds the tool calls at once; None does not.
         processes: bounds the processes of tools; None takes the default.
+        talks: its conversations.
+        group: where a run goes on that has no run above it any more.
+        require: what a run must be given, of its user's and its conversation's id.
+        observers: called with each event of all runs.
+        instruments: entered around the work of all runs; None for none.
     """
 
     __slots__ = (
+        "_require",
         "_shared",
         "_shared_threads",
+        "agents",
         "context",
         "dead_letters",
         "draining",
         "gate",
         "gates",
         "grace",
+        "group",
         "home",
+        "instruments",
         "journal",
+        "observers",
         "outside",
         "pool",
         "processes",
-        "slots",
+        "queue",
         "sources",
+        "talks",
         "threads",
     )
 
@@ -81,12 +98,17 @@ class RunStage:
         pool: Pool | None = None,
         journal: Journal | None = None,
         sources: Sources | None = None,
-        slots: int | None = None,
+        queue: RunQueue | None = None,
         grace: float = GRACE,
         connections: int | None = None,
         gates: Mapping[str, GateLimits] | None = None,
         tools: int | None = None,
         processes: int | None = None,
+        talks: Talks | None = None,
+        group: TaskGroup | None = None,
+        require: tuple[str, ...] = (),
+        observers: tuple[Callable[[Any], Any], ...] = (),
+        instruments: Instruments | None = None,
     ) -> None:
         self.home = home if home is not None else Home()
         self.dead_letters = dead_letters if dead_letters is not None else DeadLetters()
@@ -95,7 +117,14 @@ class RunStage:
         self.pool = pool if pool is not None else Pool()
         self.journal: Journal = journal if journal is not None else MemoryJournal()
         self.sources = sources if sources is not None else Sources()
-        self.slots = Semaphore(slots, fast_acquire=True) if slots is not None else None
+        self.queue = queue
+        self.talks = talks
+        self.group = group
+        #: Those that are known by name: who recovers a run may have to take up others below it.
+        self.agents: dict[str, Agent[Any, Any]] = {}
+        self.observers = observers
+        self.instruments = instruments
+        self._require = require
         self.grace = grace
         #: Set once it takes no new runs.
         self.draining: Drain | None = None
@@ -114,6 +143,16 @@ class RunStage:
         """
         if self.draining is not None:
             raise SystemDraining("the System is draining and starts nothing new")
+
+    def refuse_without(self, options: RunOptions) -> None:
+        """Refuse a run that lacks what it must be given.
+
+        Raises:
+            ValueError: the name of it.
+        """
+        for name in self._require:
+            if getattr(options, name) is None:
+                raise ValueError(f"this System requires {name}=, and the run has none: give it one")
 
     def open(self) -> None:
         """Join the event loop's connections and threads, and give its gates our limits and our chance."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
@@ -23,13 +23,16 @@ from ..providers import GateLimits
 from ..providers.gate_names import check_gates
 from .approvals import Approver
 from .archive import read_chronicle
+from .blocking import Backend
 from .chronicle import Chronicle
-from .conversation import Conversation, Talks
+from .conversation import Conversation
 from .drain import Drain, Drained
 from .enrolment import enrol
 from .errors import RestartLimit
 from .history import Prompt
 from .hooks import Audience
+from .in_thread import SystemKeywords, ThreadSystem
+from .instruments import Instrument, read_instruments
 from .launch import Launch, check_id
 from .options import names_ours, names_ours_in, refuse_unknown
 from .policy import Policy
@@ -38,9 +41,11 @@ from .recovery_terms import MAX_CLAIMS, Terms, Unfinished
 from .result import OutputT
 from .run import Run
 from .run_options import ConversationKeywords, RunKeywords
+from .run_queue import RunQueue
 from .sources import Sources
 from .stage import RunStage, enter_system, leave_system
 from .stop_poll import StopWhen
+from .talks import Talks
 from .which_journal import read_journal
 
 if TYPE_CHECKING:
@@ -53,6 +58,10 @@ if TYPE_CHECKING:
 DRAIN_TIMEOUT = 10.0
 
 
+#: What a System may insist on.
+REQUIRABLE = ("user_id", "conversation_id")
+
+
 class System(ActorSystem):
     """``async with System() as system: run = await system.start(agent, "…")``.
 
@@ -61,8 +70,15 @@ class System(ActorSystem):
     Args:
         name: for the tree and the logs.
         max_running: runs at work at the same time, and connections to model endpoints (default 1,000); further runs
-        wait
-            for their turn, first come, first served. Subagents do not count.
+            wait for their turn, first come, first served. Subagents do not count.
+        max_queued: how many runs may wait for their turn (default: any number); one more is refused with `SystemBusy`.
+        fair: whether users take turns, by `user_id`, where runs wait (default False).
+        require: what a run must be given, of ``user_id`` and ``conversation_id`` (default: neither); one without is
+            refused.
+        on_event: a function, sync or async, or a list of them, called with each event of all runs, in order. It hears
+            deltas only of runs that somebody follows anyway.
+        instruments: what is entered around the work of all runs, model calls and tool calls, in their tasks, in order
+            (default: none); see `greenroom.telemetry`.
         intensity, period: restarts of spawned actors within so many seconds, before the System gives up (default 3 in
         5 s).
         grace: seconds that a run has to end once it was stopped, also by the closing of the System, before it is killed
@@ -96,6 +112,11 @@ class System(ActorSystem):
         *,
         name: str = "system",
         max_running: int = 1_000,
+        max_queued: int | None = None,
+        fair: bool = False,
+        require: Collection[str] = (),
+        on_event: Callable[[Any], Any] | Sequence[Callable[[Any], Any]] | None = None,
+        instruments: Sequence[Instrument] = (),
         intensity: int = 3,
         period: float = 5.0,
         grace: float = 5.0,
@@ -113,6 +134,10 @@ class System(ActorSystem):
         if not name:
             raise ValueError("name= must not be empty; leave it out for 'system'")
         _check_whole("max_running", max_running, 1)
+        if max_queued is not None:
+            _check_whole("max_queued", max_queued, 0)
+        if not isinstance(fair, bool):
+            raise TypeError(f"fair= takes True or False, not {fair!r}")
         if max_tools is not None:
             _check_whole("max_tools", max_tools, 1)
         if processes is not None:
@@ -137,16 +162,26 @@ class System(ActorSystem):
             chance=self._sources.chance,
         )
         self.max_running = max_running
+        self.max_queued = max_queued
+        self._fair = fair
+        self.require = read_require(require)
+        self._on_event = read_observers(on_event)
+        self._instruments = read_instruments(instruments)
         self.max_tools = max_tools
         self._processes = processes
         self._journal = read_journal(journal)
         self._opens_journal = False
         self._drain_timeout = drain_timeout
         self._drained: Event | None = None
-        self._talks = Talks(self._journal.survives)
         self._gates = check_gates(gates)
         self._stage: RunStage | None = None
         self._loop: object = None
+
+    @property
+    def talks(self) -> Talks:
+        """Its conversations."""
+        assert self.stage.talks is not None
+        return self.stage.talks
 
     @property
     def stage(self) -> RunStage:
@@ -191,12 +226,17 @@ class System(ActorSystem):
                 pool=self.pool,
                 journal=journal,
                 sources=self._sources,
-                slots=self.max_running,
+                queue=RunQueue(self.max_running, self.max_queued, fair=self._fair),
                 grace=self.grace,
                 connections=self.max_running,
                 gates=self._gates,
                 tools=self.max_tools,
                 processes=self._processes,
+                talks=Talks(self._journal.survives),
+                group=self.group,
+                require=self.require,
+                observers=self._on_event,
+                instruments=self._instruments,
             )
             stage.open()
         except BaseException as error:
@@ -225,8 +265,30 @@ class System(ActorSystem):
             with CancelScope(shield=True):
                 await self._journal.__aexit__(type(error) if error is not None else None, error, None)
 
+    @classmethod
+    def in_thread(cls, *, backend: Backend = "asyncio", **options: Unpack[SystemKeywords]) -> ThreadSystem:
+        """A System for code that does not await, in an event loop in a thread of its own:
+        ``with System.in_thread() as system: result = system.run(agent, "…")``.
+
+        Its methods block, and may be called from any thread. The end of the block ends it as that of ``async with``
+        does. A process that forks opens it after the fork: the child has no such thread, and its calls are refused.
+
+        Args:
+            backend: ``"asyncio"`` (default) or ``"trio"``.
+            options: those of a System, but for ``signals``.
+
+        Raises:
+            TypeError, ValueError: an argument that cannot work.
+        """
+        if "signals" in options:
+            raise TypeError("in_thread takes no signals=: they come to the main thread; end the `with` block there")
+        return ThreadSystem(cls(**options), backend)
+
     def __enter__(self) -> NoReturn:
-        raise TypeError("a System is opened with `async with System() as system:`")
+        raise TypeError(
+            "a System is opened with `async with System() as system:`; "
+            "without await, with `with System.in_thread() as system:`"
+        )
 
     def __exit__(self, *exc_info: object) -> None:
         return None
@@ -251,6 +313,7 @@ class System(ActorSystem):
 
         Raises:
             NameTaken: a live run has that `run_id`.
+            SystemBusy: as many runs wait for their turn as may (`max_queued`).
             SystemClosed: the System is not open, or is shutting down.
             RuntimeError: it lives in another event loop.
         """
@@ -258,19 +321,23 @@ class System(ActorSystem):
             raise TypeError(f"start() takes an agent first: system.start(agent, prompt), not {agent!r}")
         self.refuse_elsewhere()
         await checkpoint()
-        launch = Launch(agent, prompt, deps=deps, system=self, **options)
+        return await self.launch(Launch(agent, prompt, deps=deps, system=self, **options))
+
+    async def launch(self, launch: Launch) -> Run[Any]:
+        """Start a run whose arguments are checked."""
         cell = await launch.cell(self.stage, None, followable=True, detached=True)
-        if cell.name in self.pool:
-            raise NameTaken(cell.name)
-        enrol(cell)
         try:
+            if cell.name in self.pool:
+                raise NameTaken(cell.name)
+            if not cell.diary.is_open:
+                enrol(cell)
             await cell.diary.durable()
             self.stage.refuse_when_draining()  # that may have begun meanwhile
             cell.start_in(self.group)
         except BaseException:
-            cell.diary.close("stopped", "cancelled")
+            cell.discard()
             raise
-        agent.freeze()
+        launch.agent.freeze()
         return Run(cell)
 
     def conversation(
@@ -292,7 +359,7 @@ class System(ActorSystem):
         self.refuse_elsewhere()
         refuse_unknown("conversation", options, ConversationKeywords.__annotations__)
         Launch(agent, "", system=self, **options)  # says what is wrong with them
-        return Conversation(self, agent, self._talks.get(id), options)
+        return Conversation(self, agent, self.talks.get(id), options)
 
     def find(self, run_id: str) -> Run[Any] | None:
         """The handle of a run that is at work here, subagents not among them; None if there is none of that id."""
@@ -409,6 +476,34 @@ class System(ActorSystem):
     def __repr__(self) -> str:
         state = "open" if self.is_open else "closing" if self._group else "closed" if self._closing else "not open"
         return f"<System {self.name!r}: {state}, max_running={self.max_running}>"
+
+
+def read_require(require: object) -> tuple[str, ...]:
+    """The names of what a run must be given.
+
+    Raises:
+        TypeError, ValueError: not a list of them.
+    """
+    if isinstance(require, str) or not isinstance(require, Collection):
+        raise TypeError(f"require= takes a list of {', '.join(map(repr, REQUIRABLE))}, not {require!r}")
+    names = tuple(cast("Collection[Any]", require))
+    for name in names:
+        if name not in REQUIRABLE:
+            raise ValueError(f"require= takes {', '.join(map(repr, REQUIRABLE))}, not {name!r}")
+    return names
+
+
+def read_observers(given: object) -> tuple[Callable[[Any], Any], ...]:
+    """The functions to call with each event.
+
+    Raises:
+        TypeError: one of them is none.
+    """
+    each = cast("Sequence[Any]", given if isinstance(given, Sequence) else () if given is None else (given,))
+    for observer in each:
+        if not callable(observer) or isinstance(observer, type):
+            raise TypeError(f"on_event= takes a function of one event, or a list of them, not {observer!r}")
+    return tuple(each)
 
 
 def _check_whole(name: str, value: object, least: int) -> None:

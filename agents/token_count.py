@@ -66,7 +66,9 @@ def _part_tokens(part: Part, count: TextCounter) -> int:
             return DOCUMENT_TOKENS
         case ToolResult():
             parts = part.parts or ()
-            return count(part.content) + sum([_part_tokens(each, count) for each in parts if not isinstance(each, Text)])
+            return count(part.content) + sum(
+                [_part_tokens(each, count) for each in parts if not isinstance(each, Text)]
+            )
         case ToolCall():
             tokens = count(part.name) + count(part.raw or _json(part.arguments))
         case ServerItem():
@@ -94,7 +96,9 @@ def check_count(count: object) -> None:
         if count not in ("chars", "tiktoken"):
             raise ValueError(f"ContextWindow(count=) is 'chars', 'tiktoken' or a function of one text, not {count!r}")
         if count == "tiktoken" and importlib.util.find_spec("tiktoken") is None:
-            raise ModuleNotFoundError("ContextWindow(count='tiktoken') needs an extra: pip install 'greenroom[tiktoken]'")
+            raise ModuleNotFoundError(
+                "ContextWindow(count='tiktoken') needs an extra: pip install 'greenroom[tiktoken]'"
+            )
     elif not callable(count) or isinstance(count, type):
         raise TypeError(f"ContextWindow(count=) is 'chars', 'tiktoken' or a function of one text, not {count!r}")
 

@@ -12,6 +12,7 @@ import inspect
 import types
 from collections.abc import Callable, Mapping
 from typing import (
+    TYPE_CHECKING,
     Annotated,
     Any,
     Generic,
@@ -36,6 +37,9 @@ from .context import RunContext
 from .process_address import address_of, check_address
 from .tool_results import cut, make_result
 from .tool_rules import RuleOptions, ToolRules, read_rules
+
+if TYPE_CHECKING:
+    from .agent import Agent
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -69,6 +73,7 @@ class Tool(Generic[P, R]):
         "address",
         "context_parameter",
         "function",
+        "handoff",
         "max_result",
         "replay",
         "rules",
@@ -120,6 +125,8 @@ class Tool(Generic[P, R]):
             )
         )
         self.function = function
+        #: The agent that the run goes on with when the call has returned.
+        self.handoff: Agent[Any, Any] | None = None
         self.context_parameter = self._schema.context_parameter
         if where == "process" and self.context_parameter is not None:
             raise TypeError(
@@ -328,6 +335,10 @@ class Toolbox:
 
     def __len__(self) -> int:
         return len(self._tools)
+
+    def handoffs(self) -> list[Agent[Any, Any]]:
+        """The agents that a conversation may be handed over to."""
+        return [each.handoff for each in self._tools.values() if each.handoff is not None]
 
     def refuse(self, call: ToolCall) -> ToolResult | None:
         """The result of a call that must not run, or None if it may."""

@@ -21,13 +21,17 @@ from ..providers import ToolCall, ToolResult
 from . import events, pause
 from .approvals import Question
 from .errors import GuardFailed, LimitExceeded, ToolError
+from .handoff import refused, second_handoffs
 from .ledger import Amount
 from .machine import Aborted, Effect, Machine, State, ToolDone, ToolPends, cancelled
 from .model_budget import limited
+from .questions import Changed
+from .questions import Question as UserQuestion
 from .tool_admission import Admitted, Asked, Resolved, policies_of
 from .tool_cell import FAILURES, STOPPED, ToolCell, described
 
 if TYPE_CHECKING:
+    from .agent import Agent
     from .run_cell import RunCell
 
 
@@ -64,7 +68,7 @@ class ToolBatch:
     approved it goes on before those that have not begun.
     """
 
-    __slots__ = ("_claimed", "_cut", "_governed", "_idle", "_machine", "_ready", "_run", "_width", "cells")
+    __slots__ = ("_claimed", "_cut", "_governed", "_idle", "_machine", "_ready", "_run", "_width", "cells", "handoff")
 
     def __init__(self, run: RunCell, machine: Machine, *, cut: bool) -> None:
         self._run = run
@@ -81,13 +85,24 @@ class ToolBatch:
         #: Calls that are counted against a limit and have not begun.
         self._claimed: set[str] = set()
         self.cells: dict[str, ToolCell] = {}
+        #: Whom the conversation is handed over to.
+        self.handoff: Agent[Any, Any] | None = None
 
     async def perform(self, calls: Sequence[ToolCall]) -> list[Effect]:
         """Run the calls; returns what the machine wants when all have ended."""
         over = self._claim(calls)
         if over is not None:
             return self._machine.handle(limited(over))
-        queue = deque(calls)
+        try:
+            return await self._run_all(calls)
+        finally:
+            self._give_back()
+
+    async def _run_all(self, calls: Sequence[ToolCall]) -> list[Effect]:
+        second = second_handoffs(calls, self._run.agent.toolbox)
+        for call in second:
+            self._done(refused(call))
+        queue = deque([call for call in calls if call not in second])
         effects: list[Effect] = []
         async with create_task_group() as group:
             while self._machine.state is State.ACTING:
@@ -105,7 +120,6 @@ class ToolBatch:
                     effects = self._done(cancelled(queue.popleft(), self._cut))
                 if self.cells or queue:
                     effects = await self._next_ending() or effects
-        self.give_back()
         return effects
 
     def _claim(self, calls: Sequence[ToolCall]) -> LimitExceeded | None:
@@ -119,17 +133,19 @@ class ToolBatch:
             self._claimed = fresh
         return over
 
-    def give_back(self) -> None:
+    def _give_back(self) -> None:
         """No call will begin any more: those that have not do not count."""
         unused, self._claimed = len(self._claimed), set[str]()
         if unused:
-            self._run.spending.enter(Amount(tool_calls=-unused))
+            self._run.spending.return_claim(Amount(tool_calls=unused))
 
     @property
     def is_idle(self) -> bool:
-        """Whether each call waits: to be let go, or for runs of its own that do nothing."""
-        waiting = set(self._idle)
+        """Whether each call waits: to be let go, for the user, or for runs of its own that do nothing."""
+        waiting = self._idle | {call_id for call_id, cell in self.cells.items() if cell.is_idle}
         for run in self._run.subruns():
+            if run.orphan is not None:
+                continue
             if not run.is_idle:
                 return False
             waiting.add(run.call_id or "")
@@ -164,6 +180,7 @@ class ToolBatch:
             facts: dict[str, Any] = {"call_id": cell.call_id, "tool": cell.tool.name}
             if cell.question is not None and cell.question.said:
                 voice.mention(events.ApprovalResolved, answer="withdrawn", **facts)
+            self._mention_questions(cell)
             if cell.exit is not None and cell.outlived:
                 self._run.outlived.append(f"{cell.tool.name}:{cell.call_id}")
                 voice.mention(events.ToolOutlived, **facts)
@@ -172,6 +189,14 @@ class ToolBatch:
                 voice.mention(events.ToolErrored, cause=result.cause or "failed", **facts)
             else:
                 voice.mention(events.ToolCompleted, **facts)
+
+    def _mention_questions(self, cell: ToolCell) -> None:
+        """Say how the questions of a call end that is cut off."""
+        if cell.asker is not None:
+            cell.asker.withdraw()
+            for question in cell.asker.asked:
+                if question.said:
+                    self._run.voice.mention(events.QuestionAnswered, **_end_of(question))
 
     def _make(self, call: ToolCall) -> ToolCell:
         run = self._run
@@ -192,8 +217,8 @@ class ToolBatch:
         """Write down and say that calls run now. The intents are durable, and so is the reply that made the calls."""
         at = self._run.diary.clock()
         self._run.write(*[journal.Intended(cell.call_id, at) for cell in cells])
-        await self._run.diary.durable()
         self._claimed.difference_update([cell.call_id for cell in cells])
+        await self._run.diary.durable()
         for cell in cells:
             cell.started = True
             facts: dict[str, Any] = {"call_id": cell.call_id, "tool": cell.tool.name}
@@ -205,7 +230,7 @@ class ToolBatch:
             if signal.reply is not None:
                 signal.reply.fail(TypeError("a run takes no messages of its own: use its Run handle"))
             return []
-        if not isinstance(signal, ToolEnded | Progress | Asked | Resolved | Admitted):
+        if not isinstance(signal, ToolEnded | Progress | Asked | Resolved | Admitted | Changed):
             return []  # a stop: its effect was taken when it was asked for
         cell = signal.cell
         if self.cells.get(cell.call_id) is not cell:
@@ -221,6 +246,8 @@ class ToolBatch:
                 await self._tell_asked(signal.question)
             case Resolved():
                 await self._resolved(cell, signal.question)
+            case Changed():
+                await self._tell_question(cell, signal.question)
             case Admitted():
                 self._idle.add(cell.call_id)
                 self._ready[cell] = True
@@ -249,6 +276,9 @@ class ToolBatch:
         assert result is not None
         if question is not None and question.said:
             await self._tell_resolved(question)
+        if cell.asker is not None:
+            for asked in tuple(cell.asker.asked):
+                await self._tell_question(cell, asked)
         if result.is_error:
             error = self._fatal(cell, result)
             if error is not None:
@@ -271,6 +301,22 @@ class ToolBatch:
         error = kind(cell.tool.name, cell.call_id, described(cause))
         error.__cause__ = cause
         return error
+
+    async def _tell_question(self, cell: ToolCell, question: UserQuestion) -> None:
+        """Say what there is to say of what a call asks the user. A drain may have waited for just that."""
+        assert cell.asker is not None
+        if question not in cell.asker.asked:
+            return  # all is said
+        run, asked = self._run, question.asked
+        if not question.said:
+            question.said = True
+            facts: dict[str, Any] = {"call_id": asked.call_id, "tool": asked.tool, "question": asked.question}
+            await run.voice.say(events.QuestionAsked, question_id=asked.question_id, **facts)
+            if run.stage.draining is not None:
+                run.stage.draining.look_at(run)
+        if question.closed:
+            cell.asker.asked.remove(question)
+            await run.voice.say(events.QuestionAnswered, **_end_of(question))
 
     async def _tell_asked(self, question: Question) -> None:
         question.said = True
@@ -309,6 +355,8 @@ class ToolBatch:
             run.write(journal.Happened(result, at))
         else:
             run.write(cell.happened(result, at))
+            if not result.is_error:
+                self.handoff = self.handoff or cell.tool.handoff
             for diary in cell.unfinished:
                 diary.close("stopped", "abandoned")
         return self._machine.handle(ToolDone(result))
@@ -328,3 +376,10 @@ class ToolBatch:
             await voice.say(events.ToolErrored, cause=result.cause or "failed", **facts)
         else:
             await voice.say(events.ToolCompleted, **facts)
+
+
+def _end_of(question: UserQuestion) -> dict[str, Any]:
+    """How a question to the user has ended, for its event."""
+    asked = question.asked
+    facts: dict[str, Any] = {"question_id": asked.question_id, "call_id": asked.call_id, "tool": asked.tool}
+    return {**facts, "outcome": question.outcome, "text": question.answer or ""}

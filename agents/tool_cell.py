@@ -28,16 +28,18 @@ from .. import journal
 from ..actors.cell import Cell
 from ..actors.crashes import is_cancelled, is_crash, stray
 from ..actors.tree import Node
-from ..providers import ToolCall, ToolResult, Usage, delay
+from ..providers import ToolCall, ToolResult, delay
 from . import events
 from .approvals import Question
 from .context import RunContext
 from .diary import Diary
 from .errors import ModelRetry, ToolFailed
-from .ledger import Amount
 from .machine import STOPPED
 from .place import Place, current_place
 from .processes import ProcessCall, ProcessError, is_one_of
+from .questions import Asker
+from .spans import in_tool_span
+from .tally import Tally
 from .threads import ThreadCall
 from .tool import Tool
 from .tool_admission import Admitted, GuardRaised, Resolved, admit, approvals_of
@@ -65,11 +67,11 @@ class ToolCell(Cell):
         "_in_thread",
         "_scope",
         "again",
+        "asker",
         "attempt",
         "call",
         "call_id",
         "children",
-        "cost",
         "deadline",
         "failure",
         "governed",
@@ -81,11 +83,10 @@ class ToolCell(Cell):
         "run",
         "seconds",
         "sleeps",
-        "spent",
         "started",
+        "tally",
         "tool",
         "unfinished",
-        "usage",
     )
 
     kind = "tool"
@@ -107,10 +108,10 @@ class ToolCell(Cell):
         self.again = self.call_id in run.past.again
         self.children = self.sleeps = 0
         self.unfinished: list[Diary] = []
-        #: What its subagents have used and cost.
-        self.usage: Usage | None = None
-        self.cost: float | None = 0.0
-        self.spent = Amount()
+        #: What it asks the user; made at its first question.
+        self.asker: Asker | None = None
+        #: What its subagents have used.
+        self.tally = (run.spending.interrupted.pop(self.call_id, None) if self.again else None) or Tally()
         #: Whether the run has said that it runs.
         self.started = False
         #: Whether it has no result because nobody is there to approve it.
@@ -151,14 +152,23 @@ class ToolCell(Cell):
             run.write(journal.Slept(self.call_id, self.sleeps, until, now))
         await anyio.sleep(max(0.0, min(until - now, seconds)))  # a clock may have been set back
 
-    def spend(self, cost: float | None) -> None:
-        """Count dollars of a subagent. None: nobody knows how many."""
-        self.cost = self.cost + cost if self.cost is not None and cost is not None else None
-
     def happened(self, result: ToolResult, at: float) -> journal.Happened:
         """The record of its outcome, with what its subagents have used."""
-        spent = self.spent if self.run.spending.ledger is not None else None
-        return journal.Happened(result, at, self.usage, self.cost, spent)
+        tally = self.tally
+        spent = tally.spent if self.run.spending.ledger is not None else None
+        return journal.Happened(result, at, tally.usage, tally.cost, spent)
+
+    async def ask(self, question: str, timeout: float | None) -> str:
+        """Ask the user something, and wait for the answer."""
+        if self.asker is None:
+            self.asker = Asker(self)
+        return await self.asker.ask(question, timeout)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it only waits for the user, and can ask once more when it is cut off now."""
+        can_run_again = self.tool.replay != "never" or not self.started
+        return can_run_again and self.asker is not None and self.asker.waits
 
     def request_stop(self, reason: str | None) -> None:
         """Give the call up at its next await; what it asks is withdrawn at once. `reason` is for the model."""
@@ -171,6 +181,8 @@ class ToolCell(Cell):
         """Nobody can answer from here on."""
         if self.question is not None:
             approvals_of(self.run).withdraw(self.question)
+        if self.asker is not None:
+            self.asker.withdraw()
 
     async def report(self, signal: Admitted | Resolved) -> None:
         """Have the run say where the call is; returns when the run lets it go on."""
@@ -210,7 +222,8 @@ class ToolCell(Cell):
                 if result is None and not self.pends:
                     if timeout is not None:
                         self.deadline = scope.deadline = began + timeout
-                    result = await self._invoke()
+                    instruments = self.run.stage.instruments
+                    result = await (self.invoke() if instruments is None else in_tool_span(instruments, self))
         finally:
             self._scope = None
             try:
@@ -244,7 +257,15 @@ class ToolCell(Cell):
             assert self.guard is not None
             return self._error(f"not run: it could not be judged: {described(self.guard)}", "denied")
 
-    async def _invoke(self) -> ToolResult | None:
+    def cut_by(self) -> str | None:
+        """Why the call that runs is cut short, ``cancelled`` or ``timed_out``; None if it is not."""
+        if self._cut:
+            return "cancelled"
+        if self._scope is not None and self._scope.cancel_called:
+            return "timed_out"
+        return "cancelled" if is_cancelled() else None
+
+    async def invoke(self) -> ToolResult | None:
         """Try the call, as often as its rules say."""
         rules = self.tool.rules
         if rules.retry is None:
@@ -263,6 +284,8 @@ class ToolCell(Cell):
             self.run.voice.mention(events.ToolRetrying, call_id=self.call_id, tool=self.tool.name, **facts)
             await anyio.sleep(pause)
             self.attempt += 1
+            if self.asker is not None:
+                self.asker.begin_again()
 
     async def _attempt(self, keep_failure: bool) -> ToolResult | None:
         try:

@@ -34,6 +34,7 @@ from ..journal import (
     Slept,
     Spent,
     Stopping,
+    Summarised,
     Suspended,
 )
 from ..providers import Message, ModelReply, ToolCall, ToolResult, Usage
@@ -176,6 +177,11 @@ class Tracer:
             case Spent():
                 self._answerable = at
                 step = Step("spent", "a model call without a reply", at=at)
+                _spend(step, record.usage, record.cost)
+                return self._add(step)
+            case Summarised():
+                self._answerable = at
+                step = Step("summary", f"summary of {_count(record.count, 'message')}", record.text, at)
                 _spend(step, record.usage, record.cost)
                 return self._add(step)
             case Sent():

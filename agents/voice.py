@@ -10,7 +10,7 @@ Nobody listening is the common case of a loaded service, so an event that nobody
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .events import Event
@@ -30,21 +30,23 @@ class Voice:
         sources: the clock.
         parent: the voice of the run above, or None.
         followable: whether a handle of the run is given out, so that readers may come.
+        common: who hears the events of all runs.
     """
 
     __slots__ = (
         "_above",
         "_audible",
-        "_audience",
+        "_common",
         "_count",
-        "_observed",
         "_options",
         "_parent_id",
         "_path",
         "_run_id",
         "_sources",
         "_telling",
+        "_told",
         "_untold",
+        "audience",
         "followable",
         "log",
         "turn",
@@ -58,18 +60,20 @@ class Voice:
         sources: Sources,
         parent: Voice | None,
         followable: bool,
+        common: Sequence[Callable[[Any], Any]] = (),
     ) -> None:
         self._run_id = run_id
         self._options = options
-        self._audience = audience
+        self.audience = audience
         self._sources = sources
         self._parent_id = parent._run_id if parent is not None else None
         # The parent's voice, and so on to the root's. Not this one: a run that held itself would be cyclic garbage.
         self._above: tuple[Voice, ...] = parent._line if parent is not None else ()
         self._path: tuple[str, ...] = (*parent._path, run_id) if parent is not None else (run_id,)
         self.followable = followable
-        self._audible = any(voice.followable or voice._options.on_event is not None for voice in self._line)
-        self._observed = bool(audience) or any(voice._options.on_event is not None for voice in self._line)
+        self._common = common
+        self._told = bool(common) or any(voice._options.on_event is not None for voice in self._line)
+        self._audible = self._told or any(voice.followable for voice in self._line)
         self.log = EventLog()
         #: The turn that events speak of; the machine's is ahead between two turns.
         self.turn = 0
@@ -101,7 +105,7 @@ class Voice:
 
     async def say(self, kind: type[Event], /, **facts: Any) -> None:
         """Make an event of this kind and hand it to everybody, if there is anybody."""
-        if self._audible or self._audience.hears(kind):
+        if self._audible or self.audience.hears(kind):
             await self.publish(self.make(kind, **facts))
 
     def make(self, kind: type[Event], /, **facts: Any) -> Event:
@@ -129,21 +133,22 @@ class Voice:
     async def publish(self, event: Event) -> None:
         """Hand an event to the readers, then to the observers."""
         self.log_event(event)
-        if self._observed:
+        if self._told or self.audience:
             self._leave_untold(event)
             await self.tell_observers()
 
     def _leave_untold(self, event: Event) -> None:
-        if self._observed:
+        if self._told or self.audience:
             untold = self._line[-1]._untold
-            untold += [(hook, event) for hook in self._audience.of(event)]
+            untold += [(hook, event) for hook in self.audience.of(event)]
             for voice in self._line:
                 if voice._options.on_event is not None:
                     untold.append((voice._options.on_event, event))
+            untold += [(observer, event) for observer in self._common]
 
     def mention(self, kind: type[Event], /, **facts: Any) -> None:
         """Say something where nobody can wait: readers get it now, observers before the next event."""
-        if self._audible or self._audience.hears(kind):
+        if self._audible or self.audience.hears(kind):
             event = self.make(kind, **facts)
             self.log_event(event)
             self._leave_untold(event)

@@ -45,22 +45,35 @@ class Began(msgspec.Struct, frozen=True, tag="began", omit_defaults=True):
     guarded: bool = False
 
 
+class Started(msgspec.Struct, frozen=True, tag="started", omit_defaults=True):
+    """The run begins to work, having waited for its turn; written where its time is limited."""
+
+    at: float = 0.0
+
+
 class Replied(msgspec.Struct, frozen=True, tag="replied", omit_defaults=True):
-    """A model's reply (a `ModelReply`), written before it is acted on, and its cost in US dollars if that is known."""
+    """A model's reply (a `ModelReply`), written before it is acted on, and its cost in US dollars if that is known.
+
+    `spent` is what it counts for against limits, in a tree of runs that has any beside its turns (an `Amount`); here,
+    and in the records below.
+    """
 
     reply: Any
     at: float = 0.0
     cost: float | None = None
+    spent: Any = None
 
 
 class Said(msgspec.Struct, frozen=True, tag="said", omit_defaults=True):
     """A message that the run itself has put into the conversation.
 
-    It tells the model what is wrong with its answer; or it is what had been received of a reply that was cut.
+    It tells the model what is wrong with its answer; or it is what had been received of a reply that was cut. With a
+    `why`, it reminds the model between two turns: ``replan`` or ``stuck``.
     """
 
     message: Any
     at: float = 0.0
+    why: str | None = None
 
 
 class Retrying(msgspec.Struct, frozen=True, tag="retrying", omit_defaults=True):
@@ -71,6 +84,7 @@ class Retrying(msgspec.Struct, frozen=True, tag="retrying", omit_defaults=True):
     at: float = 0.0
     usage: Any = None
     cost: float | None = None
+    spent: Any = None
 
 
 class Spent(msgspec.Struct, frozen=True, tag="spent", omit_defaults=True):
@@ -79,6 +93,18 @@ class Spent(msgspec.Struct, frozen=True, tag="spent", omit_defaults=True):
     at: float = 0.0
     usage: Any = None
     cost: float | None = None
+    spent: Any = None
+
+
+class Summarised(msgspec.Struct, frozen=True, tag="summarised", omit_defaults=True):
+    """The first `count` messages of the conversation are sent as this text; what it has used (a `Usage`) and cost."""
+
+    count: int
+    text: str
+    at: float = 0.0
+    usage: Any = None
+    cost: float | None = 0.0
+    spent: Any = None
 
 
 class Asked(msgspec.Struct, frozen=True, tag="asked", omit_defaults=True):
@@ -104,12 +130,57 @@ class Intended(msgspec.Struct, frozen=True, tag="intended", omit_defaults=True):
     at: float = 0.0
 
 
+class HandedOver(msgspec.Struct, frozen=True, tag="handed_over", omit_defaults=True):
+    """The run goes on with this agent, in the same conversation."""
+
+    agent: str
+    at: float = 0.0
+
+
+class Spawned(msgspec.Struct, frozen=True, tag="spawned", omit_defaults=True):
+    """A tool call has begun a run of this agent in the background; `orphan` says what becomes of it after this run."""
+
+    run_id: str
+    agent: str
+    orphan: str = "stop"
+    at: float = 0.0
+
+
+class Returned(msgspec.Struct, frozen=True, tag="returned", omit_defaults=True):
+    """A run in the background has ended, or works for another from now on: what it has used, as of `Happened`."""
+
+    run_id: str
+    at: float = 0.0
+    usage: Any = None
+    cost: float | None = 0.0
+    spent: Any = None
+
+
 class Slept(msgspec.Struct, frozen=True, tag="slept", omit_defaults=True):
     """A tool call sleeps, for the `number`-th time, until a moment."""
 
     call_id: str
     number: int
     until: float
+    at: float = 0.0
+
+
+class Questioned(msgspec.Struct, frozen=True, tag="questioned", omit_defaults=True):
+    """A tool call asks the user something, as its `number`-th question, until the moment `until` (None: for ever)."""
+
+    call_id: str
+    number: int
+    question: str
+    until: float | None = None
+    at: float = 0.0
+
+
+class AnsweredQuestion(msgspec.Struct, frozen=True, tag="answered_question", omit_defaults=True):
+    """What the user has answered to the `number`-th question of a tool call."""
+
+    call_id: str
+    number: int
+    text: str
     at: float = 0.0
 
 
@@ -124,6 +195,22 @@ class Happened(msgspec.Struct, frozen=True, tag="happened", omit_defaults=True):
     usage: Any = None
     cost: float | None = 0.0
     spent: Any = None
+
+
+class Checking(msgspec.Struct, frozen=True, tag="checking", omit_defaults=True):
+    """The answer that was given last is about to be checked by the agent's validators."""
+
+    at: float = 0.0
+
+
+class Checked(msgspec.Struct, frozen=True, tag="checked", omit_defaults=True):
+    """The answer has passed. What the validators have made of it is `output`, as JSON; None where that has no JSON
+    form, or where they have left it as it was (`changed` tells).
+    """
+
+    changed: bool = False
+    output: str | None = None
+    at: float = 0.0
 
 
 class Sent(msgspec.Struct, frozen=True, tag="sent", omit_defaults=True):
@@ -195,15 +282,24 @@ class Ended(msgspec.Struct, frozen=True, tag="ended", omit_defaults=True):
 
 Record: TypeAlias = (
     Began
+    | Started
     | Replied
     | Said
     | Retrying
     | Spent
+    | Summarised
     | Asked
     | Answered
     | Intended
+    | HandedOver
+    | Spawned
+    | Returned
     | Slept
+    | Questioned
+    | AnsweredQuestion
     | Happened
+    | Checking
+    | Checked
     | Sent
     | Delivered
     | Stopping

@@ -10,7 +10,7 @@ An attempt that its run did not wait for (a stop, a cancellation) has no outcome
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -76,6 +76,9 @@ class Counted(Provider):
         self.model = provider.model
         self._provider = provider
         self._attempts = attempts
+
+    def takes_schema(self, schema: dict[str, Any], *, tools: bool) -> bool:
+        return self._provider.takes_schema(schema, tools=tools)
 
     async def complete(self, request: ModelRequest) -> ModelReply:
         self._attempts.open += 1

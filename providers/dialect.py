@@ -11,7 +11,7 @@ its framing said) or `interrupted` (it did not). Only the dialect knows whether 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -29,7 +29,10 @@ class Encoded(msgspec.Struct, frozen=True, gc=False):
 
 
 class StreamDecoder(Protocol):
-    """Decodes one streamed answer."""
+    """Decodes one streamed answer.
+
+    One whose format tells of usage before the end has a `usage` too: what was told so far, or None.
+    """
 
     @property
     def done(self) -> bool:
@@ -71,6 +74,13 @@ class Dialect(Protocol):
         ...
 
     def encode(self, request: ModelRequest, *, stream: bool) -> Encoded: ...
+
+    def takes_schema(self, schema: dict[str, Any], *, tools: bool) -> bool:
+        """Whether a request with this `output_schema` has the server hold the model to it, streamed or not.
+
+        Otherwise the schema is told in words. `tools`: requests have tools too.
+        """
+        ...
 
     def decode(self, body: bytes) -> ModelReply:
         """Decode a whole answer with a status of success.

@@ -41,7 +41,7 @@ from .openai_messages import UNDECODABLE
 from .provider import Provider
 from .secrets import secrets_in, take_out
 from .signing import Signer, UnsignedRequest, check_signer, signature
-from .vocabulary import ModelEvent, ModelReply, ModelRequest, events_of
+from .vocabulary import ModelEvent, ModelReply, ModelRequest, Usage, events_of
 
 _REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "cf-ray")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -155,6 +155,10 @@ class Endpoint(Provider):
     def stream(self, request: ModelRequest) -> EndpointStream:
         """Answer `request` piece by piece: ``async with provider.stream(request) as events``."""
         return EndpointStream(self, request)
+
+    def takes_schema(self, schema: dict[str, Any], *, tools: bool) -> bool:
+        """Whether the server holds the model to this `output_schema`, as far as its wire format and its name tell."""
+        return self._dialect.takes_schema(schema, tools=tools)
 
     @property
     def family(self) -> str:
@@ -399,6 +403,11 @@ class EndpointStream:
         if self._reply is None or self._ready:
             raise RuntimeError("the reply is there once the events have been read to their end")
         return self._reply
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the provider has counted so far; None as long as it has told nothing."""
+        return getattr(self._decoder, "usage", None)
 
     async def __aenter__(self) -> Self:
         owner = self._owner

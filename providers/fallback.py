@@ -33,7 +33,7 @@ from .health import Claim, is_ill, passes_on
 from .health_book import HealthBook, health_book, health_key
 from .notices import FellBack, listening
 from .provider import ModelStream, Provider
-from .vocabulary import ModelEvent, ModelReply, ModelRequest
+from .vocabulary import ModelEvent, ModelReply, ModelRequest, Usage
 
 
 class Fallback(Provider):
@@ -86,6 +86,10 @@ class Fallback(Provider):
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[ModelStream]:
         return _FallbackStream(self, request)
 
+    def takes_schema(self, schema: dict[str, Any], *, tools: bool) -> bool:
+        """Whether all of them hold the model to this `output_schema`: nobody knows who will be asked."""
+        return all(each.takes_schema(schema, tools=tools) for each in self.providers)
+
     async def aclose(self) -> None:
         """Close all providers."""
         for each in self.providers:
@@ -133,6 +137,11 @@ class _FallbackStream:
         if self._stream is None:
             raise RuntimeError("the reply is there once the events have been read to their end")
         return self._stream.reply
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the provider at hand has counted so far, if it tells."""
+        return getattr(self._stream, "usage", None)
 
     async def __aenter__(self) -> Self:
         await self._open()

@@ -36,6 +36,8 @@ _KEYWORDS = {
     "le": "maximum",
     "multiple_of": "multipleOf",
 }
+#: What pydantic reads has one of these; a dataclass of pydantic's has only the second.
+_MARKS = ("__get_pydantic_core_schema__", "__pydantic_validator__")
 _FORMATS: dict[Any, str] = {datetime.datetime: "date-time", datetime.time: "time"}
 
 
@@ -87,7 +89,7 @@ def is_foreign(annotation: Any) -> bool:
     if "pydantic" not in sys.modules:
         return False
     return any(
-        _by_pydantic(extra) or hasattr(extra, "__get_pydantic_core_schema__")
+        _by_pydantic(extra) or any(hasattr(extra, mark) for mark in _MARKS)
         for kind in _walk(annotation, set())
         for extra in (kind, *get_args(kind)[1:])
         if kind is extra or get_origin(kind) is Annotated

@@ -82,8 +82,8 @@ class ToolResult(msgspec.Struct, frozen=True, tag="tool_result", omit_defaults=T
     """The one answer to one tool call.
 
     `cause` says why there is no ordinary result (``failed``, ``cancelled``, ``timed_out``, ``denied``, ``invalid``,
-    ``unknown_tool``, ``outcome_unknown``); it is None for a tool that returned. `is_error` is what the
-    provider is told.
+    ``unknown_tool``, ``outcome_unknown``); it is None for a tool that returned, and ``accepted`` for the call of an
+    output tool that was the answer. `is_error` is what the provider is told.
 
     `content` is the whole answer as text. Where images or documents are part of it, `parts` is the same answer with
     them, for a provider that takes them in a result; in `content` a line stands for each.

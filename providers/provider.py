@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from .vocabulary import ModelEvent, ModelReply, ModelRequest, events_of
 
@@ -22,7 +22,8 @@ from .vocabulary import ModelEvent, ModelReply, ModelRequest, events_of
 class ModelStream(Protocol):
     """The events of one answer, and its `reply` once they have ended.
 
-    `reply` before the end raises RuntimeError.
+    `reply` before the end raises RuntimeError. A stream may have a `usage` too: what the provider has counted so far,
+    or None as long as it has told nothing.
     """
 
     @property
@@ -40,6 +41,9 @@ class Provider:
     name: str = "provider"
     #: The model's name at that vendor.
     model: str = ""
+    #: Whether it holds the model to a request's `output_schema`. From one that does not, an agent has a typed answer
+    #: by a tool.
+    structured_output: bool = False
 
     async def complete(self, request: ModelRequest) -> ModelReply:
         """Answer `request` in one piece.
@@ -52,6 +56,15 @@ class Provider:
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[ModelStream]:
         """Answer `request` piece by piece; by default in one piece, made by `complete`."""
         return _OnePiece(self, request)
+
+    def takes_schema(self, schema: dict[str, Any], *, tools: bool) -> bool:
+        """Whether it holds the model to this `output_schema`; by default what `structured_output` says.
+
+        Args:
+            schema: the JSON schema of an object.
+            tools: whether requests have tools too.
+        """
+        return self.structured_output
 
     async def aclose(self) -> None:
         """Release what this provider holds. Calling it twice is harmless."""

@@ -54,6 +54,7 @@ class Scripted(Provider):
     """
 
     name = "scripted"
+    structured_output = True
 
     def __init__(self, *lines: Line, model: str = "scripted", chunk: int = 8, usage: Usage | None = None) -> None:
         if chunk < 1:

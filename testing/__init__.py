@@ -13,6 +13,7 @@ from .fakes import FORMATS, Refused, Said, StrictServer, Unfinished
 from .interruption import Interruption, interrupt_everywhere
 from .journals import JOURNAL_CHECKS
 from .leaks import Leak
+from .memories import MEMORY_CHECKS
 from .probe import Probe
 from .run import explore, run
 
@@ -20,6 +21,7 @@ __all__ = [
     "DISPATCHER_CHECKS",
     "FORMATS",
     "JOURNAL_CHECKS",
+    "MEMORY_CHECKS",
     "QUOTA_CHECKS",
     "WIRE_CHECKS",
     "Crash",

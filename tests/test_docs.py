@@ -1,4 +1,4 @@
-"""The examples of the pages about testing, actors, runs, tools and recovery are tests, and pass."""
+"""The examples of the pages that have some are tests, and pass."""
 
 from __future__ import annotations
 
@@ -12,9 +12,19 @@ import pytest
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
-# In testing.md one block has two tests, two tests run on both backends, and one on both for three formats.
+# In testing.md one block has two tests, two tests run on both backends, and one on both for three formats; in memory.md
+# one runs on both.
 @pytest.mark.parametrize(
-    ("page", "more"), [("testing.md", 8), ("actors.md", 0), ("runs.md", 0), ("tools.md", 0), ("recovery.md", 0)]
+    ("page", "more"),
+    [
+        ("testing.md", 8),
+        ("actors.md", 0),
+        ("runs.md", 0),
+        ("tools.md", 0),
+        ("recovery.md", 0),
+        ("context.md", 0),
+        ("memory.md", 1),
+    ],
 )
 def test_the_examples_of_the_page_pass(page: str, more: int, tmp_path: Path) -> None:
     """Each block is a module of its own, in a project with nothing but the plugin."""

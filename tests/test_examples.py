@@ -14,6 +14,7 @@ PRINTED = {
     "streaming.py": "stopped, because: bored",
     "subagents.py": "  run.completed critic",
     "service.py": "stopped nobody asked for moss",
+    "blocking.py": "Bob: Put it in the shade.",
     "actors.py": "counter (actor) running",
 }
 

@@ -54,7 +54,8 @@ FLOORS = {
     "tools": Floor(rooms=f"{GROUND} agents", libraries="anyio mcp msgspec"),
     "load": Floor(rooms=f"{GROUND} agents", libraries="anyio msgspec sniffio"),
     "service": Floor(rooms=f"{GROUND} agents", libraries="anyio msgspec starlette uvicorn"),
-    "testing": Floor(rooms=f"{GROUND} agents tools load service", libraries="anyio hypothesis msgspec pytest trio"),
+    "telemetry": Floor(rooms=f"{GROUND} agents", libraries="anyio msgspec opentelemetry structlog"),
+    "testing": Floor(rooms=f"{GROUND} agents tools load service telemetry", libraries="anyio hypothesis msgspec pytest trio"),
 }
 DOOR = "the front door"  # the modules that lie in src/greenroom itself; no room imports them
 DOOR_FLOOR = Floor(rooms=f"{GROUND} agents tools load service", libraries="anyio cyclopts msgspec rich trio")
@@ -70,11 +71,17 @@ PURE_MODULES = {
     "greenroom.actors.backoff",
     "greenroom.actors.restart",
     "greenroom.agents.machine",
+    "greenroom.agents.output_types",
+    "greenroom.agents.partial_json",
+    "greenroom.agents.memory_words",
     "greenroom.exchange.jobs",
     "greenroom.exchange.meter",
     "greenroom.exchange.topics",
     "greenroom.agents.repair",
+    "greenroom.agents.context_cut",
+    "greenroom.agents.context_tally",
     "greenroom.agents.tool_results",
+    "greenroom.agents.trimming",
     "greenroom.providers.dialects.attachments",
     "greenroom.providers.function_arguments",
     "greenroom.providers.function_schemas",
@@ -284,6 +291,7 @@ def test_every_library_is_a_declared_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [project["dependencies"], *project.get("optional-dependencies", {}).values()]
     declared = {re.split(r"[^\w.-]", text)[0].lower().replace("-", "_") for texts in wanted for text in texts}
+    declared = {"opentelemetry" if name == "opentelemetry_api" else name for name in declared}  # what it is imported as
     used = {
         found.target.split(".")[0]
         for module in MODULES.values()

@@ -12,6 +12,7 @@ from greenroom.journal import (
     Intended,
     Record,
     Replied,
+    Summarised,
     decode,
     encode,
 )
@@ -19,6 +20,7 @@ from greenroom.journal import (
 RECORDS: list[Record] = [
     Began("r", "helper", [], [{"role": "user", "parts": []}]),
     Replied({"message": {"role": "assistant", "parts": []}}),
+    Summarised(4, "a summary", 1.0, {"input_tokens": 3}, None),
     Intended("call_1"),
     Happened({"call_id": "call_1", "content": "x"}),
     Ended("completed", "answered"),

@@ -8,23 +8,31 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from greenroom.agents.machine import (
+    Accepted,
+    AnswerTool,
     Begin,
     CallModel,
     CallTools,
+    CancelCheck,
     CancelModel,
     CancelTools,
+    Check,
+    CheckCut,
+    CheckFailed,
     Effect,
     Fact,
     Finish,
     Machine,
     ModelCut,
     ModelFailed,
+    Refused,
     Rejected,
     Replied,
     Rules,
     State,
     StopAsked,
     ToolDone,
+    Unusable,
     with_distinct_ids,
 )
 from greenroom.providers import Message, ModelReply, StopReason, Text, ToolCall, ToolResult, assistant, user
@@ -266,13 +274,150 @@ def test_a_made_up_id_never_meets_a_given_one() -> None:
     assert ids[:2] == ["x-1-2", "x"]
 
 
-class MachinePrograms(RuleBasedStateMachine):
-    """Any order of replies, endings and stops keeps the history valid and the work bounded."""
+def read_call(call: ToolCall) -> str:
+    if call.raw == "bad":
+        raise Rejected("mend it")
+    return call.raw
 
-    @initialize(turns=st.integers(0, 6))
-    def begin(self, turns: int) -> None:
+
+def with_tool(turns: int | None = None, *, checked: bool = False, retries: int = 1) -> Machine:
+    rules = {"answer_tool": AnswerTool("answer", read_call), "restore": str if checked else None}
+    return machine(turns, output_retries=retries, **rules)
+
+
+def replied(*given: tuple[str, str], reason: StopReason | None = None) -> Replied:
+    """A reply with calls: their names, and their arguments."""
+    made = [ToolCall(f"id-{index}", name, {}, raw) for index, (name, raw) in enumerate(given)]
+    return Replied(ModelReply(assistant(tool_calls=made), reason))
+
+
+def causes(run: Machine) -> list[str | None]:
+    return [result.cause for message in run.messages for result in message.tool_results]
+
+
+def test_a_call_of_the_output_tool_is_the_answer() -> None:
+    """It runs nothing, and has a result."""
+    run = with_tool()
+    run.handle(Begin())
+    assert run.handle(replied(("answer", "7"))) == [Finish("completed", "answered", "7")]
+    assert causes(run) == ["accepted"]
+
+
+def test_an_answer_waits_for_the_other_calls() -> None:
+    """Only they are run; a second answer is not read."""
+    run = with_tool()
+    run.handle(Begin())
+    [effect] = run.handle(replied(("answer", "7"), ("a", "{}"), ("answer", "bad")))
+    assert isinstance(effect, CallTools)
+    assert [call.name for call in effect.calls] == ["a"]
+    assert [call.name for call in run.open_calls] == ["a"]
+    assert run.handle(done("id-1")) == [Finish("completed", "answered", "7")]
+    assert causes(run) == ["accepted", None, "invalid"]
+
+
+def test_an_answer_beside_a_call_that_failed_is_not_taken() -> None:
+    """Whether that ran or was refused."""
+    for other in ("a", "nope"):
+        run = with_tool()
+        run.handle(Begin())
+        effects = run.handle(replied((other, "{}"), ("answer", "7")))
+        if other == "a":
+            effects = run.handle(ToolDone(ToolResult("id-0", "failed", "a", True, "failed")))
+        assert effects == [CallModel()]
+        assert (causes(run)[-1], run.output_retries) == ("invalid", 0)
+
+
+def test_replies_in_which_nothing_could_run_are_counted_with_their_answers() -> None:
+    """Else a model could go on so for ever."""
+    run = machine(tool_retries=1, answer_tool=AnswerTool("answer", read_call))
+    run.handle(Begin())
+    run.handle(replied(("nope", "{}"), ("answer", "7")))
+    [finish] = run.handle(replied(("nope", "{}"), ("answer", "7")))
+    assert isinstance(finish, Finish)
+    assert isinstance(finish.error, Unusable)
+
+
+def test_a_bad_answer_goes_back_as_the_result_of_its_call() -> None:
+    """So often as an answer in text would."""
+    run = with_tool()
+    run.handle(Begin())
+    assert run.handle(replied(("answer", "bad"))) == [CallModel()]
+    assert [result.content for message in run.messages for result in message.tool_results] == ["mend it"]
+    [finish] = run.handle(replied(("answer", "bad")))
+    assert isinstance(finish, Finish)
+    assert (finish.status, causes(run)) == ("failed", ["invalid", "invalid"])
+
+
+@pytest.mark.parametrize(("reason", "cause"), [("length", "invalid"), ("refusal", "invalid"), ("error", "invalid")])
+def test_an_answer_that_was_cut_off_or_taken_back_is_none(reason: StopReason, cause: str) -> None:
+    run = with_tool()
+    run.handle(Begin())
+    assert run.handle(replied(("answer", "7"), reason=reason)) == [CallModel()]
+    assert causes(run) == [cause]
+
+
+def test_an_answer_that_wins_the_race_against_a_stop_counts_by_a_tool_too() -> None:
+    """Alone, or when its siblings had ended well; not beside one that the stop has cut."""
+    run = with_tool()
+    run.handle(Begin())
+    run.handle(StopAsked("now", "user"))
+    assert run.handle(replied(("answer", "7"))) == [Finish("completed", "answered", "7")]
+    run = with_tool()
+    run.handle(Begin())
+    run.handle(replied(("answer", "7"), ("a", "{}")))
+    assert run.handle(StopAsked("now", "user")) == [CancelTools()]
+    assert run.handle(ToolDone(ToolResult("id-1", "cut", "a", True, "cancelled"))) == [Finish("stopped", "user")]
+    assert causes(run) == ["cancelled", "cancelled"]
+
+
+def test_an_answer_is_checked_before_it_counts() -> None:
+    """What the check makes of it is the output; what it refuses goes back."""
+    run = with_tool(checked=True, retries=2)
+    run.handle(Begin())
+    assert run.handle(replied(("answer", "7"))) == [Check("7")]
+    assert run.handle(Refused(Rejected("more"))) == [CallModel()]
+    assert run.handle(says("8")) == [Check("8")]
+    assert run.handle(Refused(Rejected("still more"))) == [CallModel()]
+    assert run.messages[-1] == user("still more")
+    run.handle(replied(("answer", "9")))
+    assert run.handle(Accepted(9)) == [Finish("completed", "answered", 9)]
+    assert run.handle(Accepted(10)) == []
+    assert causes(run) == ["invalid", "accepted"]
+
+
+def test_a_check_that_fails_ends_the_run() -> None:
+    run = with_tool(checked=True)
+    run.handle(Begin())
+    run.handle(replied(("answer", "7")))
+    error = KeyError("x")
+    assert run.handle(CheckFailed(error)) == [Finish("failed", "error", error=error)]
+    assert causes(run) == ["cancelled"]
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_only_a_stop_now_cuts_a_check(early: bool) -> None:
+    """One that was asked for before keeps it from beginning."""
+    run = with_tool(checked=True)
+    run.handle(Begin())
+    if early:
+        run.handle(StopAsked("now", "user"))
+        assert run.handle(says("7")) == [Finish("stopped", "user")]
+        return
+    run.handle(replied(("answer", "7")))
+    assert run.handle(StopAsked("after_tools", "user")) == []
+    assert run.handle(StopAsked("now", "user")) == [CancelCheck()]
+    assert run.handle(CheckCut()) == [Finish("stopped", "user")]
+    assert causes(run) == ["cancelled"]
+
+
+class MachinePrograms(RuleBasedStateMachine):
+    """Any order of replies, endings, checks and stops keeps the history valid and the work bounded."""
+
+    @initialize(turns=st.integers(0, 6), checked=st.booleans())
+    def begin(self, turns: int, checked: bool) -> None:
         self.turns = turns
-        self.run = machine(turns=turns)
+        self.run = with_tool(turns, checked=checked, retries=2)
+        self.checked = checked
         self.model_calls = 0
         self.open: set[str] = set()
         self.stopped = False
@@ -289,6 +434,10 @@ class MachinePrograms(RuleBasedStateMachine):
             elif isinstance(effect, CallTools):
                 assert not self.stopped_now
                 self.open = {call.id or "" for call in effect.calls}
+                assert "answer" not in {call.name for call in effect.calls}
+            elif isinstance(effect, Check):
+                assert self.checked
+                assert not self.stopped_now
             elif isinstance(effect, Finish):
                 self.finished.append(effect)
         return effects
@@ -298,10 +447,10 @@ class MachinePrograms(RuleBasedStateMachine):
         return getattr(self, "now", False)
 
     @precondition(lambda self: self.run.state is State.CALLING)
-    @rule(names=st.lists(st.sampled_from(["a", "b", "nope"]), max_size=3))
-    def reply(self, names: list[str]) -> None:
+    @rule(names=st.lists(st.sampled_from(["a", "b", "nope", "answer"]), max_size=3), raw=st.sampled_from(["7", "bad"]))
+    def reply(self, names: list[str], raw: str) -> None:
         self.counter += 1
-        made = [ToolCall(f"{self.counter}-{index}", name, {}, "{}") for index, name in enumerate(names)]
+        made = [ToolCall(f"{self.counter}-{index}", name, {}, raw) for index, name in enumerate(names)]
         self.take(Replied(ModelReply(assistant("text", tool_calls=made))))
 
     @precondition(lambda self: self.open)
@@ -310,6 +459,18 @@ class MachinePrograms(RuleBasedStateMachine):
         call_id = data.draw(st.sampled_from(sorted(self.open)))
         self.open.discard(call_id)
         self.take(done(call_id))
+
+    @precondition(lambda self: self.run.state is State.CHECKING)
+    @rule(accepted=st.booleans())
+    def end_a_check(self, accepted: bool) -> None:
+        self.take(Accepted("7") if accepted else Refused(Rejected("mend it")))
+
+    @precondition(lambda self: self.run.state is not State.CHECKING)
+    @rule(fact=st.sampled_from([Accepted("7"), Refused(Rejected("late")), CheckCut(), CheckFailed(KeyError())]))
+    def a_stale_check(self, fact: Fact) -> None:
+        before = self.run.messages
+        assert self.take(fact) == []
+        assert self.run.messages == before
 
     @rule(call_id=st.sampled_from(["1-0", "2-1", "7-0"]))
     def a_stale_result(self, call_id: str) -> None:
@@ -326,6 +487,8 @@ class MachinePrograms(RuleBasedStateMachine):
             self.now = self.stopped_now or mode == "now"
         if effects == [CancelModel()]:
             self.take(ModelCut(None))
+        if effects == [CancelCheck()]:
+            self.take(CheckCut())
 
     @invariant()
     def work_is_bounded(self) -> None:
@@ -343,8 +506,10 @@ class MachinePrograms(RuleBasedStateMachine):
         answered = [result.call_id for message in messages for result in message.tool_results]
         assert len(answered) == len(set(answered))
         assert set(answered) <= set(asked)
-        if self.run.state is not State.ACTING:
+        if self.run.state not in (State.ACTING, State.CHECKING):
             assert asked == answered
+        elif self.run.state is State.CHECKING:
+            assert len(asked) - len(answered) in (0, 1)  # that of the answer itself
 
 
 TestMachinePrograms = MachinePrograms.TestCase

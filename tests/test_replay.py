@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from greenroom import tool
-from greenroom.agents.machine import CallModel, CallTools, Effect, Machine, Rules, State
+from greenroom.agents.machine import CallModel, CallTools, CancelModel, Effect, Machine, Rules, State
 from greenroom.agents.replay import replay
 from greenroom.agents.tool import Toolbox
-from greenroom.journal import Answered, Began, Happened, Intended, Record, Replied, encode
+from greenroom.journal import Answered, Began, Happened, Intended, Record, Replied, Stopping, encode
 from greenroom.providers import ModelReply, ToolCall, ToolResult, assistant, user
 
 
@@ -104,3 +104,11 @@ def test_calls_that_waited_go_on_beside_the_results_that_are_there() -> None:
     [effect] = effects
     assert isinstance(effect, CallTools)
     assert ([call.name for call in effect.calls], unknown, it.turn) == (["charge"], [], 0)
+
+
+def test_a_stop_that_was_to_cut_the_model_leaves_it_to_be_asked() -> None:
+    """The run has died before the cut came to anything: what it stands at is the call, and the stop is still wanted."""
+    it = machine()
+    effects, _ = replayed(it, records(Stopping("now", "user")))
+    assert effects == [CallModel()]
+    assert it.cuts == [CancelModel()]

@@ -19,7 +19,7 @@ from anyio.lowlevel import checkpoint
 
 from greenroom import Agent, System, tool
 from greenroom.actors import Home
-from greenroom.agents import many, threads
+from greenroom.agents import blocking, threads
 from greenroom.agents.threads import ThreadCall, Threads
 from greenroom.providers import Scripted, call
 
@@ -297,7 +297,7 @@ def test_a_thread_that_was_left_does_not_keep_the_process(backend: str) -> None:
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_an_interrupt_of_run_sync_ends_the_run_in_its_thread(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under a running loop: Ctrl-C while the caller waits cancels the inner run, whose tools clean up."""
-    monkeypatch.setattr(many, "_loop_is_running", lambda: True)
+    monkeypatch.setattr(blocking, "_loop_is_running", lambda: True)
     main = threading.main_thread().ident
     assert main is not None
     seen: list[Any] = []

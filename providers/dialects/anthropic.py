@@ -84,6 +84,10 @@ class AnthropicDialect:
             body["stream"] = True
         return Encoded(self.path, _encode(body))
 
+    def takes_schema(self, schema: dict[str, Any], *, tools: bool) -> bool:
+        """Whether this model takes schemas, and this one can be put as the API wants it."""
+        return self._abilities.structured and fitted_schema(schema) is not None
+
     def body(self, request: ModelRequest) -> dict[str, Any]:
         """The body without what names the model and asks for a stream.
 

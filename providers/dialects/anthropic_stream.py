@@ -24,11 +24,12 @@ from ..errors import BadResponse, ProviderError, StreamInterrupted
 from ..framing import WireEvent
 from ..messages import Message, Part, ServerItem
 from ..openai_messages import UNDECODABLE, parse_arguments
-from ..vocabulary import ModelEvent, ModelReply, TextDelta, ThinkingDelta, ToolCallDelta
+from ..vocabulary import ModelEvent, ModelReply, TextDelta, ThinkingDelta, ToolCallDelta, Usage
 from .anthropic_answer import (
     error_in,
     finished_call,
     make_reply,
+    make_usage,
     read_block,
     stamp,
     thought,
@@ -114,6 +115,11 @@ class AnthropicStreamDecoder:
         self._usage: dict[str, Any] | None = None
         self._extras: dict[str, Any] = {}
         self._stop_reason: str | None = None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What was counted so far: the input from the beginning on."""
+        return make_usage(self._usage)
 
     def feed(self, event: WireEvent) -> list[ModelEvent]:
         """Decode one event.

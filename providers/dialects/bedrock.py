@@ -107,6 +107,10 @@ class ConverseDialect:
             body[name] = _joined(body.get(name), value)
         return Encoded(f"{self._path}-stream" if stream else self._path, _encode(body))
 
+    def takes_schema(self, schema: dict[str, Any], *, tools: bool) -> bool:
+        """Whether this model takes schemas, and this one can be put as the API wants it."""
+        return _STRUCTURED(self.model) is not None and fitted_schema(schema) is not None
+
     def decode(self, body: bytes) -> ModelReply:
         """Decode a whole answer with a status of success.
 

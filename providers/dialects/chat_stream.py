@@ -36,6 +36,7 @@ from ..vocabulary import (
     TextDelta,
     ThinkingDelta,
     ToolCallDelta,
+    Usage,
 )
 from .chat_wire import (
     Call,
@@ -85,6 +86,11 @@ class ChatStreamDecoder:
         self._tier: str | None = None
         self._model: str | None = None
         self._id: str | None = None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What was counted so far; some servers tell it in every chunk."""
+        return make_usage(self._usage or self._vendor_usage)
 
     def feed(self, event: WireEvent) -> list[ModelEvent]:
         """Decode one event.

@@ -105,6 +105,10 @@ class CohereDialect:
             body |= settings.extra
         return Encoded(self.path, _encode(body))
 
+    def takes_schema(self, schema: dict[str, Any], *, tools: bool) -> bool:
+        """Not beside tools, where it refuses one."""
+        return not tools
+
     def _write(self, each: Round, *, thoughts: bool) -> list[dict[str, Any]]:
         message = each.message
         if message.role == "system":

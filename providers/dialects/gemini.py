@@ -106,6 +106,10 @@ class GeminiDialect:
         method = "streamGenerateContent?alt=sse" if stream else "generateContent"
         return Encoded(f"{self.resource}:{method}", _encode(body))
 
+    def takes_schema(self, schema: dict[str, Any], *, tools: bool) -> bool:
+        """Whether this model takes a schema, which the older ones do not beside tools."""
+        return not (self._old and tools)
+
     def _config(self, settings: ModelSettings) -> dict[str, Any]:
         given = (
             ("temperature", settings.temperature),

@@ -30,7 +30,7 @@ from ..errors import BadResponse, StreamInterrupted
 from ..framing import WireEvent
 from ..messages import Message, Part, ProviderData, ServerItem, Text, Thinking, ToolCall
 from ..openai_messages import UNDECODABLE, parse_arguments
-from ..vocabulary import ModelEvent, ModelReply, StopReason, TextDelta, ThinkingDelta, ToolCallDelta
+from ..vocabulary import ModelEvent, ModelReply, StopReason, TextDelta, ThinkingDelta, ToolCallDelta, Usage
 from .gemini_errors import answered_error
 from .gemini_wire import Candidate, Chunk, FunctionCall, WirePart, decode_chunks, make_usage
 from .wire_errors import excerpt
@@ -105,6 +105,11 @@ class GeminiStreamDecoder:
         self._model: str | None = None
         self._id: str | None = None
         self._sources: dict[str, Any] = {}
+
+    @property
+    def usage(self) -> Usage | None:
+        """What was counted so far; most chunks tell it."""
+        return make_usage(self._usage)
 
     def feed(self, event: WireEvent) -> list[ModelEvent]:
         """Decode one event.

@@ -123,6 +123,10 @@ class OllamaDialect:
             body[name] = {**options, **value} if name == "options" and isinstance(value, dict) else value
         return Encoded(self.path, _encode(body))
 
+    def takes_schema(self, schema: dict[str, Any], *, tools: bool) -> bool:
+        """Not beside tools: a model that is held to a schema calls none."""
+        return not tools
+
     def _write(self, each: Round) -> list[dict[str, Any]]:
         message = each.message
         if message.role == "system":

@@ -97,6 +97,10 @@ class ChatDialect:
             body.update(settings.extra)
         return Encoded(self.path, _encode(body))
 
+    def takes_schema(self, schema: dict[str, Any], *, tools: bool) -> bool:
+        """Whether the server takes a schema in every request."""
+        return self.quirks.json_schemas == "always"
+
     def _tool_choice(self, choice: str) -> Any:
         if choice == "required":
             return self.quirks.required_word

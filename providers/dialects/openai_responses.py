@@ -101,6 +101,10 @@ class ResponsesDialect:
             _add_choice(body, settings)
         return Encoded(self.path, _encode(body))
 
+    def takes_schema(self, schema: dict[str, Any], *, tools: bool) -> bool:
+        """It takes every schema."""
+        return True
+
     def decode(self, body: bytes) -> ModelReply:
         """Decode a whole answer with a status of success.
 

@@ -1,0 +1,94 @@
+"""Subagents that work in the background: ``context.spawn(agent, prompt)`` begins one, and the tool goes on.
+
+Such a run works for the run whose tool has begun it, not for the tool call: it is stopped with that run, its events are
+heard there, and what it uses counts there. When the run above ends, its *orphans* are dealt with: one that was begun
+with ``orphan="stop"`` ends too. ``adopt`` hands it over to the run above that one, or at the top to the System;
+``detach`` hands it to the System at once. Whoever gets it, its limits and those it was begun under go on to hold.
+
+In the journal a run that is to be stopped with another is a part of that one, and is taken up with it after a crash.
+One that may outlive it is a run of its own there, and goes on by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from .. import journal
+from ..journal import JournalError
+from .closure import ABANDONED, end_one
+from .lost_runs import UNREADABLE
+from .resumption import Resumption, input_of, limits_of
+from .run import Run
+from .run_options import RunOptions
+from .tally import Tally
+
+if TYPE_CHECKING:
+    from .run_cell import RunCell
+
+_log = logging.getLogger("greenroom")
+
+
+class Background:
+    """The background runs of one run.
+
+    Attributes:
+        runs: all that it was given, by their ids, oldest first; also those that have ended.
+    """
+
+    __slots__ = ("_run", "runs")
+
+    def __init__(self, run: RunCell) -> None:
+        self._run = run
+        self.runs: dict[str, Run[Any]] = {}
+
+    def add(self, cell: RunCell) -> Run[Any]:
+        """List one of them."""
+        handle = self.runs[cell.name] = Run(cell)
+        return handle
+
+    def returned(self, child: RunCell) -> None:
+        """One of them has ended, or is handed over: write down what it has used."""
+        bill = child.spending.bill
+        if bill is not None and child.spending.counts and self._run.diary.is_open:
+            spent = bill.spent if child.spending.ledger is not None else None
+            at = self._run.diary.clock()
+            self._run.diary.hold(journal.Returned(child.name, at, bill.usage, bill.cost, spent))
+            child.spending.bill = Tally()
+
+    async def revive(self, spawned: journal.Spawned, returned: bool) -> None:
+        """Take one of them up after a crash. One that had returned only says once more how it has ended."""
+        run = self._run
+        shelf = run.stage.journal
+        agent = run.stage.agents.get(spawned.agent)
+        try:
+            entries = await shelf.read(spawned.run_id)
+            if not entries:
+                return
+            if agent is None:
+                _log.warning("run %s is not taken up: its agent %r is not known", spawned.run_id, spawned.agent)
+                await end_one(shelf, spawned.run_id, ABANDONED, run.diary.clock)
+                return
+            resumption = Resumption(agent, entries)
+        except (JournalError, *UNREADABLE) as error:
+            _log.warning("run %s is not taken up: %s", spawned.run_id, error)
+            return
+        history, prompt = input_of(resumption.chronicle)
+        began = resumption.chronicle.began
+        options = RunOptions(
+            limits=limits_of(resumption.chronicle),
+            deps=run.options.deps,
+            user_id=began.user_id,
+            conversation_id=began.conversation_id,
+            tags=tuple(began.tags),
+            metadata=began.metadata,
+            stop_when=agent.stop_when,
+            stop_poll=agent.stop_poll,
+        )
+        cell = run.child(agent, prompt, history, options, spawned.run_id, began.call_id or "", "stop", resumption)
+        if returned:
+            cell.spending.counts = False
+        cell.spending.admit()
+        assert run.group is not None
+        cell.start_in(run.group)
+        self.add(cell)
