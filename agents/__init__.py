@@ -26,6 +26,8 @@ from .errors import (
     RunEnded,
     SeveralSystems,
     StaleApproval,
+    StaleQuestion,
+    Stuck,
     SystemDraining,
     ToolCallInvalid,
     ToolError,
@@ -43,6 +45,7 @@ from .memory_file import NewerMemory, NotAMemory
 from .memory_sqlite import SqliteMemory
 from .memory_tools import memory_tools
 from .policy import Allow, Ask, Deny, allow_only, ask_before, deny_all
+from .questions import PendingQuestion
 from .readers import EventReader, ReaderDetached, TextReader
 from .recovery import Recovery
 from .recovery_terms import Unfinished
@@ -87,6 +90,7 @@ __all__ = [
     "OutputInvalid",
     "OverflowContext",
     "PendingCall",
+    "PendingQuestion",
     "ReaderDetached",
     "Recovery",
     "RestartLimit",
@@ -98,7 +102,9 @@ __all__ = [
     "Sources",
     "SqliteMemory",
     "StaleApproval",
+    "StaleQuestion",
     "StopToken",
+    "Stuck",
     "Supervision",
     "System",
     "SystemDraining",

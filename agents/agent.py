@@ -23,6 +23,8 @@ from .arguments import (
     check_on_limit,
     check_prompts,
     check_system,
+    check_turns,
+    check_words,
     expect,
     read_model,
     read_settings,
@@ -31,10 +33,11 @@ from .blocking import Backend, run_blocking
 from .context import DepsT, RunContext
 from .context_window import SUMMARY_PROMPT, ContextWindow, read_window
 from .errors import AgentFrozen, ToolFailed
+from .execution import OnLimit, run_here
 from .fingerprint import Fingerprint, fingerprint_of
 from .history import Prompt
 from .hooks import Audience, HooksLike
-from .launch import Launch, OnExit, OnLimit, Pending, RunStream, run_here
+from .launch import Launch
 from .limits import Limits, Supervision
 from .machine import Rules
 from .many import Completed, Many, map_over
@@ -44,9 +47,12 @@ from .options import names_ours, names_ours_in, refuse_unknown
 from .orphans import Orphan
 from .output import WRAPPED, OutputType
 from .output_tool import Asking, OutputMode, asking_for, check_output_mode
+from .pending import Pending
 from .policy import Policy, check_policy
+from .reminders import STUCK_AFTER
 from .result import OutputT, RunResult
 from .run_options import RunKeywords
+from .run_stream import OnExit, RunStream
 from .stop_poll import STOP_POLL, StopWhen, check_stop_when
 from .system import System
 from .tool import DEFAULT_MAX_RESULT, Replay, Tool, Toolbox, Where
@@ -86,6 +92,9 @@ class AgentKeywords(TypedDict, total=False):
     policy: Policy | None
     on_tool_error: OnError
     approval_timeout: float | None
+    replan_every: int | None
+    replan_prompt: str | None
+    stuck_after: int | None
     stop_when: StopWhen | None
     stop_poll: float
     prices: Prices | Mapping[str, Price | Mapping[str, float]] | None
@@ -129,6 +138,11 @@ class Agent(Generic[DepsT, OutputT]):
         on_tool_error: what a tool that fails or times out does: ``report`` it to the model (default), ``cancel`` the
             other calls of the same reply too, or ``fail`` the run with `ToolError`.
         approval_timeout: seconds that a call waits for its approval before it counts as denied (default: for ever).
+        replan_every: after so many turns, and again after as many, the model is told to look at its plan before it goes
+            on (default: never).
+        replan_prompt: the words for that (default: ours).
+        stuck_after: turns in a row with the same calls and the same results after which the model is told that it goes
+            round in circles; after as many again the run fails with `Stuck` (default 10; None never looks).
         stop_when: a coroutine function of `RunContext`, polled while a run works; when it says True, the run is
             stopped with ``reason="stop_when"``.
         stop_poll: seconds between two polls (default 3).
@@ -205,6 +219,9 @@ class Agent(Generic[DepsT, OutputT]):
         policy: Policy | None = None,
         on_tool_error: OnError = "report",
         approval_timeout: float | None = None,
+        replan_every: int | None = None,
+        replan_prompt: str | None = None,
+        stuck_after: int | None = STUCK_AFTER,
         stop_when: StopWhen | None = None,
         stop_poll: float = STOP_POLL,
         prices: Prices | Mapping[str, Price | Mapping[str, float]] | None = None,
@@ -230,6 +247,9 @@ class Agent(Generic[DepsT, OutputT]):
         check_policy(policy)
         check_instructions(instructions)
         check_stop_when(stop_when, stop_poll)
+        check_turns("replan_every", replan_every, 1)
+        check_turns("stuck_after", stuck_after, 2)
+        check_words("replan_prompt", replan_prompt)
         if memory is not None:
             check_memory(memory)
         check_output_mode(output_mode, output)
@@ -258,6 +278,9 @@ class Agent(Generic[DepsT, OutputT]):
             "policy": policy,
             "on_tool_error": check_on_error(on_tool_error),
             "approval_timeout": check_timeout("approval_timeout", approval_timeout),
+            "replan_every": replan_every,
+            "replan_prompt": replan_prompt,
+            "stuck_after": stuck_after,
             "stop_when": stop_when,
             "stop_poll": stop_poll,
             "prices": prices,
@@ -391,7 +414,12 @@ class Agent(Generic[DepsT, OutputT]):
         retries = self._config["output_retries"], self._config["tool_retries"]
         restore = self._output.restore if self.validators else None
         asking = self.asking
-        return Rules(self.toolbox.refuse, asking.read, limits.turns, *retries, asking.called, restore)
+        return Rules(
+            *(self.toolbox.refuse, asking.read, limits.turns, *retries, asking.called, restore),
+            replan_every=self._config["replan_every"],
+            replan_prompt=self._config["replan_prompt"],
+            stuck_after=self._config["stuck_after"],
+        )
 
     @property
     def asking(self) -> Asking:

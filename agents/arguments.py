@@ -43,6 +43,23 @@ def check_prompts(what: str, prompts: object) -> None:
         raise TypeError(f"{what} takes a list of prompts, not {prompts!r}")
 
 
+def check_turns(name: str, turns: object, least: int) -> None:
+    """Refuse what is no number of turns, and not None."""
+    if turns is None:
+        return
+    if not isinstance(turns, int) or isinstance(turns, bool):
+        raise TypeError(f"{name}= takes a number of turns, at least {least}, or None, not {turns!r}")
+    if turns < least:
+        raise ValueError(f"{name}= must be at least {least} turns, or None to turn it off, not {turns!r}")
+
+
+def check_words(name: str, words: object) -> None:
+    """Refuse what is given and says nothing to a model."""
+    expect(name, words, str, "text")
+    if isinstance(words, str) and not words.strip():
+        raise ValueError(f"{name}= must not be empty; leave it out for our own words")
+
+
 def check_concurrency(concurrency: object) -> None:
     """Refuse what is no number of runs."""
     if not isinstance(concurrency, int) or isinstance(concurrency, bool):

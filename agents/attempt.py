@@ -156,6 +156,7 @@ class Attempt:
             await pause.rest(run)
             await run.voice.say(events.TurnStarted)
             await self._warn_of_turns()
+            await self._say_reminders()
             request = await self._request()
             run.write()
             await run.diary.durable()
@@ -204,6 +205,14 @@ class Attempt:
             settings=agent.settings,
             output_schema=agent.asking.schema,
         )
+
+    async def _say_reminders(self) -> None:
+        for reminder in self.machine.take_unsaid():
+            if reminder.why == "stuck":
+                facts: dict[str, Any] = {"repeats": reminder.repeats, "tools": reminder.tools}
+                await self._run.voice.say(events.AgentStuck, **facts)
+            else:
+                await self._run.voice.say(events.AgentReplanning, turns=self.machine.turn - 1)
 
     async def _warn_of_turns(self) -> None:
         run, limits = self._run, self._run.options.limits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Generic, get_args
 
 from typing_extensions import TypeVar, Unpack
@@ -11,6 +11,7 @@ from ..providers import Usage
 from .hooks import Audience
 from .limits import Limits
 from .orphans import Orphan
+from .questions import read_question
 from .remaining import deadline, remaining
 
 if TYPE_CHECKING:
@@ -107,6 +108,29 @@ class RunContext(Generic[DepsT]):
         if self._call is None:
             raise RuntimeError("sleep() is for tool calls; there is none here")
         await self._call.sleep(seconds)
+
+    def ask_user(self, question: str, *, timeout: float | None = None) -> Coroutine[Any, Any, str]:
+        """Ask the user something, and wait for the answer: ``text = await context.ask_user("Which account?")``.
+
+        Whoever follows the run hears `message.asked`, and answers with `Run.answer`. The other calls of the reply go on
+        meanwhile; a tool's own `timeout=` counts. A call that runs once more, as another try or after a crash, gets the
+        answers that it had, and of a question that was open waits only as long as was left.
+
+        Args:
+            question: the text.
+            timeout: seconds to wait (default: for ever).
+
+        Raises:
+            TimeoutError: nobody has answered in time.
+            ToolFailed: nobody is there to answer: the run has no handle, and none above it has.
+            RuntimeError: outside a tool call, or in a tool that is a plain function.
+        """
+        call, home = self._call, self._run.stage.home
+        if call is None:
+            raise RuntimeError("ask_user() is for tool calls; there is none here")
+        if not home.here:
+            raise RuntimeError(f"ask_user() waits in the event loop: make the tool {call.tool.name!r} an async def")
+        return call.ask(*read_question(question, timeout))
 
     async def spawn(
         self,

@@ -16,12 +16,13 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from anyio import to_thread
 
 from .. import journal
 from ..providers import ContextOverflow, Message, ModelRequest
+from ..providers.messages import kind_of
 from . import events
 from .context import RunContext
 from .context_cut import SHARE, ContextCut
@@ -198,7 +199,7 @@ class ContextView:
             return
         text = cut_text(made.text, plan.most, count)
         position = cut.summarise(plan.cut, text, count)
-        run.write(journal.Summarised(position, text, run.diary.clock(), made.usage, made.cost))
+        run.write(journal.Summarised(position, text, run.diary.clock(), made.usage, made.cost, made.spent))
         await run.diary.durable()
         await self._say_compacted("summarise", before)
 
@@ -268,8 +269,9 @@ class ContextView:
 
 
 def _read_messages(given: object) -> Sequence[Message]:
-    if isinstance(given, Sequence) and all(isinstance(each, Message) for each in given):  # pyright: ignore[reportUnknownVariableType]
-        return given  # pyright: ignore[reportUnknownVariableType]
-    raise TypeError(
-        f"the function of ContextWindow(overflow=) must return a list of Messages, not {type(given).__name__}"
-    )
+    listed = cast("Sequence[Any]", given) if isinstance(given, Sequence) else [given]
+    if not all(isinstance(each, Message) for each in listed) or isinstance(given, Message | str):
+        raise TypeError(
+            f"the function of ContextWindow(overflow=) must return a list of Messages, not {kind_of(given)}"
+        )
+    return listed

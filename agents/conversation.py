@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Generic
 from typing_extensions import Unpack
 
 from ..actors.crashes import is_crash
-from .errors import RunEnded
+from .errors import RunEnded, StaleQuestion
 from .history import Prompt, read_prompt
 from .launch import Launch
 from .options import refuse_unknown
+from .questions import PendingQuestion, read_answer
 from .result import Messages, OutputT, RunResult
 from .run_options import ConversationKeywords
 from .talks import Talk
@@ -58,6 +59,24 @@ class Conversation(Generic[OutputT]):
         """The run that is at work, or None."""
         run = self._talk.run
         return run if run is not None and run.status == "running" else None
+
+    @property
+    def questions(self) -> tuple[PendingQuestion, ...]:
+        """What the run that is at work, and its subagents, ask the user at this moment."""
+        run = self.run
+        return run.questions if run is not None else ()
+
+    def answer(self, question_id: str, text: str) -> None:
+        """Answer a question of the run that is at work, as `Run.answer` does. From any thread, at once.
+
+        Raises:
+            StaleQuestion: no such question is open.
+            TypeError: an answer that is no text.
+        """
+        run = self.run
+        if run is None:
+            raise StaleQuestion(f"conversation {self.id!r}", read_answer(question_id, text)[0])
+        run.answer(question_id, text)
 
     async def load(self) -> Messages:
         """Read what was said so far, also by other processes, and return it.

@@ -167,9 +167,9 @@ class StaleApproval(RuntimeError):
 class StaleQuestion(RuntimeError):
     """An answer to a question that is not open: it is unknown, was answered, has expired or was withdrawn."""
 
-    def __init__(self, run_id: str, question_id: str) -> None:
+    def __init__(self, where: str, question_id: str) -> None:
         super().__init__(
-            f"in run {run_id!r}, no question {question_id!r} is open: it was answered, expired or withdrawn before, "
+            f"in {where}, no question {question_id!r} is open: it was answered, expired or withdrawn before, "
             "or was never asked"
         )
         self.question_id = question_id

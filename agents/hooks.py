@@ -38,6 +38,9 @@ HOOKS: dict[str, tuple[type[events.Event], ...]] = {
     "on_tool_error": (events.ToolErrored, events.ToolOutlived, events.ToolRetrying, events.ToolBlocked),
     "on_approval": (events.ApprovalRequested, events.ApprovalResolved),
     "on_message": (events.MessageDelivered,),
+    "on_question": (events.QuestionAsked, events.QuestionAnswered),
+    "on_replan": (events.AgentReplanning,),
+    "on_stuck": (events.AgentStuck,),
     "on_context_overflow": (events.ContextOverflowed,),
     "on_context_compacted": (events.ContextCompacted,),
     "on_stop": (events.RunStopped,),
@@ -62,6 +65,9 @@ class Hooks:
             its run.
         on_approval: a tool call waits for an approval, or does no more.
         on_message: a message that was sent into a run is in its conversation.
+        on_question: a tool asks the user something, or its question is open no more.
+        on_replan: the model is told to look at its plan.
+        on_stuck: the model is told that it goes round in circles.
         on_context_overflow: the conversation is too long for the agent's context window, or for the provider.
         on_context_compacted: less of the conversation is sent than there is.
         on_stop: a run was stopped.
@@ -96,6 +102,9 @@ class Hooks:
         | None = None,
         on_approval: Hook[events.ApprovalRequested | events.ApprovalResolved] | None = None,
         on_message: Hook[events.MessageDelivered] | None = None,
+        on_question: Hook[events.QuestionAsked | events.QuestionAnswered] | None = None,
+        on_replan: Hook[events.AgentReplanning] | None = None,
+        on_stuck: Hook[events.AgentStuck] | None = None,
         on_context_overflow: Hook[events.ContextOverflowed] | None = None,
         on_context_compacted: Hook[events.ContextCompacted] | None = None,
         on_stop: Hook[events.RunStopped] | None = None,

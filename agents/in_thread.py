@@ -27,7 +27,8 @@ from .context import DepsT
 from .drain import Drained
 from .history import Prompt
 from .instruments import Instrument
-from .launch import OnExit, OnLimit
+from .execution import OnLimit
+from .run_stream import OnExit
 from .policy import Policy
 from .recovery_terms import MAX_CLAIMS, Unfinished
 from .result import OutputT, RunResult

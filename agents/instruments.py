@@ -70,9 +70,9 @@ class ModelSpan(msgspec.Struct, kw_only=True):
     and `request`.
 
     At the end: `seconds`; `reply`, None if there is none; `error`, the provider's or the limit's, or None; `cancelled`,
-    whether the call was cut short; `tries`; `answered_by`, the name of the provider that a `Fallback` has gone over to, or None;
-    `streamed`; `first_chunk`, seconds from the asking to the first piece, of a streamed try; `gate_wait`, seconds;
-    `cost`, in US dollars, if that is known.
+    whether the call was cut short; `tries`; `answered_by`, the name of the provider that a `Fallback` has gone over to,
+    or None; `streamed`; `first_chunk`, seconds from the asking to the first piece, of a streamed try; `gate_wait`,
+    seconds; `cost`, in US dollars, if that is known.
     """
 
     run_id: str

@@ -25,7 +25,8 @@ from anyio.lowlevel import checkpoint
 from ..actors.crashes import is_cancelled, is_ordinary_group, stray
 from ..actors.exits import sole
 from .errors import AgentError, NoneCompleted, NoQuorum
-from .launch import Pending, RunStream
+from .pending import Pending
+from .run_stream import RunStream
 from .place import regain_places
 from .result import RunResult
 from .run import Run

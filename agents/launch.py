@@ -6,16 +6,12 @@ that is open in this event loop, else on the common stage of the event loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, cast, get_args
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import msgspec
-from anyio import create_task_group
 
 from .. import journal
-from ..actors.exits import sole
 from ..journal import RunExists
 from .approvals import Answer, Approver, check_approve, resume
 from .enrolment import enrol
@@ -24,12 +20,11 @@ from .limits import Limits
 from .orphans import Orphan
 from .place import current_place
 from .policy import Policy, check_policy
-from .result import OutputT, RunResult
 from .resumption import Resumption
 from .run import Run
 from .run_cell import RunCell
 from .run_options import RunOptions, WhenBusy
-from .stage import RunStage, common_stage, open_system
+from .stage import RunStage, open_system
 from .stop_poll import StopWhen, check_stop_when
 from .stop_token import StopToken
 from .talks import Talk
@@ -38,10 +33,6 @@ if TYPE_CHECKING:
     from .agent import Agent
     from .system import System
     from .tool_cell import ToolCell
-
-OnExit: TypeAlias = Literal["stop", "wait", "detach"]
-OnLimit: TypeAlias = Literal["raise", "return"]
-T = TypeVar("T")
 
 
 class Launch:
@@ -340,178 +331,3 @@ def _read_tags(tags: object) -> tuple[str, ...]:
         if not isinstance(text, str):
             raise TypeError(f"tags= takes a list of texts; {text!r} is none")
     return texts
-
-
-async def run_here(launch: Launch, on_limit: OnLimit) -> RunResult[Any]:
-    """Execute a run in a child task of the caller and return its result, or raise its error."""
-    parent = launch.parent()
-    system = launch.found_system() if parent is None else None
-    if parent is not None:
-        cell = await _execute(launch, parent[0].stage, parent)
-    elif system is not None:
-        cell = await _execute(launch, system.stage, None)
-    else:
-        async with common_stage() as stage:
-            cell = await _execute(launch, stage, None)
-    if parent is not None:
-        await parent[0].regain(parent[1])
-    assert cell.result is not None
-    if cell.error is not None and not (cell.result.status == "limited" and on_limit == "return"):
-        raise cell.error.with_traceback(None)
-    return cell.result
-
-
-async def _execute(launch: Launch, stage: RunStage, parent: tuple[RunCell, str] | None) -> RunCell:
-    cell = await launch.cell(stage, parent, followable=False)
-    try:
-        async with create_task_group() as group:
-            with discarded_on_error(cell):
-                cell.start_in(group)
-            launch.agent.freeze()
-    except BaseExceptionGroup as errors:
-        raise sole(errors) from None
-    return cell
-
-
-@contextmanager
-def discarded_on_error(cell: RunCell) -> Generator[None]:
-    """A block that starts a run; where it fails, the run is not to be."""
-    try:
-        yield
-    except BaseException:
-        cell.discard()
-        raise
-
-
-class RunStream(Generic[OutputT]):
-    """``async with agent.stream(…) as run``: starts a run at the block's beginning, and sees to its end.
-
-    Inside a System the block only subscribes: it holds no cancel scope, so it may be used in an async generator and
-    closed from another task. Elsewhere (in a tool, or outside any System) the run is a child of the block.
-    """
-
-    __slots__ = ("_cell", "_launch", "_on_exit", "_stack")
-
-    def __init__(self, launch: Launch, on_exit: OnExit) -> None:
-        if on_exit not in get_args(OnExit):
-            raise ValueError(f"on_exit={on_exit!r} is not one of {', '.join(map(repr, get_args(OnExit)))}")
-        self._launch = launch
-        self._on_exit: OnExit = on_exit
-        self._stack: AsyncExitStack | None = None
-        self._cell: RunCell | None = None
-
-    async def __aenter__(self) -> Run[OutputT]:
-        if self._cell is not None:
-            raise RuntimeError("a stream is entered once; call agent.stream(…) again for another run")
-        parent = self._launch.parent()
-        system = self._launch.found_system() if parent is None else None
-        if system is not None:
-            cell = self._cell = await self._launch.cell(system.stage, None, followable=True, detached=True)
-            with discarded_on_error(cell):
-                cell.start_in(system.group)
-            self._launch.agent.freeze()
-        elif self._on_exit == "detach":
-            raise RuntimeError("on_exit='detach' needs a System for the run to go on in: async with System(): …")
-        else:
-            async with AsyncExitStack() as stack:
-                stage = parent[0].stage if parent is not None else await stack.enter_async_context(common_stage())
-                group = await stack.enter_async_context(create_task_group())
-                cell = self._cell = await self._launch.cell(stage, parent, followable=True)
-                with discarded_on_error(cell):
-                    cell.start_in(group)
-                self._launch.agent.freeze()
-                self._stack = stack.pop_all()
-        return Run(cell)
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        cell, stack = self._cell, self._stack
-        assert cell is not None
-        if cell.exit is None and (self._on_exit == "stop" or (self._on_exit == "wait" and exc is not None)):
-            cell.stop_run("now", "abandoned")
-        if stack is None:
-            if self._on_exit == "detach":
-                return
-            try:
-                await cell.wait_over()
-            except BaseException:
-                # Cancelled while it waited: nobody else sees to the run's end.
-                if cell.exit is None:
-                    cell.stop_run("now", "abandoned")
-                raise
-            return
-        ordinary = exc is None or isinstance(exc, Exception)
-        try:
-            # An ordinary error of the block is not the group's business: it leaves bare, when the run has ended.
-            await (stack.__aexit__(None, None, None) if ordinary else stack.__aexit__(exc_type, exc, tb))
-        except BaseExceptionGroup as errors:
-            if sole(errors) is not exc:
-                raise sole(errors) from None
-        if cell.run_parent is not None:
-            await cell.run_parent.regain(cell.call_id or "")
-
-    def __aiter__(self) -> NoReturn:
-        raise TypeError(
-            "a stream is a block: `async with agent.stream(…) as run:`, and in it `async for event in run:`"
-        )
-
-    def __await__(self) -> NoReturn:
-        raise TypeError("a stream is a block: `async with agent.stream(…) as run:`, without await")
-
-    def __enter__(self) -> NoReturn:
-        raise TypeError("a stream is an asynchronous block: `async with agent.stream(…) as run:`")
-
-    def __exit__(self, *exc_info: object) -> None:
-        return None
-
-    def __repr__(self) -> str:
-        state = f"run {self._cell.name!r}" if self._cell is not None else "not entered"
-        return f"<stream of agent {self._launch.agent.name!r}: {state}>"
-
-
-class Pending(Coroutine[Any, Any, T], Generic[T]):
-    """A coroutine that explains itself to those who forget to await it."""
-
-    __slots__ = ("__name__", "__qualname__", "_coroutine")
-
-    def __init__(self, coroutine: Coroutine[Any, Any, T], name: str) -> None:
-        self._coroutine = coroutine
-        self.__name__ = self.__qualname__ = name
-
-    def __await__(self) -> Generator[Any, Any, T]:
-        return self._coroutine.__await__()
-
-    def send(self, value: Any) -> Any:
-        return self._coroutine.send(value)
-
-    def throw(self, *error: Any) -> Any:
-        return self._coroutine.throw(*error)
-
-    def close(self) -> None:
-        self._coroutine.close()
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise AttributeError(
-            f"{self.__qualname__}(…) has not been awaited, so it has no {name!r} yet: "
-            f"write `await {self.__qualname__}(…)`"
-        )
-
-    def _not_yet(self, *_: object) -> NoReturn:
-        raise TypeError(f"{self.__qualname__}(…) has not been awaited: write `await {self.__qualname__}(…)`")
-
-    __len__ = __iter__ = __getitem__ = __contains__ = _not_yet  # pyright: ignore[reportAssignmentType]
-
-    def _no_block(self, *_: object) -> NoReturn:
-        raise TypeError(
-            f"{self.__qualname__}(…) is no block and no stream: write `await {self.__qualname__}(…)`, "
-            "or `async with agent.stream(…) as run:`"
-        )
-
-    __enter__ = __exit__ = __aenter__ = __aexit__ = __aiter__ = _no_block
-
-    def __bool__(self) -> bool:
-        return True
-
-    def __repr__(self) -> str:
-        return f"<{self.__qualname__}(…), not awaited>"

@@ -11,7 +11,8 @@ fed the text as it comes and gives, whenever it is asked, a *beginning* of the f
 
 So what was shown is never taken back: of two values, the later one has the earlier one for its beginning. (Of a key
 that is given twice, the second value replaces the first.) Text that is no JSON never raises: the value stays as it was
-where the text went wrong. White space and a Markdown fence before the value are passed over, and so is all that follows it.
+where the text went wrong. White space and a Markdown fence before the value are passed over, and so is all that follows
+it.
 
 Each character is read once. A snapshot copies the containers that are open and shares those that are closed, so it
 costs as much as the open ones are long. Whoever takes one for each piece of a long text pays the square of its length:

@@ -35,6 +35,7 @@ from ..journal import JournalError
 from .errors import StaleQuestion, ToolFailed
 from .remaining import line
 from .result import utc
+from .tool_rules import check_timeout
 
 if TYPE_CHECKING:
     from .run_cell import RunCell
@@ -131,7 +132,7 @@ class Questions:
         with self._lock:
             question = self._open.get(question_id)
             if question is None or run not in question.asked.path:
-                raise StaleQuestion(run, question_id)
+                raise StaleQuestion(f"run {run!r}", question_id)
             question.answer = text
             self._close(question)
         return question
@@ -188,8 +189,21 @@ def answer_question(run: RunCell, question_id: object, text: object) -> None:
     question_id, text = read_answer(question_id, text)
     *_, root = line(run)
     if root.questions is None:
-        raise StaleQuestion(run.name, question_id)
+        raise StaleQuestion(f"run {run.name!r}", question_id)
     run.stage.home.run(root.questions.answer(run.name, question_id, text).tell)
+
+
+def read_question(question: object, timeout: object) -> tuple[str, float | None]:
+    """A question, and for how many seconds it is asked.
+
+    Raises:
+        TypeError, ValueError: a question that is no text, or empty; a time that is none.
+    """
+    if not isinstance(question, str):
+        raise TypeError(f"ask_user(question) takes text, not {question!r}")
+    if not question.strip():
+        raise ValueError(f"ask_user(question) takes a question, not {question!r}")
+    return question, check_timeout("ask_user(timeout=)", timeout)
 
 
 def read_answer(question_id: object, text: object) -> tuple[str, str]:

@@ -12,6 +12,8 @@ from .approvals import PendingCall
 from .inbox import Letter, When, read_letter, take, take_or_return
 from .machine import StopMode
 from .object_reader import ObjectReader
+from .questions import PendingQuestion, answer_question
+from .questions import asked_by as questions_by
 from .readers import EventReader, TextReader
 from .result import OutputT, RunResult
 from .stop_token import check_stop
@@ -151,6 +153,24 @@ class Run(Generic[OutputT]):
         if not isinstance(reason, str):
             raise TypeError(f"deny(reason=) takes a text, not {reason!r}")
         answer_call(self._cell, call_id, reason or False, run_id)
+
+    @property
+    def questions(self) -> tuple[PendingQuestion, ...]:
+        """What tools of the run and its subagents ask the user at this moment, oldest first."""
+        return questions_by(self._cell)
+
+    def answer(self, question_id: str, text: str) -> None:
+        """Answer a question that a tool asks the user with `RunContext.ask_user`. From any thread, at once.
+
+        Args:
+            question_id: the question, as `message.asked` and `questions` name it: of this run, or of a subagent.
+            text: the answer.
+
+        Raises:
+            StaleQuestion: no such question is open: it was answered, has expired, or was withdrawn with its call.
+            TypeError: an answer that is no text.
+        """
+        answer_question(self._cell, question_id, text)
 
     def send(self, message: str | Message | Part | Sequence[str | Part], when: When = "asap") -> Letter:
         """Send a message of the user into the run.

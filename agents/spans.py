@@ -81,6 +81,7 @@ async def in_model_span(instruments: Instruments, run: RunCell, call: ModelCall,
     fact: Fact | None = None
     try:
         fact = await call.perform()
+        return fact
     finally:
         span.seconds = now() - began
         span.reply = fact.reply if isinstance(fact, Replied) else None
@@ -92,7 +93,6 @@ async def in_model_span(instruments: Instruments, run: RunCell, call: ModelCall,
         span.gate_wait = call.gate_wait
         span.cost = call.cost
         instruments.leave("model_call", entered)
-    return fact
 
 
 async def in_tool_span(instruments: Instruments, call: ToolCell) -> ToolResult | None:
@@ -115,6 +115,7 @@ async def in_tool_span(instruments: Instruments, call: ToolCell) -> ToolResult |
     result: ToolResult | None = None
     try:
         result = await call.invoke()
+        return result
     finally:
         span.seconds = now() - began
         # A tool that swallowed its cancellation does not turn a stop or a timeout into a success.
@@ -124,4 +125,3 @@ async def in_tool_span(instruments: Instruments, call: ToolCell) -> ToolResult |
         span.tries = call.attempt
         span.outlived = call.outlived
         instruments.leave("tool_call", entered)
-    return result

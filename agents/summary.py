@@ -16,6 +16,7 @@ from anyio import CancelScope
 from .. import journal
 from ..providers import Message, ToolCall, ToolResult, Usage, user
 from ..providers.messages import Document, Image, Refusal, Text, attachment_line
+from .ledger import Amount
 from .stop_ladder import FAREWELL
 from .token_count import TextCounter
 from .trimming import cut_text
@@ -28,11 +29,12 @@ TIME = 120.0
 
 
 class Summary(NamedTuple):
-    """A summary, and what it has used. Without text there is none, and `error` says why."""
+    """A summary, and what it has used and counts for against limits. Without text there is none: `error` says why."""
 
     text: str
     usage: Usage | None
     cost: float | None
+    spent: Amount | None
     error: str = ""
 
 
@@ -82,15 +84,15 @@ async def summarise(run: RunCell, text: str, name: str) -> Summary:
         cell.stop_run("now", "abandoned")
         with CancelScope(shield=True, deadline=anyio.current_time() + FAREWELL):
             await cell.wait_over()
-        run.diary.hold(*_spent(run, *_used(cell)))
+        run.diary.hold(*_spent(run, _used(cell)))
         raise
-    result = cell.result
-    used = _used(cell)
+    run.outlived += [f"{cell.name}/{each}" for each in cell.outlived]
+    result, used = cell.result, _used(cell)
     if result is None or result.status != "completed":
         why = f"{type(cell.error).__name__}: {cell.error}" if cell.error is not None else result and result.reason
-        return Summary("", *used, why or "it has not ended")
+        return used._replace(error=why or "it has not ended")
     said = result.text.strip()
-    return Summary(said, *used, "" if said else "it is empty")
+    return used._replace(text=said, error="" if said else "it is empty")
 
 
 def write_spent(run: RunCell, made: Summary) -> None:
@@ -100,12 +102,16 @@ def write_spent(run: RunCell, made: Summary) -> None:
         JournalError: it cannot be stored.
     """
     # At once: an entry that holds a reply begins with it.
-    run.write(*_spent(run, made.usage, made.cost))
+    run.write(*_spent(run, made))
 
 
-def _spent(run: RunCell, usage: Usage | None, cost: float | None) -> list[journal.Record]:
-    return [journal.Spent(run.diary.clock(), usage, cost)] if usage is not None or cost != 0.0 else []
+def _spent(run: RunCell, made: Summary) -> list[journal.Record]:
+    if made.usage is None and made.cost == 0.0 and not made.spent:
+        return []
+    return [journal.Spent(run.diary.clock(), made.usage, made.cost, made.spent)]
 
 
-def _used(cell: RunCell) -> tuple[Usage | None, float | None]:
-    return (cell.spending.usage if cell.spending.usage != Usage() else None), cell.spending.cost
+def _used(cell: RunCell) -> Summary:
+    spending = cell.spending
+    usage = spending.usage if spending.usage != Usage() else None
+    return Summary("", usage, spending.cost, spending.ledger.used if spending.ledger is not None else None)

@@ -226,6 +226,8 @@ class SystemThread:
                             await self._leaving.wait()
                     except Exception as error:
                         failure = self._failure = error
+                    except (KeyboardInterrupt, SystemExit) as error:
+                        self.collapse(error)
                     finally:
                         self._shut()
                     self._calls.cancel_scope.cancel()
@@ -233,6 +235,14 @@ class SystemThread:
                 raise sole(errors) from None
         if failure is not None:
             raise failure
+
+    def collapse(self, error: BaseException) -> None:
+        """Something that must end the process ends the loop. It is kept for the end of the block: raised once more in a
+        task, it would keep asyncio from ending the other tasks.
+        """
+        self._failure = error
+        if self._everything is not None:
+            self._everything.cancel()
 
     def _shut(self) -> None:
         with self._lock:
@@ -336,10 +346,12 @@ class SystemThread:
                     call.scope.cancel()
                 value, over = await call.function(), True
         except BaseException as failure:
-            # One that must end the process ends the loop, and is raised at whoever asked for it.
-            if is_crash(failure) or isinstance(failure, KeyboardInterrupt | SystemExit):
+            if isinstance(failure, KeyboardInterrupt | SystemExit):
+                error = failure  # for whoever asked for it
+                self.collapse(failure)
+            elif is_crash(failure):
                 error = stray("a blocking call", failure)
-            if not is_crash(failure):
+            else:
                 raise
         finally:
             self._settle(call, value, error if over or error is not None else self._closed())
@@ -422,6 +434,8 @@ class Held(Generic[T]):
             if not entered:
                 raise  # to whoever enters
             self._error = error
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._thread.collapse(error)
         finally:
             self._over.set()
 

@@ -23,8 +23,9 @@ from .conversation import Conversation
 from .events import AnyEvent
 from .history import Prompt
 from .inbox import Letter, When
-from .launch import RunStream
+from .run_stream import RunStream
 from .machine import StopMode
+from .questions import PendingQuestion
 from .readers import EventReader, TextReader
 from .result import Messages, OutputT, RunResult
 from .run import Run, RunStatus
@@ -140,6 +141,15 @@ class ThreadRun(Generic[OutputT]):
         """Refuse a tool call that waits for an approval, as `Run.deny` does."""
         self._run.deny(call_id, reason, run_id=run_id)
 
+    @property
+    def questions(self) -> tuple[PendingQuestion, ...]:
+        """What tools of the run and its subagents ask the user at this moment, oldest first."""
+        return self._run.questions
+
+    def answer(self, question_id: str, text: str) -> None:
+        """Answer a question that a tool asks the user, as `Run.answer` does."""
+        self._run.answer(question_id, text)
+
     def send(self, message: str | Message | Part | Sequence[str | Part], when: When = "asap") -> Letter:
         """Send a message of the user into the run, as `Run.send` does, at once. What is returned says in `delivered`
         whether it is in the conversation, and in `error` whether the run has ended before.
@@ -235,6 +245,15 @@ class ThreadConversation(Generic[OutputT]):
         """Say something and block until the answer is there, as `Conversation.ask` does. An interrupt stops the run."""
         self._thread.refuse_waiting("chat.ask()")
         return self._thread.call("chat.ask()", lambda: self._chat.ask(prompt, **options))
+
+    @property
+    def questions(self) -> tuple[PendingQuestion, ...]:
+        """What the run that is at work asks the user at this moment."""
+        return self._chat.questions
+
+    def answer(self, question_id: str, text: str) -> None:
+        """Answer a question of the run that is at work, as `Run.answer` does."""
+        self._chat.answer(question_id, text)
 
     def send(self, prompt: Prompt) -> None:
         """Say something without waiting for the answer, as `Conversation.send` does."""

@@ -17,6 +17,7 @@ import msgspec
 
 from ..journal import (
     Answered,
+    AnsweredQuestion,
     Asked,
     Began,
     Delivered,
@@ -25,6 +26,7 @@ from ..journal import (
     Held,
     Intended,
     Parked,
+    Questioned,
     Record,
     Replied,
     Resumed,
@@ -162,7 +164,7 @@ class Tracer:
                 return [step]
             case Happened():
                 return self._read_outcome(record)
-            case Slept() | Asked() | Answered() if record.call_id in self._open:
+            case Slept() | Asked() | Answered() | Questioned() | AnsweredQuestion() if record.call_id in self._open:
                 return self._add(_beside_call(record), self._open[record.call_id])
             case Said():
                 message = msgspec.convert(record.message, Message)
@@ -323,7 +325,7 @@ def _status(result: ToolResult) -> str | None:
     return (result.cause or "failed").replace("_", " ") if result.is_error or result.cause else None
 
 
-def _beside_call(record: Slept | Asked | Answered) -> Step:
+def _beside_call(record: Slept | Asked | Answered | Questioned | AnsweredQuestion) -> Step:
     match record:
         case Slept():
             step = Step("sleep", "sleeps", at=record.at)
@@ -333,6 +335,10 @@ def _beside_call(record: Slept | Asked | Answered) -> Step:
             step = Step("approval", "waits for an approval", limit, record.at)
         case Answered():
             step = _answer(record.answer, record.at)
+        case Questioned():
+            step = Step("question", "asks the user", record.question, record.at)
+        case AnsweredQuestion():
+            step = Step("question", "the user answers", record.text, record.at)
     return step
 
 

@@ -1,7 +1,7 @@
 """What a running program shows of its agents: log lines, spans and metrics, traces in files.
 
-*Observers* hear events: `log_events` writes log lines, `JsonlTrace` a file. They are given as ``on_event=``, to a System
-for all of its runs or to a single run. *Instruments* are around the work itself, in its task: `bind_ids` and
+*Observers* hear events: `log_events` writes log lines, `JsonlTrace` a file. They are given as ``on_event=``, to a
+System for all of its runs or to a single run. *Instruments* are around the work itself, in its task: `bind_ids` and
 `OpenTelemetry`. They are given to a System as ``instruments=[…]``.
 
 What people, models and tools have said, called *contents*, is in none of these unless ``contents=True`` says so.

@@ -38,7 +38,7 @@ CANCELLED = "cancelled"
 
 
 class OpenTelemetry(Instrument):
-    """Records a span for each run, model call and tool call, and measures them: ``System(instruments=[OpenTelemetry()])``.
+    """Spans and metrics of runs, model calls and tool calls: ``System(instruments=[OpenTelemetry()])``.
 
     Args:
         tracer_provider, meter_provider: where spans and metrics go (default: the program's global providers).

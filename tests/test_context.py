@@ -16,6 +16,7 @@ import pytest
 from greenroom import (
     Agent,
     ContextWindow,
+    LimitExceeded,
     Limits,
     OverflowContext,
     Retry,
@@ -26,7 +27,7 @@ from greenroom import (
 from greenroom.agents.context_window import SUMMARY_PROMPT
 from greenroom.agents.token_count import by_chars, tiktoken_counter
 from greenroom.events import AnyEvent, ContextCompacted, ContextOverflowed
-from greenroom.journal import Replied, Spent, Summarised, decode
+from greenroom.journal import Replied, Resumed, Spent, Summarised, decode
 from greenroom.providers import (
     ContextOverflow,
     Message,
@@ -738,6 +739,38 @@ async def test_limits_hold_for_summaries() -> None:
     assert (len(model.asked), len(model.requests)) == (1, 0)
 
 
+@BACKENDS
+def test_limits_count_summaries_after_a_crash(backend: str) -> None:
+    """What the run has used before is what the journal says, tries that failed included."""
+
+    async def scenario() -> None:
+        journal = RecordingJournal()
+        busy = Overloaded("busy", status=503, retry_after=0.01)
+        model = Summing([[call("look")], "ok"], [busy, "S"])
+        agent = Agent("a", model, tools=[tool(replay="safe")(look)], context=SUMMARISE, limits=Limits(requests=4))
+        async with System(journal=journal, sources=virtual()) as system:
+            result = await agent.run("now", system=system, history=talk(20), run_id="r")
+        assert (result.output, len(model.asked), len(model.requests)) == ("ok", 2, 2)
+        seen: set[int] = set()
+        for number in range(1, len(journal.written)):
+            died = journal.after(number)
+            written = (await story(died, "r")).records
+            summarised = any(isinstance(record, Summarised) for record in written)
+            replied = sum(isinstance(record, Replied) for record in written)
+            rest = Summing([[call("look")]] * 9, ["S"])
+            async with System(journal=died, sources=virtual("y")) as system:
+                (run,) = (await system.recover([agent.with_(model=rest)])).runs
+                with pytest.raises(LimitExceeded):
+                    await run.result()
+            resumed = [each for each in (await story(died, "r")).records if isinstance(each, Resumed)]
+            before = 2 * summarised + replied + resumed[0].asking  # nobody knows whether that one was sent
+            assert len(rest.asked) + len(rest.requests) == 4 - before, f"after {number} entries"
+            seen.add(before)
+        assert seen >= {1, 3, 4}
+
+    in_fresh_loop(scenario, backend=backend)
+
+
 # -- functions
 
 
@@ -837,7 +870,7 @@ async def test_a_function_that_makes_no_progress_fails_the_run(function: Any) ->
 
 
 async def test_a_function_that_returns_no_messages_is_told() -> None:
-    for wrong in (None, "text", [1], {}):
+    for wrong in (None, "text", [1], {}, "", user("x")):
         window = ContextWindow(tokens=500, overflow=lambda messages, context, wrong=wrong: wrong)
         agent = Agent("a", Scripted("ok"), context=window)
         with pytest.raises(Exception, match="must return a list of Messages") as caught:

@@ -55,7 +55,9 @@ FLOORS = {
     "load": Floor(rooms=f"{GROUND} agents", libraries="anyio msgspec sniffio"),
     "service": Floor(rooms=f"{GROUND} agents", libraries="anyio msgspec starlette uvicorn"),
     "telemetry": Floor(rooms=f"{GROUND} agents", libraries="anyio msgspec opentelemetry structlog"),
-    "testing": Floor(rooms=f"{GROUND} agents tools load service telemetry", libraries="anyio hypothesis msgspec pytest trio"),
+    "testing": Floor(
+        rooms=f"{GROUND} agents tools load service telemetry", libraries="anyio hypothesis msgspec pytest trio"
+    ),
 }
 DOOR = "the front door"  # the modules that lie in src/greenroom itself; no room imports them
 DOOR_FLOOR = Floor(rooms=f"{GROUND} agents tools load service", libraries="anyio cyclopts msgspec rich trio")

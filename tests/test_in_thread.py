@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import ContextVar
 from itertools import islice
 from pathlib import Path
@@ -583,7 +584,12 @@ def test_an_exit_in_a_run_is_raised_at_who_asked_for_it(backend: Any) -> None:
         begun.wait(ANSWER)
         system.run(Agent("helper", Scripted(leave)), "Go")
     assert caught.value.code == 3
-    assert other.status == "stopped"
+    assert other.status != "running"
+    with pytest.raises(SystemExit), System.in_thread(backend=backend) as system:
+        run = system.start(Agent("helper", Scripted(leave)), "Go")
+        with suppress(SystemClosed):
+            run.result(ANSWER)
+    assert run.status != "running"
 
 
 def test_a_fork_is_told(system: ThreadSystem, monkeypatch: pytest.MonkeyPatch) -> None:

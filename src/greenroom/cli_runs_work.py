@@ -105,6 +105,8 @@ def _note(event: events.Event, *, several: bool) -> None:
             words = "goes on" + (f", with a changed agent: {'; '.join(changes)}" if changes else "")
         case events.ApprovalRequested(tool=tool, question=question):
             words = f"{tool} waits for an approval, which cannot be given here: {question}"
+        case events.QuestionAsked(tool=tool, question=question):
+            words = f"{tool} asks the user, who cannot answer here: {question}"
         case _:
             words = words_for(event)
     if words is not None:

@@ -1,6 +1,8 @@
 """The events of a run, under their public address: `greenroom.events`."""
 
 from .agents.events import (
+    AgentReplanning,
+    AgentStuck,
     AnyEvent,
     ApprovalRequested,
     ApprovalResolved,
@@ -21,6 +23,8 @@ from .agents.events import (
     ModelTextDelta,
     ModelThinkingDelta,
     ModelToolArgsDelta,
+    QuestionAnswered,
+    QuestionAsked,
     RunCompleted,
     RunFailed,
     RunLimited,
@@ -44,6 +48,8 @@ from .agents.events import (
 )
 
 __all__ = [
+    "AgentReplanning",
+    "AgentStuck",
     "AnyEvent",
     "ApprovalRequested",
     "ApprovalResolved",
@@ -64,6 +70,8 @@ __all__ = [
     "ModelTextDelta",
     "ModelThinkingDelta",
     "ModelToolArgsDelta",
+    "QuestionAnswered",
+    "QuestionAsked",
     "RunCompleted",
     "RunFailed",
     "RunLimited",
