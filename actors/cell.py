@@ -110,7 +110,7 @@ class Cell:
         self.exit: Exit | None = None
         #: How the incarnation before ended, of one that waits for the next.
         self.last_exit: Exit | None = None
-        self.restarts = 0
+        self.restarts: int = 0
         self.started_at = stage.home.now()
         #: The message that is being handled.
         self.current: Envelope | None = None

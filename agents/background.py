@@ -1,9 +1,9 @@
 """Subagents that work in the background: ``context.spawn(agent, prompt)`` begins one, and the tool goes on.
 
 Such a run works for the run whose tool has begun it, not for the tool call: it is stopped with that run, its events are
-heard there, and what it uses counts there. When the run above ends, its *orphans* are dealt with: one that was begun
+heard there, and what it uses counts there. When the run above ends, its *orphans* are dealt with (`orphans`): one that was begun
 with ``orphan="stop"`` ends too. ``adopt`` hands it over to the run above that one, or at the top to the System;
-``detach`` hands it to the System at once. Whoever gets it, its limits and those it was begun under go on to hold.
+``detach`` hands it to the System in any case. Whoever gets it, its limits and those it was begun under go on to hold.
 
 In the journal a run that is to be stopped with another is a part of that one, and is taken up with it after a crash.
 One that may outlive it is a run of its own there, and goes on by itself.
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from .. import journal
 from ..journal import JournalError
-from .closure import ABANDONED, end_one
+from ..providers import Usage
+from .closure import count_and_end
+from .handoff import last_of
 from .lost_runs import UNREADABLE
 from .resumption import Resumption, input_of, limits_of
 from .run import Run
@@ -65,13 +67,13 @@ class Background:
             entries = await shelf.read(spawned.run_id)
             if not entries:
                 return
-            if agent is None:
-                _log.warning("run %s is not taken up: its agent %r is not known", spawned.run_id, spawned.agent)
-                await end_one(shelf, spawned.run_id, ABANDONED, run.diary.clock)
-                return
-            resumption = Resumption(agent, entries)
+            resumption = Resumption(agent, entries) if agent is not None else None
         except (JournalError, *UNREADABLE) as error:
             _log.warning("run %s is not taken up: %s", spawned.run_id, error)
+            return
+        if agent is None or resumption is None or last_of(agent, resumption.chronicle.handed_over) is None:
+            _log.warning("run %s is not taken up: its agent %r is not known", spawned.run_id, spawned.agent)
+            await self._give_up(spawned.run_id, returned)
             return
         history, prompt = input_of(resumption.chronicle)
         began = resumption.chronicle.began
@@ -86,9 +88,18 @@ class Background:
             stop_poll=agent.stop_poll,
         )
         cell = run.child(agent, prompt, history, options, spawned.run_id, began.call_id or "", "stop", resumption)
-        if returned:
-            cell.spending.counts = False
+        cell.spending.counts = not returned
         cell.spending.admit()
         assert run.group is not None
         cell.start_in(run.group)
         self.add(cell)
+
+    async def _give_up(self, run_id: str, returned: bool) -> None:
+        """One of them cannot be taken up: it ends, and what it has used counts."""
+        run = self._run
+        lost = await count_and_end(run, run_id)
+        if returned:
+            return
+        run.spending.take_up(lost.usage or Usage(), lost.cost, lost.spent)
+        spent = lost.spent if run.spending.ledger is not None else None
+        run.diary.hold(journal.Returned(run_id, run.diary.clock(), lost.usage, lost.cost, spent))

@@ -31,6 +31,7 @@ from ..journal import (
     Returned,
     Said,
     Sent,
+    Spawned,
     Spent,
     Started,
     Summarised,
@@ -74,6 +75,9 @@ class Chronicle:
             work.
         at_work: calls that have begun and have no outcome.
         handed_over: the agents that it went on with, one after the other.
+        fingerprint: what the last of its agents was like.
+        spawned: what it has begun in the background, by run id; the ids of those that it has written the use of are in
+            `returned`.
         worked: seconds in which a process was at work on it, or it waited there.
 
     Raises:
@@ -103,6 +107,9 @@ class Chronicle:
         self.at_work: set[str] = set()
         self.worked = 0.0
         self.handed_over: list[str] = []
+        self.fingerprint: Any = self.began.fingerprint
+        self.spawned: dict[str, Spawned] = {}
+        self.returned: set[str] = set()
         self._last = self.began.at
         self._standing: Standing = "unfinished"
         self._checking = False
@@ -260,8 +267,13 @@ class Chronicle:
                 self._sent[record.message_id] = msgspec.convert(record.message, Message)
             case Delivered():
                 self._messages += [self._sent.pop(id) for id in record.message_ids if id in self._sent]
-            case Retrying() | Spent() | Summarised() | Returned():
+            case Retrying() | Spent() | Summarised():
                 self._spend(record.usage, record.cost)
+            case Spawned():
+                self.spawned[record.run_id] = record
+            case Returned():
+                self._spend(record.usage, record.cost)
+                self.returned.add(record.run_id)
             case Suspended():
                 self._standing = "suspended"
                 self.suspicion = 0
@@ -272,6 +284,7 @@ class Chronicle:
                     self._spend(None, None)
             case HandedOver():
                 self.handed_over.append(record.agent)
+                self.fingerprint = record.fingerprint
             case Held():
                 self.paused = record.paused
             case Parked():

@@ -8,7 +8,7 @@ its last entry. Its subagents end with it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .. import journal
@@ -16,15 +16,13 @@ from ..journal import Damaged, Journal, JournalError, Listed, RunFinished
 from ..providers import ToolResult
 from .chronicle import Chronicle
 from .diary import Diary
-from .lost_runs import UNREADABLE, Lost, used_below
+from .lost_runs import UNREADABLE, Lost, used_below, used_by, used_under
 from .machine import cancelled
+from .orphans import ABANDONED
 from .replay import UNKNOWN
 
 if TYPE_CHECKING:
     from .run_cell import RunCell
-
-#: Why a subagent ends whose run has ended.
-ABANDONED = "abandoned"
 
 
 async def end_run(shelf: Journal, run_id: str, reason: str, clock: Callable[[], float] = time.time) -> int:
@@ -74,8 +72,7 @@ async def end_one(
         if chronicle.was_asking(at):
             diary.hold(journal.Resumed(False, True, [], at))  # nobody knows what the request under way has cost
         lost = Lost()
-        for place in chronicle.places_at_work:
-            await used_below(shelf, run_id, place, at, lost)
+        await used_under(shelf, chronicle, at, lost)
         diary.hold(*[journal.Happened(result, at) for result in _results(chronicle)])
         if lost.usage is not None or lost.cost is None:
             diary.hold(journal.Spent(at, lost.usage, lost.cost))
@@ -84,23 +81,42 @@ async def end_one(
         diary.release()
 
 
-async def lost_below(run: RunCell, place: str | None) -> Lost:
+async def lost_below(
+    run: RunCell, place: str | None, spawned: Mapping[str, journal.Spawned], children: Iterable[journal.Spawned]
+) -> Lost:
     """What the subagents of a call have used, all of which have ended when this returns.
 
     Args:
         run: whose call it is.
         place: where the call stands; None of a call that never began.
+        spawned: what the run has begun in the background, by run id.
+        children: those of them that the call has begun and that end with it.
     """
     lost = Lost()
-    shelf, clock = run.stage.journal, run.diary.clock
+    shelf, now = run.stage.journal, run.diary.clock()
     if place is not None:
-        await used_below(shelf, run.name, place, clock(), lost)
+        await used_below(shelf, run.name, place, spawned, now, lost)
+    for each in children:
+        await used_by(shelf, each.run_id, now, lost)
+    await _end_all(run, lost)
+    return lost
+
+
+async def count_and_end(run: RunCell, run_id: str) -> Lost:
+    """What a subagent of a run has used, which has ended when this returns."""
+    lost = Lost()
+    await used_by(run.stage.journal, run_id, run.diary.clock(), lost)
+    await _end_all(run, lost)
+    return lost
+
+
+async def _end_all(run: RunCell, lost: Lost) -> None:
+    shelf, clock = run.stage.journal, run.diary.clock
     for run_id in lost.unfinished:
         try:
             await end_one(shelf, run_id, ABANDONED, clock)
         except (JournalError, *UNREADABLE):
             pass  # somebody else has it, or it has ended meanwhile
-    return lost
 
 
 def _results(chronicle: Chronicle) -> list[ToolResult]:

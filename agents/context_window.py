@@ -7,16 +7,14 @@ sends is decided by its `ContextView`; the rules by which a conversation is cut 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
 from ..providers import Message
 from ..providers.checks import is_whole
+from .context import RunContext
 from .token_count import Count, check_count
-
-if TYPE_CHECKING:
-    from .context import RunContext
 
 _OVERFLOW = "ContextWindow(overflow=) is 'drop', 'summarise' or a function of messages and an OverflowContext"
 #: The fewest tokens that a message can be cut to.

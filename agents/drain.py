@@ -40,17 +40,17 @@ class Drained(msgspec.Struct, frozen=True):
 class Drain:
     """The drain of one stage; from its making on the stage takes no new runs."""
 
-    __slots__ = ("_stage", "_suspends")
+    __slots__ = ("_runs_found", "_stage", "_suspends")
 
     def __init__(self, stage: RunStage) -> None:
         self._stage = stage
         self._suspends = stage.journal.survives
+        self._runs_found: list[RunCell] = list(self._runs())
 
     async def perform(self, timeout: float) -> Drained:
         """Hold all runs, and wait until none is left; after `timeout` seconds, cut what is."""
-        runs = self._runs()
         if self._suspends:
-            for run in runs:
+            for run in self._runs():
                 pause.hold(run)
                 self.look_at(run)
         with anyio.move_on_after(timeout):
@@ -59,7 +59,13 @@ class Drain:
         for run in cut:
             run.request_stop("system")
         await self._stage.pool.wait_empty()
-        return _account(runs, cut)
+        return _account(self._runs_found, cut)
+
+    def add(self, run: RunCell) -> None:
+        """A run below another has become one of its own."""
+        self._runs_found.append(run)
+        if self._suspends:
+            pause.hold(run)
 
     def look_at(self, run: RunCell) -> None:
         """Something has come to rest in this run, or below it: suspend the whole if all of it has."""

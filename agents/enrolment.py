@@ -15,10 +15,13 @@ from .. import journal
 from ..journal import JournalError
 from . import events, inbox
 from .closure import lost_below
+from .handoff import hand_over
 from .ledger import Amount
-from .machine import Effect, Finish
+from .machine import Effect, Finish, State
+from .orphans import outlives
 from .recorded_use import used_in
 from .replay import Replayed, replay
+from .tool_admission import is_guarded
 
 if TYPE_CHECKING:
     from .attempt import Attempt
@@ -33,7 +36,7 @@ def enrol(run: RunCell) -> None:
     """
     options = run.options
     # One that may outlive the run above is a run of its own in the journal.
-    parent = run.run_parent.name if run.run_parent is not None and run.orphan in (None, "stop") else None
+    parent = run.run_parent.name if run.run_parent is not None and not outlives(run.orphan) else None
     began = journal.Began(
         run.name,
         run.agent.name,
@@ -50,7 +53,7 @@ def enrol(run: RunCell) -> None:
         tags=list(options.tags),
         metadata=dict(options.metadata),
         limits=options.limits,
-        guarded=options.policy is not None,
+        guarded=options.policy is not None or (outlives(run.orphan) and is_guarded(run)),
     )
     run.diary.begin(began, parent_id=parent, conversation_id=options.conversation_id)
 
@@ -97,7 +100,10 @@ async def take_up(run: RunCell, attempt: Attempt) -> list[Effect]:
     bounded = run.spending.ledger is not None
     spent = used_in([record for entry in entries for record in journal.decode(entry)]) if bounded else Amount()
     for result in past.made_up:
-        lost = await lost_below(run, past.lost.get(result.call_id))
+        place = past.lost.get(result.call_id)
+        # After a crash in place they are at work, and go on.
+        children = past.lost_children(place) if place is not None and resumption is not None else ()
+        lost = await lost_below(run, place, past.spawned, children)
         past.spend(lost.usage, lost.cost)
         spent += lost.spent
         run.diary.hold(journal.Happened(result, at, lost.usage, lost.cost, lost.spent if bounded else None))
@@ -111,15 +117,17 @@ async def take_up(run: RunCell, attempt: Attempt) -> list[Effect]:
             inbox.of(run).count = past.sent
         facts = {"claims": resumption.claims, "changes": resumption.changes}
         await run.voice.say(events.RunRecovered, agent=run.agent.name, **facts)
+    if past.handoff is not None and machine.state is State.CALLING:
+        await hand_over(run, past.handoff)
     run.write()
     return past.effects
 
 
 async def _take_up_background(run: RunCell, past: Replayed) -> None:
     """Go on with what works in the background, but for what a call had begun whose outcome is unknown."""
-    gone = tuple(f"{run.name}.{place}." for place in past.lost.values())
-    for spawned in past.spawned:
-        if spawned.orphan == "stop" and not (gone and spawned.run_id.startswith(gone)):
+    gone = {each.run_id for place in past.lost.values() for each in past.lost_children(place)}
+    for spawned in past.spawned.values():
+        if spawned.orphan == "stop" and spawned.run_id not in gone:
             await run.background_runs.revive(spawned, spawned.run_id in past.returned)
 
 

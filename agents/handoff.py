@@ -22,9 +22,15 @@ if TYPE_CHECKING:
     from .tool import Toolbox
 
 
-def second_handoffs(calls: Iterable[ToolCall], toolbox: Toolbox) -> list[ToolCall]:
-    """The calls of one reply that would hand over once more."""
-    return [call for call in calls if toolbox[call.name].handoff is not None][1:]
+def second_handoffs(calls: Iterable[ToolCall], toolbox: Toolbox, handed_over: bool) -> list[ToolCall]:
+    """The calls of one reply that would hand over once more; `handed_over` says whether another one of it has."""
+    return [call for call in calls if toolbox[call.name].handoff is not None][0 if handed_over else 1 :]
+
+
+def handed_over_by(result: ToolResult, toolbox: Toolbox) -> Agent[Any, Any] | None:
+    """Whom a call has handed the conversation over to, as its result has it."""
+    tool = toolbox.get(result.name or "") if not result.is_error else None
+    return tool.handoff if tool is not None else None
 
 
 def refused(call: ToolCall) -> ToolResult:
@@ -36,7 +42,7 @@ def refused(call: ToolCall) -> ToolResult:
 async def hand_over(run: RunCell, to: Agent[Any, Any]) -> None:
     """Have a run go on with another agent, from its next model call on."""
     before = run.agent.name
-    run.diary.hold(journal.HandedOver(to.name, run.diary.clock()))
+    run.diary.hold(journal.HandedOver(to.name, run.diary.clock(), to.fingerprint))
     run.go_on_with(to)
     await run.voice.say(events.AgentHandedOver, agent=before, to=to.name)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypedDict, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, cast, overload
 
 import msgspec
 from typing_extensions import Unpack
@@ -25,25 +25,24 @@ from .blocking import Backend, check_backend
 from .chronicle import Chronicle
 from .context import DepsT
 from .drain import Drained
+from .execution import OnLimit
+from .held_block import HeldBlock
 from .history import Prompt
 from .instruments import Instrument
-from .execution import OnLimit
-from .run_stream import OnExit
 from .policy import Policy
 from .recovery_terms import MAX_CLAIMS, Unfinished
 from .result import OutputT, RunResult
 from .run_options import ConversationKeywords, RunKeywords
+from .run_stream import OnExit
 from .sources import Sources
 from .stop_poll import StopWhen
-from .system_thread import Held, SystemThread
+from .system_thread import SystemThread
+from .thread_reading import ThreadCompleted
 from .thread_run import ThreadConversation, ThreadRun, ThreadStream
 
 if TYPE_CHECKING:
     from .agent import Agent
-    from .many import CompletedRuns
     from .system import System
-
-T = TypeVar("T")
 
 
 class SystemKeywords(TypedDict, total=False):
@@ -276,7 +275,7 @@ class ThreadSystem:
         """
         options |= {"concurrency": concurrency, "on_error": on_error, "system": self._system}
         block = cast("Any", agent).as_completed(_read_here(prompts), **options)
-        return ThreadCompleted(self._thread, Held[Any](self._thread, "system.as_completed()", lambda: block))
+        return ThreadCompleted(self._thread, HeldBlock[Any](self._thread, "system.as_completed()", lambda: block))
 
     def conversation(
         self, agent: Agent[DepsT, OutputT], id: str, **options: Unpack[ConversationKeywords]
@@ -352,45 +351,6 @@ class ThreadSystem:
 
     def __repr__(self) -> str:
         return f"<ThreadSystem {self.name!r}: {'open' if self.is_open else 'not open'}>"
-
-
-class ThreadCompleted(Generic[T]):
-    """``with system.as_completed(…) as results: for index, result in results: …``.
-
-    Leaving the block early cancels the runs that are left. Any number of threads may iterate: each result goes to one.
-    """
-
-    __slots__ = ("_held", "_results", "_thread")
-
-    def __init__(self, thread: SystemThread, held: Held[CompletedRuns[T]]) -> None:
-        self._thread = thread
-        self._held = held
-        self._results: CompletedRuns[T] | None = None
-
-    def __enter__(self) -> Self:
-        self._results = self._held.enter()
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self._held.leave(exc is not None)
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> tuple[int, T]:
-        results = self._results
-        if results is None:
-            raise RuntimeError("as_completed is a block: `with system.as_completed(…) as results:`")
-
-        async def take() -> tuple[int, T] | None:
-            return await anext(results, None)
-
-        found = self._thread.call("system.as_completed()", take)
-        if found is None:
-            raise StopIteration
-        return found
 
 
 def _read_here(prompts: Iterable[Prompt]) -> Iterable[Prompt]:

@@ -124,6 +124,9 @@ class ToolSpan(msgspec.Struct, kw_only=True):
 
 Span: TypeAlias = RunSpan | ModelSpan | ToolSpan
 Block: TypeAlias = AbstractContextManager[object, bool | None]
+#: A method of an instrument, and what it has entered.
+Method: TypeAlias = Callable[[Any], Block | None]
+Entered: TypeAlias = tuple[Method, Block]
 
 
 class Instrument:
@@ -151,21 +154,21 @@ class Instruments:
     __slots__ = ("_by_kind", "_logged")
 
     def __init__(self, each: Sequence[Instrument]) -> None:
-        self._by_kind: dict[str, tuple[Callable[[Any], Block | None], ...]] = {
+        self._by_kind: dict[str, tuple[Method, ...]] = {
             kind: tuple(getattr(one, kind) for one in each if getattr(type(one), kind) is not getattr(Instrument, kind))
             for kind in ("run", "model_call", "tool_call")
         }
         self._logged: set[tuple[str, str]] = set()
 
-    def enter(self, kind: str, span: Span) -> list[Block]:
+    def enter(self, kind: str, span: Span) -> list[Entered]:
         """Enter a block of each; returns those that have been entered."""
-        entered: list[Block] = []
+        entered: list[Entered] = []
         for method in self._by_kind[kind]:
             try:
                 block = method(span)
                 if block is not None:
                     block.__enter__()
-                    entered.append(block)
+                    entered.append((method, block))
             except BaseException as error:
                 if isinstance(error, KeyboardInterrupt | SystemExit):
                     self.leave(kind, entered)
@@ -173,20 +176,20 @@ class Instruments:
                 self._log_once(kind, method, error)
         return entered
 
-    def leave(self, kind: str, entered: list[Block]) -> None:
+    def leave(self, kind: str, entered: list[Entered]) -> None:
         """Leave the blocks, the last one first."""
         while entered:
-            block = entered.pop()
+            method, block = entered.pop()
             try:
                 block.__exit__(None, None, None)
             except BaseException as error:
                 if isinstance(error, KeyboardInterrupt | SystemExit):
                     self.leave(kind, entered)
                     raise
-                self._log_once(kind, block, error)
+                self._log_once(kind, method, error)
 
-    def _log_once(self, kind: str, source: object, error: BaseException) -> None:
-        owner = type(getattr(source, "__self__", source)).__qualname__
+    def _log_once(self, kind: str, method: Method, error: BaseException) -> None:
+        owner = type(getattr(method, "__self__", method)).__qualname__
         if (kind, owner) in self._logged:
             return
         self._logged.add((kind, owner))

@@ -26,11 +26,12 @@ from ..actors.crashes import is_cancelled, is_ordinary_group, stray
 from ..actors.exits import sole
 from .errors import AgentError, NoneCompleted, NoQuorum
 from .pending import Pending
-from .run_stream import RunStream
 from .place import regain_places
 from .result import RunResult
 from .run import Run
 from .run_cell import RunCell
+from .run_stream import RunStream
+from .waiting import waiting_for
 
 T = TypeVar("T")
 AnyRun = TypeVar("AnyRun", bound=Run[Any])
@@ -113,7 +114,8 @@ async def wait_any(*runs: AnyRun) -> list[AnyRun]:
         for cell in cells:
             cell.watch(look)
         try:
-            await ended.wait()
+            async with waiting_for(cells):
+                await ended.wait()
         finally:
             for cell in cells:
                 cell.unwatch(look)
@@ -122,8 +124,10 @@ async def wait_any(*runs: AnyRun) -> list[AnyRun]:
 
 async def wait_all(*runs: AnyRun) -> list[AnyRun]:
     """Wait until all of these runs have ended, however they ended; returns them in the order given. As `wait_any`."""
-    for cell in _cells("wait_all", runs):
-        await cell.wait_over()
+    cells = _cells("wait_all", runs)
+    async with waiting_for(cells):
+        for cell in cells:
+            await cell.wait_over()
     return list(runs)
 
 
@@ -234,8 +238,6 @@ async def _run_until(runs: Sequence[Awaitable[Any]], decided: Callable[[_Ended, 
             group.cancel_scope.cancel()
     except BaseExceptionGroup as errors:
         raise sole(errors) from None
-    finally:
-        _close(runs)  # those that were cancelled before they began
     await regain_places()
     return ended
 

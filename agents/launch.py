@@ -17,9 +17,10 @@ from .approvals import Answer, Approver, check_approve, resume
 from .enrolment import enrol
 from .history import History, Prompt, read_conversation
 from .limits import Limits
-from .orphans import Orphan
+from .orphans import Orphan, outlives
 from .place import current_place
 from .policy import Policy, check_policy
+from .remaining import bounded
 from .resumption import Resumption
 from .run import Run
 from .run_cell import RunCell
@@ -234,11 +235,13 @@ class Launch:
 
         Raises:
             LimitExceeded: a run above allows no more subagents, or none so deep.
-            RuntimeError: one that may outlive its run needs a System to go on in.
+            RuntimeError: one that may outlive its run needs a System to go on in; or its run is over.
             RunExists: the journal knows another run of that id.
         """
         above = caller.run
         stage = above.stage
+        if above.is_over:
+            raise RuntimeError(f"run {above.name!r} is over, and begins no more subagents")
         group = above.group if orphan == "stop" else stage.group
         if group is None:
             raise RuntimeError(f"orphan={orphan!r} needs a System for the run to go on in: async with System(): …")
@@ -251,11 +254,14 @@ class Launch:
             return Run(found)
         resumption = await self._begun_before(run_id, caller) if caller.again else None
         options = inherited(self.options, above.options)
+        if outlives(orphan):
+            options = msgspec.structs.replace(options, limits=bounded(options.limits, above))
         cell = above.child(self.agent, self.prompt, self.history, options, run_id, caller.call_id, orphan, resumption)
         over = cell.spending.admit()
         if over is not None:
             raise over
-        above.write(journal.Spawned(run_id, self.agent.name, orphan, above.diary.clock()))
+        place = above.place_of(caller).removeprefix(f"{above.name}.")
+        above.write(journal.Spawned(run_id, self.agent.name, orphan, above.diary.clock(), place))
         try:
             if resumption is None:
                 enrol(cell)

@@ -1,10 +1,13 @@
-"""Subagents of a tool call that does not run again: what they have used is counted.
+"""Subagents that nobody goes on with: what they have used is counted, and which of them have not ended is told.
 
-Their ids are made from the call's place, so they are found one after the other, and theirs below them; runs that a tool
-has given ids of its own are not.
+Those that a call waits for have ids that are made from its place, so they are found one after the other, and theirs
+below them; runs that a tool has given ids of its own are not. Those in the background are written down. One that may
+outlive its run is none of them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Container
 
 import msgspec
 
@@ -46,27 +49,49 @@ class Lost:
             self.unfinished.append(told.run_id)
 
 
-async def used_below(shelf: Journal, run_id: str, place: str, now: float, lost: Lost) -> None:
-    """Count what the subagents of a call have used.
+async def used_under(shelf: Journal, told: Chronicle, now: float, lost: Lost) -> None:
+    """Count what the subagents of a run have used that it has not written down.
 
     Args:
         shelf: where they are.
-        run_id, place: whose call it is, and where it stands, as in the ids of its runs.
+        told: the run.
         now: seconds since the epoch.
         lost: what they are added to.
     """
+    for place in told.places_at_work:
+        await used_below(shelf, told.run_id, place, told.spawned, now, lost)
+    for spawned in told.spawned.values():
+        if spawned.orphan == "stop" and spawned.run_id not in told.returned:
+            await used_by(shelf, spawned.run_id, now, lost)
+
+
+async def used_below(shelf: Journal, run_id: str, place: str, spawned: Container[str], now: float, lost: Lost) -> None:
+    """Count what the subagents of a call have used that it waited for.
+
+    Args:
+        shelf, now, lost: as for `used_under`.
+        run_id, place: whose call it is, and where it stands, as in the ids of its runs.
+        spawned: the ids of those that it did not wait for.
+    """
     number = 1
     while True:
-        try:
-            entries = await shelf.read(f"{run_id}.{place}.{number}")
-            if not entries:
-                return
-            told = Chronicle(entries)
-        except UNREADABLE:
-            lost.cost = None  # nobody knows how many there were behind it
+        below = f"{run_id}.{place}.{number}"
+        if below not in spawned and not await used_by(shelf, below, now, lost):
             return
-        lost.add(told, now)
-        if told.ended is None:
-            for below in told.places_at_work:
-                await used_below(shelf, told.run_id, below, now, lost)
         number += 1
+
+
+async def used_by(shelf: Journal, run_id: str, now: float, lost: Lost) -> bool:
+    """Count what one run has used, and those below it; False where it is not there, or cannot be read."""
+    try:
+        entries = await shelf.read(run_id)
+        if not entries:
+            return False
+        told = Chronicle(entries)
+    except UNREADABLE:
+        lost.cost = None  # nor does anybody know how many there were behind it
+        return False
+    lost.add(told, now)
+    if told.ended is None:
+        await used_under(shelf, told, now, lost)
+    return True

@@ -515,7 +515,6 @@ class Machine:
         if not calls:
             if self._mid_answer:
                 return self._next_turn()
-            self._streak.break_off()
             return self._answered()
         self._calls, self._results = calls, {}
         if reply.stop_reason == "length":
@@ -549,6 +548,7 @@ class Machine:
 
     def _answered(self) -> list[Effect]:
         """Read the answer: the call of the output tool, or the last message."""
+        self._streak.break_off()
         tool, call = self.rules.answer_tool, self._answer
         try:
             output = tool.read(call) if tool is not None and call is not None else self.rules.read(self._messages[-1])
@@ -620,7 +620,8 @@ class Machine:
         self.tool_retries = self.tool_retries + 1 if all(result.cause in UNUSABLE for result in results) else 0
         if self.tool_retries > self.rules.tool_retries and self._stop is None:
             return self._finish(Finish("failed", "error", error=Unusable(results[-1].content)))
-        self._streak.count(calls, results)
+        if self.rules.stuck_after is not None:
+            self._streak.count(calls, results)
         if self._stop is None and not self.rules.silent:
             return self._after_tools()
         return self._next_turn()

@@ -91,7 +91,7 @@ OURS: dict[str, str | tuple[str, ...]] = {
     "stuck_detection": "stuck_after=10, or stuck_after=None to turn it off",
     "loop_detection": "stuck_after=10, or stuck_after=None to turn it off",
     "max_consecutive_repeats": "stuck_after={value}",
-    "max_consecutive_tool_calls": "stuck_after={value} for calls that repeat each other, or limits=Limits(turns={value})",
+    "max_consecutive_tool_calls": "stuck_after={value} for repeated calls, or limits=Limits(turns={value})",
     "max_consecutive_errors": "tool_retries={value}",
     "max_consecutive_auto_reply": "limits=Limits(turns={value})",
     "human_in_the_loop": "await context.ask_user(…) in a tool, or needs_approval=True on one",

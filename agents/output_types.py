@@ -56,17 +56,7 @@ def form_of(kind: Any) -> Form:
     Raises:
         Exception: whatever msgspec and pydantic raise for a type that has no JSON form.
     """
-    taken = _taken(kind)
-    try:
-        return _form(taken)
-    except Exception:
-        # What it holds may be readable as a whole only, such as a dictionary with keys of pydantic's.
-        if taken is kind or not is_foreign(kind):
-            raise
-        return _form(_place(_Pydantic(kind)))
-
-
-def _form(kind: Any) -> Form:
+    kind = _taken(kind)
     decode = msgspec.json.Decoder(kind, dec_hook=_read).decode
     schema = _inlined(_lifted(msgspec.json.schema(kind, schema_hook=foreign_schema)))
     if schema.get("type") == "object":

@@ -59,7 +59,7 @@ def hold(run: RunCell) -> bool:
     if run.exit is not None or run.wanted is not None or run.pause_asked:
         return False
     run.pause_asked = True
-    _look_again(run)  # one whose calls all wait for somebody is at rest now
+    look_again(run)  # one whose calls all wait for somebody is at rest now
     return True
 
 
@@ -68,7 +68,7 @@ def let_go(run: RunCell) -> bool:
     if not run.pause_asked:
         return False
     run.pause_asked = False
-    _look_again(run)
+    look_again(run)
     return True
 
 
@@ -77,12 +77,13 @@ def _note(run: RunCell, paused: bool) -> None:
         run.write(journal.Held(paused, run.diary.clock()))
 
 
-def _look_again(run: RunCell) -> None:
+def look_again(run: RunCell) -> None:
+    """Have a run, and those below it, look whether they may go on."""
     if run.resumed is not None:
         run.resumed.set()
     run.mailbox.signal(LookAgain())
     for below in run.subruns():
-        _look_again(below)
+        look_again(below)
 
 
 async def tell(run: RunCell) -> None:

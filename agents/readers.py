@@ -92,7 +92,7 @@ class EventLog:
                 self._readers = WeakSet()
             self._readers.add(reader)
 
-    def drop(self, reader: EventReader | TextReader) -> None:
+    def drop(self, reader: Reader) -> None:
         """Forget a reader."""
         if self._readers is not None:
             self._readers.discard(reader)

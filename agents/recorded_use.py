@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ..journal import Happened, Intended, Record, Replied, Resumed, Retrying, Spent, Summarised
+from ..journal import Happened, Intended, Record, Replied, Resumed, Retrying, Returned, Spent, Summarised
 from ..providers import ModelReply, Usage
 from .ledger import Amount, nano
 
@@ -32,7 +32,7 @@ def used_in(records: Iterable[Record]) -> Amount:
                 if record.call_id not in begun:  # one that runs once more counts once
                     begun.add(record.call_id)
                     total += Amount(tool_calls=1)
-            case Happened() if record.spent is not None:
+            case Happened() | Returned() if record.spent is not None:
                 total += msgspec.convert(record.spent, Amount)
             case Resumed() if record.asking:
                 total += Amount(requests=1)

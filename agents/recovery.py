@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 from .. import journal
 from ..journal import Damaged, Fenced, JournalError, Listed
 from .chronicle import Chronicle
-from .closure import ABANDONED, end_one
+from .closure import end_one
 from .diary import Diary
 from .handoff import last_of
 from .lost_runs import UNREADABLE
+from .orphans import ABANDONED
 from .recovery_terms import Terms, Unfinished
 from .resumption import Resumption, input_of, kept_by, limits_of
 from .run import Run

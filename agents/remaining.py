@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from .ledger import BOUNDS
 from .limits import Limits
 
@@ -43,6 +45,35 @@ def remaining(run: RunCell) -> Limits:
     return Limits(**left, warn_at=run.options.limits.warn_at)
 
 
+def bounded(limits: Limits, above: RunCell) -> Limits:
+    """The limits of a run that may outlive those above it: what they have left holds for it wherever it goes.
+
+    Args:
+        limits: its own.
+        above: the run that it is begun below.
+    """
+    left: dict[str, float | None] = {"depth": None, "wall_time": None}
+    ledger = above.spending.ledger
+    if ledger is not None:
+        left.update({name: ledger.left(name, returned=True) for name in BOUNDS})
+        if left["cost"] is not None:
+            left["cost"] /= 1_000_000_000
+        if left["children"] is not None:
+            left["children"] = max(0, left["children"] - 1)  # it is one of them
+    for level, each in enumerate(line(above), 1):
+        depth = each.options.limits.depth
+        if depth is not None:
+            left["depth"] = _least(left["depth"], max(0, depth - level))
+    for end in _wall_times(above):
+        left["wall_time"] = _least(left["wall_time"], max(0.0, end - above.stage.home.now()))
+    changed: dict[str, Any] = {name: _least(getattr(limits, name), most) for name, most in left.items()}
+    return msgspec.structs.replace(limits, **changed)
+
+
+def _least(one: float | None, other: float | None) -> float | None:
+    return min(one, other) if one is not None and other is not None else one if other is None else other
+
+
 def deadline(run: RunCell, call: ToolCell | None) -> float | None:
     """When a call, its run or one above is to end, on the event loop's clock; None if there is no such moment."""
     ends = _wall_times(run)
@@ -52,7 +83,7 @@ def deadline(run: RunCell, call: ToolCell | None) -> float | None:
         above = run.run_parent
         if above is None:
             return min(ends, default=None)
-        run, call = above, above.tool_call(run.call_id)
+        run, call = above, run.caller
 
 
 def _wall_times(run: RunCell) -> list[float]:

@@ -1,4 +1,4 @@
-"""What a run says to its model by itself when it has gone on for long: look at your plan; you are going round in circles.
+"""What a run says to its model by itself when it goes on for long: look at your plan; you are going round in circles.
 
 A reminder is a user message between two turns. It stands after the results of the one and before the request of the
 other, so it never parts a call from its result, and a run that is about to end has none.
@@ -41,8 +41,9 @@ STUCK_PROMPT = (
 
 
 class Reminder(msgspec.Struct, frozen=True):
-    """A message that the run puts between two turns, and why. Of a model that goes round in circles: for how many turns,
-    and with which tools.
+    """A message that the run puts between two turns, and why.
+
+    Of a model that goes round in circles: for how many turns, and with which tools.
     """
 
     why: Reason

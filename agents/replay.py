@@ -11,7 +11,7 @@ other the model is told that its outcome is unknown. Waits go on until the momen
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,6 +21,7 @@ from ..journal import (
     Asked,
     Checked,
     Delivered,
+    HandedOver,
     Happened,
     Held,
     Intended,
@@ -42,6 +43,7 @@ from ..journal import Sent as SentRecord
 from ..providers import Message, ModelReply, ToolCall, ToolResult, Usage
 from .approvals import Answer
 from .errors import LimitExceeded
+from .handoff import handed_over_by
 from .machine import (
     Accepted,
     AnswerTool,
@@ -65,6 +67,9 @@ from .questions import Recorded
 from .reminders import Reminder
 from .tool import Toolbox
 
+if TYPE_CHECKING:
+    from .agent import Agent
+
 UNKNOWN = "outcome unknown: the run crashed while this call was running; it may or may not have taken effect"
 
 
@@ -85,7 +90,9 @@ class Replayed:
         stop: what was asked for.
         paused: whether the run is to wait.
         sent: how many messages were sent into it.
-        spawned: what it had begun in the background; the ids of those that have ended are in `returned`.
+        spawned: what it had begun in the background, by run id; the ids of those whose use it has written down are in
+            `returned`.
+        handoff: to whom the turn at hand has handed the conversation over, where that is not written down.
         summary: how many messages the last summary stands for, and its text.
         usage, cost: what was used so far, in tokens and US dollars.
     """
@@ -98,6 +105,7 @@ class Replayed:
         "cost",
         "due",
         "effects",
+        "handoff",
         "lost",
         "made_up",
         "naps",
@@ -130,8 +138,17 @@ class Replayed:
         self.summary: tuple[int, str] | None = None
         self.usage = Usage()
         self.cost: float | None = 0.0
-        self.spawned: list[Spawned] = []
+        self.spawned: dict[str, Spawned] = {}
         self.returned: set[str] = set()
+        self.handoff: Agent[Any, Any] | None = None
+
+    def lost_children(self, place: str) -> list[Spawned]:
+        """What a call of unknown outcome had begun in the background, and what is to end with it."""
+        return [
+            each
+            for each in self.spawned.values()
+            if (each.place, each.orphan) == (place, "stop") and each.run_id not in self.returned
+        ]
 
     def spend(self, usage: Any, cost: float | None) -> None:
         """Count what something has used, as it was written down."""
@@ -164,6 +181,8 @@ def replay(
         machine.rules = _recorded_rules(story, place, rules, last)
         for record in records:
             said.effects = _apply(machine, record, intended, said) or said.effects
+            if isinstance(record, Happened):
+                said.handoff = said.handoff or handed_over_by(msgspec.convert(record.result, ToolResult), toolbox)
     machine.rules = rules
     machine.forget_written()
     if machine.state is State.ACTING:
@@ -249,6 +268,7 @@ def _apply(machine: Machine, record: Record, intended: set[str], said: Replayed)
             said.naps.clear()
             said.questions.clear()
             said.answers.clear()
+            said.handoff = None
             return machine.handle(Replied(reply))
         case Intended():
             intended.add(record.call_id)
@@ -275,10 +295,12 @@ def _apply(machine: Machine, record: Record, intended: set[str], said: Replayed)
         case Answered():
             said.answers[record.call_id] = record.answer
         case Spawned():
-            said.spawned.append(record)
+            said.spawned[record.run_id] = record
         case Returned():
             said.returned.add(record.run_id)
             said.spend(record.usage, record.cost)
+        case HandedOver():
+            said.handoff = None
         case Slept():
             said.naps[record.call_id, record.number] = record.until
         case Questioned():

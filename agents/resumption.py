@@ -62,7 +62,8 @@ class Resumption:
         self.entries = entries
         self.chronicle = Chronicle(entries)
         self.claims = self.chronicle.resumptions + 1
-        self.changes = changes(self.chronicle.began.fingerprint, self._agent.fingerprint)
+        agent = last_of(self._agent, self.chronicle.handed_over) or self._agent
+        self.changes = changes(self.chronicle.fingerprint, agent.fingerprint)
 
     @property
     def began_at(self) -> float:

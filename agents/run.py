@@ -18,6 +18,7 @@ from .readers import EventReader, TextReader
 from .result import OutputT, RunResult
 from .stop_token import check_stop
 from .tool_admission import answer_call, asked_by
+from .waiting import waiting_for
 
 if TYPE_CHECKING:
     from .run_cell import RunCell
@@ -101,7 +102,8 @@ class Run(Generic[OutputT]):
         """
         cell = self._cell
         cell.refuse_deadlock()
-        await cell.wait_over()
+        async with waiting_for((cell,)):
+            await cell.wait_over()
         if cell.error is not None:
             # All who wait are given one object: its traceback must not grow with each of them.
             raise cell.error.with_traceback(None)

@@ -50,7 +50,7 @@ from .machine import (
     urgency,
 )
 from .model_call import ModelCall
-from .orphans import Orphan, hand_over, orphans_of
+from .orphans import Orphan, end_below, hand_over_orphans, kill_below
 from .outcome import last_event, make_error, make_result
 from .questions import Questions
 from .reminders import Reminder
@@ -72,9 +72,6 @@ if TYPE_CHECKING:
     from .agent import Agent
     from .resumption import Resumption
     from .talks import Talk
-
-#: Seconds that a subagent whose tool is gone has to stop before it is killed.
-ABANDONED = 5.0
 
 
 class RunCell(Cell):
@@ -117,6 +114,7 @@ class RunCell(Cell):
         "error",
         "forsaken",
         "group",
+        "heritage",
         "history",
         "inbox",
         "options",
@@ -173,6 +171,8 @@ class RunCell(Cell):
         self.call_id = call_id
         self.detached = detached
         self.orphan: Orphan | None = orphan
+        #: What those were started with that it has outlived.
+        self.heritage: tuple[RunOptions, ...] = ()
         #: What it has in the background; made at the first of them.
         self.background: Background | None = None
         self.resumption = resumption
@@ -359,7 +359,7 @@ class RunCell(Cell):
             if isinstance(item, Reminder):
                 self.diary.hold(journal.Said(item.message, at, item.why))
             elif isinstance(item, Message):
-                if not goes_on:
+                if not goes_on or not item.partial:
                     self.diary.hold(journal.Said(item, at))
             elif not goes_on or item.cause != "cancelled":
                 call = self.tool_call(item.call_id)
@@ -370,6 +370,15 @@ class RunCell(Cell):
         """Whether the run is cut short here to go on elsewhere."""
         stop = stop_in_force(self)
         return stop is not None and stop.resumable
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the run, cut off where it is, goes on elsewhere: nobody wants its end, and nobody's call it is."""
+        stop = stop_in_force(self)
+        if stop is not None:
+            return stop.resumable
+        *_, root = self.line()
+        return root.detached and self.diary.survives
 
     async def _take_place(self, queue: RunQueue) -> bool:
         """Wait for a turn; False for a run that was stopped meanwhile and needs none."""
@@ -383,12 +392,21 @@ class RunCell(Cell):
 
     async def _say_farewell(self) -> None:
         """Cancelled from outside, or interrupted: write the end, and let observers hear of it for a bounded time."""
+        if self.result is None:
+            await self._leave_below()
         with CancelScope(shield=True, deadline=anyio.current_time() + FAREWELL):
             if self.result is None:
                 self.settle_cut_off()
                 await self.voice.publish(self.last_event())
             elif not self.forsaken:
                 await self.voice.tell_observers()
+
+    async def _leave_below(self) -> None:
+        """What works for a run that is cut off ends before it."""
+        with CancelScope(shield=True, deadline=anyio.current_time() + FAREWELL):
+            if not self.goes_on:
+                hand_over_orphans(self)
+            await kill_below(self)
 
     async def _run(self) -> Finish:
         """Attempts, each from the journal, until one of them finishes or the restarts are used up."""
@@ -458,7 +476,7 @@ class RunCell(Cell):
             del self._subruns[child.id]
             if caller is not None and caller.passes is not None:
                 caller.passes.returned()
-            if child.orphan is not None and self.background is not None:
+            if self.background is not None:
                 self.background.returned(child)
         return Verdict.FINAL
 
@@ -517,23 +535,34 @@ class RunCell(Cell):
         self._leave_above()
         self.parent = self.run_parent = heir
         heir._subruns[self.name] = self
+        pause.look_again(self)
 
-    def move_to_pool(self, approvals: Approvals | None) -> None:
-        """Be a run of the System from now on; `approvals` are what its tree has asked so far.
+    def move_to_pool(self) -> None:
+        """Be a run of the System from now on.
 
         Raises:
             NameTaken, SystemClosed: the System does not take it.
         """
         self._join_pool()
         *_, root = self.line()
-        self.questions = root.questions
+        self.approvals, self.questions = root.approvals, root.questions
         self._leave_above()
         self.parent, self.run_parent = self.stage.pool, None
-        self.approvals, self.detached = approvals, True
+        self.detached = True
+        if self.stage.draining is not None:
+            self.stage.draining.add(self)
+        pause.look_again(self)
 
     def _leave_above(self) -> None:
         assert self.run_parent is not None
         del self.run_parent._subruns[self.name]
+
+    def _count_below(self) -> None:
+        """The run ends: whatever is still at work in its background has used what it has used."""
+        if self.background is not None:
+            for child in self.subruns():
+                self.background.returned(child)
+                child.spending.counts = False
 
     def child_dismissed(self, child: Cell) -> None:
         return None
@@ -679,6 +708,11 @@ class RunCell(Cell):
         """Whether it is decided how the run ends."""
         return self.concluded is not None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, or is about to, and begins nothing more."""
+        return self.exit is not None or self.forsaken or self.concluded is not None or self.result is not None
+
     def urge(self) -> None:
         """The grace of a gentle stop is over: end now."""
         if self.wanted is not None:
@@ -691,7 +725,9 @@ class RunCell(Cell):
         if self.result is not None:
             return  # given up meanwhile
         self.concluded = finish
-        await self._end_subruns()
+        await end_below(self)
+        if not self.is_suspended:
+            self._count_below()
         finish = self.concluded = await write_end(self, finish)
         if self.result is not None:
             return  # given up while the journal was at it
@@ -701,27 +737,6 @@ class RunCell(Cell):
     async def wait_over(self) -> None:
         """Wait for the result: for the end, or until the run is given up."""
         await self._wait_until(lambda: self.exit is not None or self.forsaken)
-
-    async def _end_subruns(self) -> None:
-        """End what works in the background, and what a tool has left behind in a task of its own.
-
-        No run outlives the one that it works for, but those that are to.
-        """
-        suspends = self.is_suspended
-        if not suspends:
-            for run in orphans_of(self):
-                hand_over(run)
-        left = tuple(self._subruns.values())
-        for run in left:
-            if suspends and run.orphan is not None:
-                run.request_stop("system")
-            else:
-                run.stop_run("now", "abandoned")
-        with anyio.move_on_after(ABANDONED):
-            for run in left:
-                await run.wait_over()
-        for run in left:
-            run.kill()
 
     def _settle(self, finish: Finish) -> None:
         """Make the result. Only a run that was cut off from outside has a call open here, of the model or a tool."""
@@ -752,18 +767,16 @@ class RunCell(Cell):
 
     def settle_cut_off(self) -> None:
         """Make the result of a run that is cut off, and write its end, unless it is to go on elsewhere."""
-        finish = self._cut_off()
+        finish, goes_on = self._cut_off(), self.goes_on
+        if not goes_on:
+            hand_over_orphans(self)
+            self._count_below()
         self._settle(finish)
-        root = self
-        while root.run_parent is not None:
-            root = root.run_parent
-        stop = stop_in_force(self)
-        ends = not stop.resumable if stop is not None else not root.detached or not self.diary.survives
-        self.suspended = not ends
+        self.suspended = goes_on
         if self.diary.is_open:
             with suppress(JournalError):
-                self.write(*() if ends else (journal.Suspended(self.diary.clock()),))
-            if ends:
+                self.write(*(journal.Suspended(self.diary.clock()),) if goes_on else ())
+            if not goes_on:
                 self.diary.close(finish.status, finish.reason)
 
     def close(self, exit: Exit) -> None:
@@ -772,8 +785,8 @@ class RunCell(Cell):
             failed = exit.kind == "crashed" and not self.diary.is_over
             self._settle(Finish("failed", "error", error=exit.error) if failed else self._cut_off())
             self.voice.log_event(self.last_event())
-        for run in orphans_of(self):
-            hand_over(run)
+        if not self.suspended:
+            hand_over_orphans(self)
         for run in tuple(self._subruns.values()):
             run.kill()
         if self.diary.is_open:

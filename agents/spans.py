@@ -11,6 +11,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
+from ..actors.crashes import is_crash
 from ..providers import ModelRequest, ToolResult
 from .instruments import Instruments, ModelSpan, RunSpan, ToolSpan
 from .machine import Fact, Limited, ModelFailed, Replied
@@ -47,10 +48,8 @@ def run_span(instruments: Instruments, run: RunCell) -> Generator[None]:
     ended = "failed"
     try:
         yield
-    except Exception:
-        raise
-    except BaseException:
-        ended = "stopped"
+    except BaseException as error:
+        ended = "failed" if is_crash(error) else "stopped"
         raise
     finally:
         result = run.result

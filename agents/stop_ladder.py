@@ -25,6 +25,7 @@ from anyio.abc import TaskGroup
 
 from . import events
 from .machine import StopAsked, StopMode
+from .orphans import hand_over_orphans
 
 if TYPE_CHECKING:
     from .run_cell import RunCell
@@ -97,6 +98,7 @@ class StopLadder:
 
 async def give_up(run: RunCell) -> None:
     """Write the end of a run although its task goes on: something in it swallows its cancellation. Leaves first."""
+    hand_over_orphans(run)
     for below in run.subruns():
         await give_up(below)
     if run.exit is not None or run.forsaken:

@@ -23,20 +23,19 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
-from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio
-import sniffio
 from anyio import CancelScope, create_task_group
-from anyio.abc import TaskGroup, TaskStatus
+from anyio.abc import TaskGroup
 
 from ..actors import SystemClosed, WouldDeadlock
 from ..actors.crashes import is_crash, stray
 from ..actors.exits import sole
 from ..loops import RunningLoop
 from .blocking import FAREWELL, Backend
+from .blocking_call import BlockingCall
 from .place import current_place
 
 if TYPE_CHECKING:
@@ -44,45 +43,6 @@ if TYPE_CHECKING:
     from .system import System
 
 T = TypeVar("T")
-
-
-class _Call:
-    """What a thread waits for."""
-
-    __slots__ = ("_error", "_value", "context", "done", "function", "given_up", "scope")
-
-    def __init__(self, function: Callable[[], Awaitable[Any]], backend: Backend) -> None:
-        self.function = function
-        self.context = copy_context()
-        # The context may be of a task in another event loop, maybe of the other kind.
-        self.context.run(sniffio.current_async_library_cvar.set, backend)
-        self.done = threading.Event()
-        self.scope: CancelScope | None = None
-        self.given_up = False
-        self._value: Any = None
-        self._error: BaseException | None = None
-
-    def give_up(self) -> None:
-        """Nobody waits any more. In the loop's thread."""
-        self.given_up = True
-        if self.scope is not None:
-            self.scope.cancel()
-
-    def settle(self, value: Any, error: BaseException | None) -> None:
-        """Say what came of it. The first word counts."""
-        if not self.done.is_set():
-            self._value, self._error = value, error
-            self.done.set()
-
-    def outcome(self) -> Any:
-        """What the function returned, or raised."""
-        error, self._error = self._error, None
-        if error is None:
-            return self._value
-        try:
-            raise error
-        finally:
-            del error  # its traceback holds this frame
 
 
 class SystemThread:
@@ -96,7 +56,6 @@ class SystemThread:
     __slots__ = (
         "_aborted",
         "_backend",
-        "_calls",
         "_ended",
         "_everything",
         "_failure",
@@ -109,6 +68,7 @@ class SystemThread:
         "_thread",
         "_told",
         "_waiting",
+        "calls",
         "system",
     )
 
@@ -119,7 +79,7 @@ class SystemThread:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._open = False
-        self._waiting: set[_Call] = set()
+        self._waiting: set[BlockingCall] = set()
         self._pid = 0
         # Not thread.join(): in Python 3.11, a join that is interrupted calls the thread dead.
         self._ready, self._ended = threading.Event(), threading.Event()
@@ -127,7 +87,8 @@ class SystemThread:
         self._told = False
         # Of the loop, once it runs.
         self._loop: RunningLoop | None = None
-        self._calls: TaskGroup | None = None
+        #: The group of the tasks that calls, and blocks that are held, live in.
+        self.calls: TaskGroup | None = None
         self._leaving: anyio.Event | None = None
         self._everything: CancelScope | None = None
         self._aborted = False
@@ -205,6 +166,8 @@ class SystemThread:
             with self._lock:
                 left, self._waiting = self._waiting, set()
             for call in left:
+                if call.task is not None:
+                    call.task.close()  # asyncio has given it up before it began
                 call.settle(None, self._closed())
             self._ready.set()
             self._ended.set()
@@ -216,7 +179,7 @@ class SystemThread:
             if self._aborted:
                 self._everything.cancel()
             try:
-                async with create_task_group() as self._calls:
+                async with create_task_group() as self.calls:
                     try:
                         async with self.system:
                             self._leaving = anyio.Event()
@@ -230,7 +193,7 @@ class SystemThread:
                         self.collapse(error)
                     finally:
                         self._shut()
-                    self._calls.cancel_scope.cancel()
+                    self.calls.cancel_scope.cancel()
             except BaseExceptionGroup as errors:
                 raise sole(errors) from None
         if failure is not None:
@@ -308,7 +271,7 @@ class SystemThread:
             BaseException: what it raises.
         """
         self.refuse(what)
-        call = _Call(function, self._backend)
+        call = BlockingCall(function, self._backend)
         try:
             with self._lock:
                 if not self._open:
@@ -330,13 +293,14 @@ class SystemThread:
         if self._loop is not None and self._pid == os.getpid():
             self._loop.run(function, *args)
 
-    def _begin(self, call: _Call) -> None:
-        if self._calls is None or not self._open or call.given_up:
+    def _begin(self, call: BlockingCall) -> None:
+        if self.calls is None or not self._open or call.given_up:
             self._settle(call, None, self._closed())
         else:
-            self._calls.create_task(self._perform(call), name=f"{self.system.name}: call", context=call.context)
+            call.task = self._perform(call)
+            self.calls.create_task(call.task, name=f"{self.system.name}: call", context=call.context)
 
-    async def _perform(self, call: _Call) -> None:
+    async def _perform(self, call: BlockingCall) -> None:
         value: Any = None
         error: BaseException | None = None
         over = False
@@ -356,89 +320,7 @@ class SystemThread:
         finally:
             self._settle(call, value, error if over or error is not None else self._closed())
 
-    def _settle(self, call: _Call, value: Any, error: BaseException | None) -> None:
+    def _settle(self, call: BlockingCall, value: Any, error: BaseException | None) -> None:
         with self._lock:
             self._waiting.discard(call)
         call.settle(value, error)
-
-
-class Held(Generic[T]):
-    """An asynchronous block that lives in the loop while a blocking one does.
-
-    It is entered and left in one task of its own, as blocks that hold tasks must be.
-    """
-
-    __slots__ = ("_block", "_error", "_failed", "_left", "_over", "_thread", "_what")
-
-    def __init__(self, thread: SystemThread, what: str, block: Callable[[], AbstractAsyncContextManager[T]]) -> None:
-        self._thread = thread
-        self._what = what
-        self._block = block
-        self._failed = False
-        self._left: anyio.Event | None = None
-        self._over: anyio.Event | None = None
-        self._error: BaseException | None = None
-
-    def enter(self) -> T:
-        """Enter the block; what it gives."""
-        try:
-            return self._thread.call(self._what, self._start)
-        except BaseException:
-            self._thread.post(self._leave, True)  # it may have been entered a moment ago
-            raise
-
-    def leave(self, failed: bool) -> None:
-        """Leave the block, with an error of its body or without, and wait until that is done.
-
-        Raises:
-            BaseException: what leaving it raises.
-        """
-
-        async def leave() -> None:
-            self._leave(failed)
-            if self._over is not None:
-                await self._over.wait()
-
-        try:
-            self._thread.call(self._what, leave)
-        except SystemClosed:
-            return  # the System has ended, and the block with it
-        if self._error is not None:
-            raise self._error
-
-    async def _start(self) -> T:
-        group = self._thread._calls
-        assert group is not None
-        self._left, self._over = anyio.Event(), anyio.Event()
-        return cast("T", await group.start(self._hold))
-
-    def _leave(self, failed: bool) -> None:
-        self._failed = self._failed or failed
-        if self._left is not None:
-            self._left.set()
-
-    async def _hold(self, *, task_status: TaskStatus[T]) -> None:
-        assert self._left is not None
-        assert self._over is not None
-        entered = False
-        try:
-            async with self._block() as value:
-                entered = True
-                task_status.started(value)
-                await self._left.wait()
-                if self._failed:
-                    raise _BodyFailed
-        except _BodyFailed:
-            pass
-        except Exception as error:
-            if not entered:
-                raise  # to whoever enters
-            self._error = error
-        except (KeyboardInterrupt, SystemExit) as error:
-            self._thread.collapse(error)
-        finally:
-            self._over.set()
-
-
-class _BodyFailed(Exception):
-    """The body of the blocking block has raised; what, is its own thread's business."""

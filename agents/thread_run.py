@@ -7,30 +7,30 @@ run that has ended needs no loop: its result, and the events that are kept, can 
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from typing_extensions import Unpack
 
-from ..actors import Node, SystemClosed
+from ..actors import Node
 from ..providers import Message, Part, Usage
 from .approvals import PendingCall
 from .conversation import Conversation
 from .events import AnyEvent
+from .held_block import HeldBlock
 from .history import Prompt
 from .inbox import Letter, When
-from .run_stream import RunStream
 from .machine import StopMode
 from .questions import PendingQuestion
 from .readers import EventReader, TextReader
 from .result import Messages, OutputT, RunResult
 from .run import Run, RunStatus
 from .run_options import ConversationKeywords
-from .system_thread import Held, SystemThread
+from .run_stream import RunStream
+from .system_thread import SystemThread
+from .thread_reading import Reading, has_events, has_text
 
 T = TypeVar("T")
 
@@ -99,7 +99,7 @@ class ThreadRun(Generic[OutputT]):
         """
         first = self._take_first() if since == 0 else None
         follow = (lambda: first) if first is not None else lambda: self._run.events(since)
-        return _Reading(self._thread, "run.events()", self._run, follow, _has_events)
+        return Reading(self._thread, "run.events()", self._run, follow, has_events)
 
     def text(self) -> Iterator[str]:
         """Follow the answer's text, piece by piece, as `Run.text` does; blocks until there is some."""
@@ -111,7 +111,11 @@ class ThreadRun(Generic[OutputT]):
                 first.log.drop(first)
             return reader
 
-        return _Reading(self._thread, "run.text()", self._run, follow, _has_text)
+        return Reading(self._thread, "run.text()", self._run, follow, has_text)
+
+    def objects(self) -> Iterator[Any]:
+        """Follow the answer as it grows, as `Run.objects` does; blocks until there is more."""
+        return Reading(self._thread, "run.objects()", self._run, self._run.objects, lambda _: False)
 
     def _take_first(self) -> EventReader | None:
         try:
@@ -183,7 +187,7 @@ class ThreadStream(Generic[OutputT]):
 
     def __init__(self, thread: SystemThread, stream: Callable[[], RunStream[OutputT]]) -> None:
         self._thread = thread
-        self._held = Held(thread, "system.stream()", lambda: _followed(stream()))
+        self._held = HeldBlock(thread, "system.stream()", lambda: _followed(stream()))
         self._run: ThreadRun[OutputT] | None = None
 
     def __enter__(self) -> ThreadRun[OutputT]:
@@ -265,82 +269,3 @@ class ThreadConversation(Generic[OutputT]):
 
     def __repr__(self) -> str:
         return f"<ThreadConversation {self.id!r}: {len(self.messages)} messages>"
-
-
-class _Reading(Iterator[T], Generic[T]):
-    """Iterates what a reader in the loop reads: everything that is there at once, so that not each item is a call."""
-
-    __slots__ = ("_come", "_has_more", "_lock", "_over", "_reader", "_run", "_thread", "_what")
-
-    def __init__(
-        self,
-        thread: SystemThread,
-        what: str,
-        run: Run[Any],
-        follow: Callable[[], AsyncIterator[T]],
-        has_more: Callable[[Any], bool],
-    ) -> None:
-        self._thread = thread
-        self._what = what
-        self._run = run
-        self._has_more = has_more
-        self._come: deque[T] = deque()
-        self._over = False
-        self._lock = threading.Lock()
-        self._reader: AsyncIterator[T] | None = None
-
-        async def begin() -> None:
-            self._reader = follow()
-
-        self._call(begin)
-
-    def __next__(self) -> T:
-        with self._lock:
-            if not self._come and not self._over:
-                self._thread.refuse_waiting(self._what, self._run._cell)
-                self._call(self._take)
-            if not self._come:
-                raise StopIteration
-            return self._come.popleft()
-
-    async def _take(self) -> None:
-        """Wait for one, and take what is there. An interrupt loses nothing, since all of it is kept here at once."""
-        assert self._reader is not None
-        try:
-            self._come.append(await anext(self._reader))
-            while self._has_more(self._reader):
-                self._come.append(await anext(self._reader))
-        except StopAsyncIteration:
-            self._over = True
-
-    def _call(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        try:
-            self._thread.call(self._what, function)
-        except SystemClosed:
-            if self._run._cell.exit is None:
-                raise
-            _perform(function())  # the run has ended, so there is nothing to wait for
-
-    def __del__(self) -> None:
-        # The loop has weak references to its readers: one must not vanish in another thread while it looks at them.
-        reader = getattr(self, "_reader", None)
-        if isinstance(reader, EventReader | TextReader):
-            self._thread.post(reader.log.drop, reader)
-
-
-def _perform(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Perform what waits for nothing, without an event loop."""
-    try:
-        coroutine.send(None)
-    except StopIteration:
-        return
-    coroutine.close()
-    raise AssertionError("a reader of a run that has ended waits")
-
-
-def _has_events(reader: EventReader) -> bool:
-    return bool(reader._buffer)
-
-
-def _has_text(reader: TextReader) -> bool:
-    return bool(reader._pieces)

@@ -336,6 +336,10 @@ class Toolbox:
     def __len__(self) -> int:
         return len(self._tools)
 
+    def get(self, name: str) -> Tool[..., Any] | None:
+        """The tool with this name, or None."""
+        return self._tools.get(name)
+
     def handoffs(self) -> list[Agent[Any, Any]]:
         """The agents that a conversation may be handed over to."""
         return [each.handoff for each in self._tools.values() if each.handoff is not None]

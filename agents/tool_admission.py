@@ -27,6 +27,7 @@ from .policy import Ask, Deny, Policy, judge
 
 if TYPE_CHECKING:
     from .run_cell import RunCell
+    from .run_options import RunOptions
     from .tool_cell import ToolCell
 
 
@@ -66,13 +67,18 @@ class GuardRaised(Exception):
 def policies_of(run: RunCell) -> tuple[Policy, ...]:
     """What judges a run's calls: its agent's policy, and those that it and the runs above it were started with."""
     own = (run.agent.policy,) if run.agent.policy is not None else ()
-    given = [each.options.policy for each in _line(run) if each.options.policy is not None]
+    given = [options.policy for options in _options_in_force(run) if options.policy is not None]
     return (*own, *given) if given else own
+
+
+def is_guarded(run: RunCell) -> bool:
+    """Whether a run, or one above it, was started with a policy."""
+    return any(options.policy is not None for options in _options_in_force(run))
 
 
 def approver_of(run: RunCell) -> Approver | None:
     """Who answers for a run: the approver that it, or the nearest run above it, was started with."""
-    return next((each.options.approve for each in _line(run) if each.options.approve is not None), None)
+    return next((options.approve for options in _options_in_force(run) if options.approve is not None), None)
 
 
 def approvals_of(run: RunCell) -> Approvals:
@@ -100,6 +106,13 @@ def answer_call(run: RunCell, call_id: str, answer: Answer, below: str | None) -
     if root.approvals is None:
         raise StaleApproval(f"run {run.name!r}", call_id)
     run.stage.home.run(root.approvals.answer(run.name, call_id, answer, below).tell)
+
+
+def _options_in_force(run: RunCell) -> Iterator[RunOptions]:
+    """What a run and those above it were started with, also those that it has outlived; nearest first."""
+    for each in _line(run):
+        yield each.options
+        yield from each.heritage
 
 
 def _line(run: RunCell) -> Iterator[RunCell]:

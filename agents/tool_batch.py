@@ -86,7 +86,7 @@ class ToolBatch:
         self._claimed: set[str] = set()
         self.cells: dict[str, ToolCell] = {}
         #: Whom the conversation is handed over to.
-        self.handoff: Agent[Any, Any] | None = None
+        self.handoff: Agent[Any, Any] | None = run.past.handoff
 
     async def perform(self, calls: Sequence[ToolCall]) -> list[Effect]:
         """Run the calls; returns what the machine wants when all have ended."""
@@ -99,7 +99,7 @@ class ToolBatch:
             self._give_back()
 
     async def _run_all(self, calls: Sequence[ToolCall]) -> list[Effect]:
-        second = second_handoffs(calls, self._run.agent.toolbox)
+        second = second_handoffs(calls, self._run.agent.toolbox, self.handoff is not None)
         for call in second:
             self._done(refused(call))
         queue = deque([call for call in calls if call not in second])
@@ -109,6 +109,8 @@ class ToolBatch:
                 held = pause.holds(self._run)
                 if not held or len(self.cells) == len(self._idle):
                     await pause.tell(self._run)
+                if held and self._run.stage.draining is not None:
+                    self._run.stage.draining.look_at(self._run)  # what is left may only wait for the user
                 while self._ready and not held and self._has_room:
                     await self._let_go(next(iter(self._ready)))
                 fresh: list[ToolCell] = []
@@ -303,7 +305,7 @@ class ToolBatch:
         return error
 
     async def _tell_question(self, cell: ToolCell, question: UserQuestion) -> None:
-        """Say what there is to say of what a call asks the user. A drain may have waited for just that."""
+        """Say what there is to say of what a call asks the user."""
         assert cell.asker is not None
         if question not in cell.asker.asked:
             return  # all is said
@@ -312,8 +314,6 @@ class ToolBatch:
             question.said = True
             facts: dict[str, Any] = {"call_id": asked.call_id, "tool": asked.tool, "question": asked.question}
             await run.voice.say(events.QuestionAsked, question_id=asked.question_id, **facts)
-            if run.stage.draining is not None:
-                run.stage.draining.look_at(run)
         if question.closed:
             cell.asker.asked.remove(question)
             await run.voice.say(events.QuestionAnswered, **_end_of(question))
@@ -348,7 +348,7 @@ class ToolBatch:
     def _done(self, result: ToolResult, cell: ToolCell | None = None) -> list[Effect]:
         """Tell journal and machine of a result. What a suspension has cut short is done again, so it has none."""
         run = self._run
-        if result.cause == "cancelled" and run.is_suspended:
+        if result.cause == "cancelled" and (run.is_suspended or (run.goes_on and run.stage.home.is_cancelled())):
             return self._machine.handle(ToolDone(result))
         at = run.diary.clock()
         if cell is None:

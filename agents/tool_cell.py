@@ -87,6 +87,7 @@ class ToolCell(Cell):
         "tally",
         "tool",
         "unfinished",
+        "waits",
     )
 
     kind = "tool"
@@ -108,6 +109,8 @@ class ToolCell(Cell):
         self.again = self.call_id in run.past.again
         self.children = self.sleeps = 0
         self.unfinished: list[Diary] = []
+        #: The runs in the background that it waits for, by wait.
+        self.waits: list[tuple[RunCell, ...]] = []
         #: What it asks the user; made at its first question.
         self.asker: Asker | None = None
         #: What its subagents have used.
@@ -166,9 +169,14 @@ class ToolCell(Cell):
 
     @property
     def is_idle(self) -> bool:
-        """Whether it only waits for the user, and can ask once more when it is cut off now."""
-        can_run_again = self.tool.replay != "never" or not self.started
-        return can_run_again and self.asker is not None and self.asker.waits
+        """Whether it only waits, for the user or for idle runs in the background, and can do so once more when it is
+        cut off now.
+        """
+        if self.tool.replay == "never" and self.started:
+            return False
+        if self.waits:
+            return all(run.is_idle for runs in self.waits for run in runs)
+        return self.asker is not None and self.asker.waits
 
     def request_stop(self, reason: str | None) -> None:
         """Give the call up at its next await; what it asks is withdrawn at once. `reason` is for the model."""

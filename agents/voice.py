@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .events import Event
+from .events import TERMINAL, Event
 from .hooks import Audience, call_observer
 from .readers import EventLog
 from .run_options import RunOptions
@@ -49,6 +49,7 @@ class Voice:
         "audience",
         "followable",
         "log",
+        "over",
         "turn",
     )
 
@@ -75,6 +76,8 @@ class Voice:
         self._told = bool(common) or any(voice._options.on_event is not None for voice in self._line)
         self._audible = self._told or any(voice.followable for voice in self._line)
         self.log = EventLog()
+        #: Whether its last event is said. Runs that outlive it are not heard here any more.
+        self.over = False
         #: The turn that events speak of; the machine's is ahead between two turns.
         self.turn = 0
         # Of a root: the last sequence number, what observers have not heard yet, and whether somebody is telling them.
@@ -128,7 +131,10 @@ class Voice:
         """Hand an event to the readers, who cannot make anybody wait."""
         self.log.publish(event)
         for voice in self._above:
-            voice.log.publish(event)
+            if not voice.over:
+                voice.log.publish(event)
+        if isinstance(event, TERMINAL):
+            self.over = True
 
     async def publish(self, event: Event) -> None:
         """Hand an event to the readers, then to the observers."""
@@ -142,7 +148,7 @@ class Voice:
             untold = self._line[-1]._untold
             untold += [(hook, event) for hook in self.audience.of(event)]
             for voice in self._line:
-                if voice._options.on_event is not None:
+                if voice._options.on_event is not None and (voice is self or not voice.over):
                     untold.append((voice._options.on_event, event))
             untold += [(observer, event) for observer in self._common]
 

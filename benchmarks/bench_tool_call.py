@@ -74,7 +74,8 @@ class Model(Provider):
 
 async def _run(tool: Tool[..., Any], width: int, **options: Any) -> float:
     model = Model(width)
-    agent = Agent("bench", model, tools=[tool], limits=Limits(turns=None), **options)
+    # The same call again and again: counted, as in any run, but never too often.
+    agent = Agent("bench", model, tools=[tool], limits=Limits(turns=None), stuck_after=1_000_000, **options)
     assert (await agent.run("Go")).output == "done"
     return model.seconds
 

@@ -23,13 +23,12 @@ agent = Agent("clerk", model, instructions="You work for a mail order house.", t
 
 
 def show(event: events.AnyEvent) -> None:
-    match event:
-        case events.ToolStarted(tool=tool):
-            print(f"({tool} …)")
-        case events.MessageDelivered(text=text):
-            print("heard: ", text)
-        case events.RunCompleted(text=text):
-            print("clerk: ", text)
+    if isinstance(event, events.ToolStarted):
+        print(f"({event.tool} …)")
+    elif isinstance(event, events.MessageDelivered):
+        print("heard: ", event.text)
+    elif isinstance(event, events.RunCompleted):
+        print("clerk: ", event.text)
 
 
 async def main() -> None:

@@ -15,26 +15,26 @@ async def read(request: ModelRequest) -> str:
 
 
 used = Usage(input_tokens=100, output_tokens=50)
-researcher = Agent("researcher", Scripted(*[read] * 10, usage=used), settings={"max_tokens": 200})
+researcher = Agent("researcher", Scripted(*[read] * 3, usage=used), settings={"max_tokens": 200})
 
 
 async def research(topics: list[str], context: RunContext) -> str:
-    """Have several topics researched.
+    """Have topics researched, all at once.
 
     Args:
         topics: what to find out about.
     """
     runs = [await context.spawn(researcher, topic) for topic in topics]
-    await wait_all(*runs)  # however each of them ended
+    await wait_all(*runs)  # however each of them ends
     print(f"{len(runs)} researchers are back, {context.remaining.total_tokens} tokens are left")
     return "\n".join([str(await run.result()) for run in runs if run.status == "completed"])
 
 
 lead = Agent(
     "lead",
-    Scripted([call("research", topics=["tea", "rain", "moss"])], "All three are well understood.", usage=used),
+    Scripted([call("research", topics=["Tea", "Rain", "Moss"])], "All three are well understood.", usage=used),
     tools=[research],
-    settings={"max_tokens": 200},
+    settings={"max_tokens": 200},  # so much is set aside before each request, so that calls do not overspend together
     limits=Limits(total_tokens=5_000, children=5, depth=1),  # of the lead and of all below it, together
 )
 

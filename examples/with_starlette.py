@@ -1,22 +1,26 @@
-"""An agent behind Starlette: its answer as JSON, its events as NDJSON, its text as server-sent events.
+"""An agent behind Starlette: its answer as JSON, and its events as they happen, as NDJSON or as server-sent events.
+
+Try it::
 
     uv run python examples/with_starlette.py
     curl "localhost:8000/answer?question=Hello"
     curl -N "localhost:8000/ndjson?question=Hello"
+
+The response is sent inside the block of the stream, so the run ends with it, however the sending ends.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import anyio
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from greenroom import Agent, System
 from greenroom.providers import ModelRequest, Scripted
@@ -24,42 +28,42 @@ from greenroom.providers import ModelRequest, Scripted
 
 async def think(request: ModelRequest) -> str:
     await anyio.sleep(0.5)
-    return f"You said: {request.messages[-1].text}."
+    return f"You said: {request.messages[-1].text}"
 
 
 agent = Agent("helper", Scripted(*[think] * 1000))  # a script has an end; a model's name in its place has none
 
 
 @asynccontextmanager
-async def lifespan(app: Starlette) -> AsyncIterator[None]:
+async def lifespan(_: Starlette) -> AsyncGenerator[None]:
     async with System(max_running=100):  # all runs of this server live in it, and end with it
         yield
 
 
-async def answer(request: Request) -> Response:
+async def answer(request: Request) -> JSONResponse:
     return JSONResponse({"answer": str(await agent.run(request.query_params["question"]))})
 
 
-async def ndjson(request: Request) -> Response:
-    async def lines() -> AsyncIterator[bytes]:
+async def ndjson(request: Request) -> ASGIApp:
+    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
         async with agent.stream(request.query_params["question"]) as run:  # a client that goes away ends its run
-            async for event in run:
-                yield event.to_json() + b"\n"
+            lines = (event.to_json() + b"\n" async for event in run)
+            await StreamingResponse(lines, media_type="application/x-ndjson")(scope, receive, send)
 
-    return StreamingResponse(lines(), media_type="application/x-ndjson")
+    return respond
 
 
-async def sse(request: Request) -> Response:
-    async def frames() -> AsyncIterator[str]:
+async def sse(request: Request) -> ASGIApp:
+    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
         async with agent.stream(request.query_params["question"], on_exit="detach") as run:  # here the run goes on
-            async for piece in run.text():
-                yield f"data: {json.dumps(piece)}\n\n"  # a piece may hold line breaks, which would end a frame
-            yield "event: end\ndata:\n\n"  # a browser would ask again otherwise
+            # A page closes its EventSource at run.completed and its kin; a browser that is left to itself asks again.
+            frames = (f"event: {event.type}\ndata: {event.to_json().decode()}\n\n" async for event in run)
+            await StreamingResponse(frames, media_type="text/event-stream")(scope, receive, send)
 
-    return StreamingResponse(frames(), media_type="text/event-stream")
+    return respond
 
 
 app = Starlette(lifespan=lifespan, routes=[Route("/answer", answer), Route("/ndjson", ndjson), Route("/sse", sse)])
 
 if __name__ == "__main__":
-    uvicorn.run(app, timeout_graceful_shutdown=5)  # so long an open stream may hold up Ctrl-C
+    uvicorn.run(app, timeout_graceful_shutdown=5)  # open streams hold up Ctrl-C for so many seconds

@@ -131,19 +131,24 @@ class Intended(msgspec.Struct, frozen=True, tag="intended", omit_defaults=True):
 
 
 class HandedOver(msgspec.Struct, frozen=True, tag="handed_over", omit_defaults=True):
-    """The run goes on with this agent, in the same conversation."""
+    """The run goes on with this agent, in the same conversation; `fingerprint` is what that one is like (or None)."""
 
     agent: str
     at: float = 0.0
+    fingerprint: Any = None
 
 
 class Spawned(msgspec.Struct, frozen=True, tag="spawned", omit_defaults=True):
-    """A tool call has begun a run of this agent in the background; `orphan` says what becomes of it after this run."""
+    """A tool call has begun a run of this agent in the background; `orphan` says what becomes of it after this run.
+
+    `place` is where the call stands: its turn, and its place among the calls of that.
+    """
 
     run_id: str
     agent: str
     orphan: str = "stop"
     at: float = 0.0
+    place: str = ""
 
 
 class Returned(msgspec.Struct, frozen=True, tag="returned", omit_defaults=True):

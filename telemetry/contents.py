@@ -22,8 +22,9 @@ E = TypeVar("E", bound=events.Event)
 #: Texts without contents, by the name of their field.
 _PLAIN = frozenset(
     {
-        *("agent", "call_id", "cause", "how", "kind", "limit", "message_id", "model", "next_model", "next_provider"),
-        *("outlived", "output_tool", "pending", "provider", "source", "stop_reason", "tool", "when"),
+        *("agent", "call_id", "cause", "heir", "how", "kind", "limit", "message_id", "model", "next_model"),
+        *("next_provider", "outcome", "outlived", "output_tool", "pending", "provider", "question_id", "source"),
+        *("stop_reason", "to", "tool", "tools", "when"),
     }
 )
 #: Words of ours, in fields whose names elsewhere may stand for somebody's own words.
@@ -62,7 +63,7 @@ def _emptied(kind: type[events.Event]) -> _Emptied:
         elif field.name == "error" and issubclass(kind, _TYPED):
             emptied[field.name] = _type_of_error
         elif types - {int, float, bool, type(None)} and field.name not in _PLAIN and (kind, field.name) not in _WORDS:
-            emptied[field.name] = _empty_text if str in types and type(None) not in types else _default_of(field)
+            emptied[field.name] = _emptying(field, types)
     return emptied
 
 
@@ -76,13 +77,16 @@ def _counts(usage: Usage | None) -> Usage | None:
 
 
 def _type_of_error(text: str) -> str:
-    return text.partition(":")[0]
+    kind = text.partition(":")[0]
+    return kind if kind.isidentifier() else ""
 
 
-def _empty_text(_: str) -> str:
-    return ""
-
-
-def _default_of(field: msgspec.structs.FieldInfo) -> Callable[[Any], Any]:
-    default = None if field.default is msgspec.NODEFAULT else field.default
-    return lambda _: default
+def _emptying(field: msgspec.structs.FieldInfo, types: set[Any]) -> Callable[[Any], Any]:
+    if field.default is not msgspec.NODEFAULT:
+        empty = field.default
+    elif type(None) in types or Any in types:
+        empty = None
+    else:
+        (kind,) = types
+        empty = (get_origin(kind) or kind)()  # "", (), {}
+    return lambda _: empty

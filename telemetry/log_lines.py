@@ -29,17 +29,17 @@ _LEVELS: dict[type[events.Event], LogLevel] = {
     events.RunFailed: "error",
     **dict.fromkeys(
         (
-            *(events.ContextOverflowed, events.LimitWarning, events.ModelFailed, events.ModelFallback),
-            *(events.ModelRetrying, events.RunLimited, events.RunRestarted, events.StopPollFailed, events.ToolBlocked),
-            *(events.ToolErrored, events.ToolOutlived, events.ToolRetrying),
+            *(events.AgentStuck, events.ContextOverflowed, events.LimitWarning, events.ModelFailed),
+            *(events.ModelFallback, events.ModelRetrying, events.RunLimited, events.RunRestarted),
+            *(events.StopPollFailed, events.ToolBlocked, events.ToolErrored, events.ToolOutlived, events.ToolRetrying),
         ),
         "warning",
     ),
     **dict.fromkeys(
         (
-            *(events.GateOpened, events.GateWaiting, events.MessageDelivered, events.MessageQueued),
-            *(events.ModelStarted, events.RunStarted, events.ToolProgress, events.ToolStarted, events.TurnEnded),
-            events.TurnStarted,
+            *(events.AgentReplanning, events.GateOpened, events.GateWaiting, events.MessageDelivered),
+            *(events.MessageQueued, events.ModelStarted, events.RunStarted, events.ToolProgress, events.ToolStarted),
+            *(events.TurnEnded, events.TurnStarted),
         ),
         "debug",
     ),

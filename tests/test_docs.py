@@ -24,6 +24,8 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
         ("recovery.md", 0),
         ("context.md", 0),
         ("memory.md", 1),
+        ("limits.md", 0),
+        ("observability.md", 0),
     ],
 )
 def test_the_examples_of_the_page_pass(page: str, more: int, tmp_path: Path) -> None:

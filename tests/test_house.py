@@ -79,6 +79,7 @@ PURE_MODULES = {
     "greenroom.exchange.jobs",
     "greenroom.exchange.meter",
     "greenroom.exchange.topics",
+    "greenroom.agents.reminders",
     "greenroom.agents.repair",
     "greenroom.agents.context_cut",
     "greenroom.agents.context_tally",

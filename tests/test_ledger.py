@@ -36,7 +36,7 @@ def test_what_is_set_aside_is_not_left_and_comes_back() -> None:
 
 @pytest.mark.parametrize("name", BOUNDS)
 def test_so_many_and_no_more(name: Any) -> None:
-    """Of each limit: as many as are allowed, none beyond, and of zero none at all; other amounts are not its business."""
+    """Of each limit: as many as are allowed, none beyond, and of zero none; other amounts are not its business."""
     one = Amount(**{name: _NANO if name == "cost" else 1})
     ledger = Ledger(limits(**{name: 2}), "r")
     for _ in range(2):
@@ -63,7 +63,8 @@ def test_a_limit_holds_for_the_whole_tree_below_it() -> None:
     left.enter(one)
     assert left.refusal(one) == Refusal("requests", 2, 2, "left", waits=False)
     assert right.refusal(one) == Refusal("requests", 2, 3, "root", waits=True)
-    assert left.bounds("cost") and not left.bounds("children")
+    assert left.bounds("cost")
+    assert not left.bounds("children")
     assert (left.left("cost"), left.left("children")) == (_NANO, None)
     assert left.spent("requests").owner == "left"
     assert right.spent("requests").owner == "root"
@@ -198,9 +199,7 @@ class Tree(RuleBasedStateMachine):
             for name in BOUNDS
         )
         would = all(
-            not getattr(need, name)
-            or (left := ledger.left(name, returned=True)) is None
-            or getattr(need, name) <= left
+            not getattr(need, name) or (left := ledger.left(name, returned=True)) is None or getattr(need, name) <= left
             for name in BOUNDS
         )
         assert (refusal is None) == fits

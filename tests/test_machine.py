@@ -35,6 +35,7 @@ from greenroom.agents.machine import (
     Unusable,
     with_distinct_ids,
 )
+from greenroom.agents.reminders import REPLAN_PROMPT, Repeating
 from greenroom.providers import Message, ModelReply, StopReason, Text, ToolCall, ToolResult, assistant, user
 
 
@@ -280,9 +281,9 @@ def read_call(call: ToolCall) -> str:
     return call.raw
 
 
-def with_tool(turns: int | None = None, *, checked: bool = False, retries: int = 1) -> Machine:
+def with_tool(turns: int | None = None, *, checked: bool = False, retries: int = 1, **more: object) -> Machine:
     rules = {"answer_tool": AnswerTool("answer", read_call), "restore": str if checked else None}
-    return machine(turns, output_retries=retries, **rules)
+    return machine(turns, output_retries=retries, **rules, **more)
 
 
 def replied(*given: tuple[str, str], reason: StopReason | None = None) -> Replied:
@@ -413,10 +414,20 @@ def test_only_a_stop_now_cuts_a_check(early: bool) -> None:
 class MachinePrograms(RuleBasedStateMachine):
     """Any order of replies, endings, checks and stops keeps the history valid and the work bounded."""
 
-    @initialize(turns=st.integers(0, 6), checked=st.booleans())
-    def begin(self, turns: int, checked: bool) -> None:
+    @initialize(
+        turns=st.integers(0, 9),
+        checked=st.booleans(),
+        replan_every=st.one_of(st.none(), st.integers(1, 3)),
+        stuck_after=st.one_of(st.none(), st.integers(2, 3)),
+    )
+    def begin(self, turns: int, checked: bool, replan_every: int | None, stuck_after: int | None) -> None:
         self.turns = turns
-        self.run = with_tool(turns, checked=checked, retries=2)
+        self.replan_every = replan_every
+        self.stuck_after = stuck_after
+        self.run = with_tool(turns, checked=checked, retries=2, replan_every=replan_every, stuck_after=stuck_after)
+        #: The turns after which the model was asked again, and the calls of the last reply with any.
+        self.went_on: set[int] = set()
+        self.last: tuple[list[str], str] | None = None
         self.checked = checked
         self.model_calls = 0
         self.open: set[str] = set()
@@ -430,6 +441,7 @@ class MachinePrograms(RuleBasedStateMachine):
         for effect in effects:
             if isinstance(effect, CallModel):
                 assert not self.stopped
+                self.went_on.add(self.model_calls)
                 self.model_calls += 1
             elif isinstance(effect, CallTools):
                 assert not self.stopped_now
@@ -450,8 +462,19 @@ class MachinePrograms(RuleBasedStateMachine):
     @rule(names=st.lists(st.sampled_from(["a", "b", "nope", "answer"]), max_size=3), raw=st.sampled_from(["7", "bad"]))
     def reply(self, names: list[str], raw: str) -> None:
         self.counter += 1
+        self.last = (names, raw) if names else self.last
         made = [ToolCall(f"{self.counter}-{index}", name, {}, raw) for index, name in enumerate(names)]
         self.take(Replied(ModelReply(assistant("text", tool_calls=made))))
+
+    @precondition(lambda self: self.run.state is State.CALLING and self.last is not None)
+    @rule(times=st.integers(1, 4))
+    def the_same_again(self, times: int) -> None:
+        for _ in range(times):
+            if self.run.state is State.CALLING and self.last is not None:
+                self.reply(*self.last)
+                for call_id in sorted(self.open):
+                    self.open.discard(call_id)
+                    self.take(done(call_id))
 
     @precondition(lambda self: self.open)
     @rule(data=st.data())
@@ -474,7 +497,8 @@ class MachinePrograms(RuleBasedStateMachine):
 
     @rule(call_id=st.sampled_from(["1-0", "2-1", "7-0"]))
     def a_stale_result(self, call_id: str) -> None:
-        if call_id not in self.open:
+        answers = {call.id for message in self.run.messages for call in message.tool_calls if call.name == "answer"}
+        if call_id not in self.open and call_id not in answers:  # the result of an answer is the machine's own
             before = self.run.messages
             assert self.take(done(call_id, "stale")) == []
             assert self.run.messages == before
@@ -510,6 +534,59 @@ class MachinePrograms(RuleBasedStateMachine):
             assert asked == answered
         elif self.run.state is State.CHECKING:
             assert len(asked) - len(answered) in (0, 1)  # that of the answer itself
+
+    @invariant()
+    def the_model_is_reminded_when_it_is_due_and_not_otherwise(self) -> None:
+        if not hasattr(self, "run"):
+            return
+        last, repeats, told = None, 0, 0
+        for number, turn in enumerate(turns_of(self.run.messages), 1):
+            said = [_reminder(message) for message in turn if _reminder(message)]
+            made = {call.id: call.name for message in turn for call in message.tool_calls}
+            results = [result for message in turn for result in message.tool_results]
+            if not results or _is_read(results):
+                last, repeats, told = None, 0, 0
+                assert said == []
+                continue
+            look = sorted((made[result.call_id], result.content, result.is_error) for result in results)
+            if look != last:
+                last, repeats, told = look, 0, 0
+            repeats += 1
+            if number not in self.went_on:
+                assert said == []
+                continue
+            assert not told or repeats - told < (self.stuck_after or 100)
+            if self.stuck_after and not told and repeats >= self.stuck_after:
+                assert said == ["stuck"]
+                told = repeats
+            else:
+                assert said == (["replan"] if self.replan_every and number % self.replan_every == 0 else [])
+        if self.finished and isinstance(self.finished[0].error, Repeating):
+            assert repeats - told == self.stuck_after
+            assert self.finished[0].error.repeats == repeats
+
+
+def turns_of(messages: list[Message]) -> list[list[Message]]:
+    """The replies of the model, each with what follows it."""
+    turns: list[list[Message]] = []
+    for message in messages:
+        if message.role == "assistant":
+            turns.append([])
+        if turns:
+            turns[-1].append(message)
+    return turns
+
+
+def _reminder(message: Message) -> str | None:
+    if message.role != "user":
+        return None
+    return "replan" if message.text == REPLAN_PROMPT else "stuck" if "in the same way" in message.text else None
+
+
+def _is_read(results: list[ToolResult]) -> bool:
+    """Whether the answer among the results was read, whatever came of it."""
+    beside = ("not taken", "not read", "cancelled")
+    return any(result.name == "answer" and not result.content.startswith(beside) for result in results)
 
 
 TestMachinePrograms = MachinePrograms.TestCase

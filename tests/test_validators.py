@@ -229,6 +229,23 @@ async def test_a_stop_during_a_check(mode: Any, stop: Any, status: str) -> None:
     await check_told(journal, result)
 
 
+@backends
+def test_a_stop_now_cuts_a_check_at_once(backend: Any) -> None:
+    """It does not wait for its grace to be over."""
+
+    async def main() -> None:
+        entered = anyio.Event()
+        agent, _ = helper(number(2), validators=held(anyio.Event(), entered))
+        async with System() as system:
+            run = await system.start(agent, "Go")
+            await entered.wait()
+            began = anyio.current_time()
+            assert (await run.stop()).status == "stopped"
+            assert anyio.current_time() - began < 1.0
+
+    play(main, backend=backend)
+
+
 async def test_a_refusal_after_a_gentle_stop_ends_the_run() -> None:
     gate, entered = anyio.Event(), anyio.Event()
     agent, model = helper(number(1), number(2), validators=held(gate, entered))
