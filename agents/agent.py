@@ -620,8 +620,8 @@ class Agent(Generic[DepsT, OutputT]):
         """Run and follow: ``async with agent.stream("…") as run: async for event in run: …``.
 
         Args:
-            on_exit: what leaving the block early does to the run: ``stop`` it (default), ``wait`` for its end, or
-                ``detach`` it, which needs a System.
+            on_exit: what leaving the block early does to the run: ``stop`` it (default), ``wait`` for its end (an error
+                or a cancellation stops it all the same), or ``detach`` it, which needs a System.
 
         The other arguments are those of `run`.
         """

@@ -43,7 +43,8 @@ from .machine import (
     State,
 )
 from .model_call import ModelCall
-from .replay import Replayed
+from .reminders import Reminder
+from .replay import NOTHING, Replayed
 from .spans import in_model_span
 from .tool_batch import ToolBatch
 from .validators import check
@@ -63,15 +64,16 @@ class Attempt:
         view: what is sent of the conversation, of an agent with a context window.
     """
 
-    __slots__ = ("_cut", "_run", "_step", "_tools_cut", "batch", "call", "machine", "past", "view")
+    __slots__ = ("_cut", "_run", "_step", "_tools_cut", "_warn_at", "batch", "call", "machine", "past", "view")
 
     def __init__(self, run: RunCell) -> None:
         self._run = run
         self.machine = new_machine(run)
-        self.past = Replayed(run.options.answers)
+        self.past = Replayed(run.options.answers) if run.options.answers else NOTHING
         self.call: ModelCall | None = None
         self.batch: ToolBatch | None = None
         self.view = ContextView(run) if run.agent.context is not None else None
+        self._warn_at = run.options.limits.turn_to_warn_at
         # The interruptible step at hand, and whether a stop has cut the model call or the tools.
         self._step: CancelScope | None = None
         self._cut = False
@@ -91,7 +93,7 @@ class Attempt:
                     self.batch = ToolBatch(run, machine, cut=self._tools_cut)
                     effects = await self.batch.perform(calls)
                     to, self.batch = self.batch.handoff, None
-                    self.past = Replayed({})  # was of this turn: the next one may use the same ids
+                    self.past = NOTHING  # was of this turn: the next one may use the same ids
                     run.spending.interrupted.clear()
                     if run.voice.turn and machine.state is not State.CHECKING:
                         await run.voice.say(events.TurnEnded)
@@ -155,8 +157,10 @@ class Attempt:
                 step.cancel()
             await pause.rest(run)
             await run.voice.say(events.TurnStarted)
-            await self._warn_of_turns()
-            await self._say_reminders()
+            if machine.turn == self._warn_at:
+                await self._warn_of_turns()
+            if unsaid := machine.take_unsaid():
+                await self._say(unsaid)
             request = await self._request()
             run.write()
             await run.diary.durable()
@@ -170,7 +174,7 @@ class Attempt:
         effects = machine.handle(fact)
         if isinstance(fact, Replied) and call is not None:
             self._account(fact.reply, call)
-            self.past = Replayed({})
+            self.past = NOTHING
         if machine.state not in (State.ACTING, State.CHECKING):
             await run.voice.say(events.TurnEnded)
         return effects
@@ -206,8 +210,8 @@ class Attempt:
             output_schema=agent.asking.schema,
         )
 
-    async def _say_reminders(self) -> None:
-        for reminder in self.machine.take_unsaid():
+    async def _say(self, reminders: Sequence[Reminder]) -> None:
+        for reminder in reminders:
             if reminder.why == "stuck":
                 facts: dict[str, Any] = {"repeats": reminder.repeats, "tools": reminder.tools}
                 await self._run.voice.say(events.AgentStuck, **facts)
@@ -215,10 +219,9 @@ class Attempt:
                 await self._run.voice.say(events.AgentReplanning, turns=self.machine.turn - 1)
 
     async def _warn_of_turns(self) -> None:
-        run, limits = self._run, self._run.options.limits
-        if self.machine.turn == limits.turn_to_warn_at:
-            facts: dict[str, Any] = {"limit": "turns", "used": self.machine.turn, "allowed": limits.turns}
-            await run.voice.say(events.LimitWarning, **facts)
+        allowed = self._run.options.limits.turns
+        facts: dict[str, Any] = {"limit": "turns", "used": self.machine.turn, "allowed": allowed}
+        await self._run.voice.say(events.LimitWarning, **facts)
 
     def _account(self, reply: ModelReply, call: ModelCall) -> None:
         """Hold the reply until the entry that has to be stored before it is acted on."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from .. import journal
 from ..journal import JournalError
@@ -38,11 +39,17 @@ class Background:
         runs: all that it was given, by their ids, oldest first; also those that have ended.
     """
 
-    __slots__ = ("_run", "runs")
+    __slots__ = ("_ref", "runs")
 
     def __init__(self, run: RunCell) -> None:
-        self._run = run
+        self._ref = ref(run)  # which holds this
         self.runs: dict[str, Run[Any]] = {}
+
+    @property
+    def _run(self) -> RunCell:
+        run = self._ref()
+        assert run is not None
+        return run
 
     def add(self, cell: RunCell) -> Run[Any]:
         """List one of them."""
@@ -50,9 +57,11 @@ class Background:
         return handle
 
     def returned(self, child: RunCell) -> None:
-        """One of them has ended, or is handed over: write down what it has used."""
+        """One of them has ended, or is handed over: write down what it has used. One that goes on elsewhere does so
+        there.
+        """
         bill = child.spending.bill
-        if bill is not None and child.spending.counts and self._run.diary.is_open:
+        if bill is not None and child.spending.counts and not child.suspended and self._run.diary.is_open:
             spent = bill.spent if child.spending.ledger is not None else None
             at = self._run.diary.clock()
             self._run.diary.hold(journal.Returned(child.name, at, bill.usage, bill.cost, spent))

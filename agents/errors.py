@@ -226,7 +226,7 @@ class ConversationBusy(RuntimeError):
 
 
 class SystemBusy(RuntimeError):
-    """As many runs are at work as may be, and as many wait: try again later. `max_running` and `max_queued` say both."""
+    """As many runs are at work, and as many wait, as may (`max_running`, `max_queued`): try again later."""
 
     def __init__(self, max_running: int, max_queued: int) -> None:
         super().__init__(

@@ -211,15 +211,20 @@ class ModelBudget:
         return self._taken
 
     def _take_more(self, taken: Amount, written: int) -> Bound | None:
-        refusal: Refusal | None = None
-        for output in (max(written, taken.output_tokens + STEP), written):
-            more = self._amount(output) - taken
-            refusal = self._ledger.refusal(more)
-            if refusal is None:
-                self._ledger.take(more)
-                self._taken = taken + more
-                return None
+        step = taken.output_tokens + STEP
+        if step > written and self._extend(taken, step) is None:
+            return None
+        refusal = self._extend(taken, written)
         return refusal.limit if refusal is not None else None
+
+    def _extend(self, taken: Amount, output: int) -> Refusal | None:
+        """Set aside so much output instead, if nothing stands against it."""
+        more = self._amount(output) - taken
+        refusal = self._ledger.refusal(more)
+        if refusal is None:
+            self._ledger.take(more)
+            self._taken = taken + more
+        return refusal
 
     # -- after it
 

@@ -43,7 +43,8 @@ def _hand_over(child: RunCell) -> None:
     """Give a run to its heir. Where the System takes no runs any more, it stays where it is and ends there."""
     above = child.run_parent
     assert above is not None
-    heir = next((each for each in line(above) if not each.is_over), None) if child.orphan == "adopt" else None
+    heirs = (each for each in line(above) if each is not above and not each.is_over)
+    heir = next(heirs, None) if child.orphan == "adopt" else None
     left: list[RunCell] = []
     for each in line(above):
         if each is heir:
@@ -70,16 +71,24 @@ async def end_below(run: RunCell) -> None:
     if not suspends:
         hand_over_orphans(run)
     left = run.subruns()
+    stop_below(run, suspends)
     for child in left:
-        if suspends and child.orphan is not None:
-            child.request_stop("system")
-        else:
+        if not suspends or child.orphan is None:
             child.stop_run("now", ABANDONED)
     with anyio.move_on_after(PATIENCE):
         for child in left:
             await child.wait_over()
     for child in left:
         child.kill()
+
+
+def stop_below(run: RunCell, suspends: bool) -> None:
+    """Ask those in the background of a run to stop with it, or to go on elsewhere as it does."""
+    for child in run.subruns():
+        if suspends and child.orphan is not None:
+            child.request_stop("system")
+        elif child.orphan == "stop":
+            child.stop_run("now", ABANDONED)
 
 
 async def kill_below(run: RunCell) -> None:

@@ -29,12 +29,12 @@ class LookAgain:
 
 def holds(run: RunCell) -> bool:
     """Whether the run is to begin nothing new. A helper is part of the step that it helps with."""
-    above: RunCell | None = run
-    while above is not None and not above.is_helper:
-        if above.pause_asked:
-            return True
-        above = above.run_parent
-    return False
+    while not run.pause_asked:
+        above = run.run_parent
+        if above is None or run.is_helper:
+            return False
+        run = above
+    return not run.is_helper
 
 
 def word_for(run: RunCell) -> str | None:

@@ -157,6 +157,10 @@ class Replayed:
         self.cost = self.cost + cost if self.cost is not None and cost is not None else None
 
 
+#: Of a run that has nothing of the kind: shared by all of them, and never changed.
+NOTHING = Replayed({})
+
+
 def replay(
     machine: Machine, entries: Sequence[bytes], toolbox: Toolbox, answers: Mapping[str, Answer] | None = None
 ) -> Replayed:

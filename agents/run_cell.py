@@ -50,7 +50,7 @@ from .machine import (
     urgency,
 )
 from .model_call import ModelCall
-from .orphans import Orphan, end_below, hand_over_orphans, kill_below
+from .orphans import Orphan, end_below, hand_over_orphans, kill_below, stop_below
 from .outcome import last_event, make_error, make_result
 from .questions import Questions
 from .reminders import Reminder
@@ -382,6 +382,8 @@ class RunCell(Cell):
 
     async def _take_place(self, queue: RunQueue) -> bool:
         """Wait for a turn; False for a run that was stopped meanwhile and needs none."""
+        if self.wanted is None and queue.enter_now():
+            return True
         with CancelScope() as self._waiting:
             if self.wanted is None:
                 await queue.enter(self.options.user_id)
@@ -676,6 +678,8 @@ class RunCell(Cell):
         if not stop.resumable:
             with suppress(JournalError):  # then the run ends anyway
                 self.write(journal.Stopping(stop.mode, stop.reason, self.diary.clock(), limit_of(stop.error)))
+        if stop.mode == "now":
+            stop_below(self, stop.resumable)  # before they are let go, too
         pause.let_go(self)
         machine = self.machine
         if machine is not None and machine.state is not State.READY:
@@ -800,6 +804,7 @@ class RunCell(Cell):
             self._poll.end()
         if self.wall_time is not None:
             self.wall_time.end()
+            self.wall_time = None
         if self.options.stop is not None:
             self.options.stop.leave(self)
         self.voice.log.end(self.error)

@@ -69,10 +69,16 @@ class RunQueue:
         """A run that was let in is over."""
         self._booked -= 1
 
+    def enter_now(self) -> bool:
+        """Take a place if one is free; False if not."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
     async def enter(self, user_id: str | None) -> None:
         """Wait for a place. Cancelling it leaves none taken."""
-        if self._free:
-            self._free -= 1
+        if self.enter_now():
             return
         user = user_id if self._fair else None
         line = self._users.setdefault(user, deque())

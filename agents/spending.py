@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
+from weakref import ref
 
 import anyio
 
@@ -55,10 +56,10 @@ class Spending:
             more.
     """
 
-    __slots__ = ("_queue", "_run", "bill", "cost", "counts", "interrupted", "ledger", "usage")
+    __slots__ = ("_queue", "_ref", "bill", "cost", "counts", "interrupted", "ledger", "usage")
 
     def __init__(self, run: RunCell, above: Spending | None) -> None:
-        self._run = run
+        self._ref = ref(run)  # the run holds this: one that held the run would be work for the cyclic collector
         self.bill = Tally() if run.orphan is not None else None
         self.counts = True
         self.usage = Usage()
@@ -72,11 +73,19 @@ class Spending:
             self.ledger = Ledger(run.options.limits, run.name, ledger)
             self._queue = above._queue if above is not None and above._queue is not None else deque()
 
+    @property
+    def _run(self) -> RunCell:
+        run = self._ref()
+        assert run is not None
+        return run
+
     # -- counting
 
     def use(self, usage: Usage) -> None:
         """Count tokens, here and in every run above."""
         self.usage += usage
+        if self._run.run_parent is None:
+            return
         for tally, above in self._above():
             if tally is not None:
                 tally.use(usage)
@@ -85,6 +94,8 @@ class Spending:
     def spend(self, cost: float | None) -> None:
         """Count dollars, here and in every run above. None: nobody knows how many."""
         self.cost = added(self.cost, cost)
+        if self._run.run_parent is None:
+            return
         for tally, above in self._above():
             if tally is not None:
                 tally.spend(cost)

@@ -94,35 +94,32 @@ class ToolBatch:
         if over is not None:
             return self._machine.handle(limited(over))
         try:
-            return await self._run_all(calls)
+            second = second_handoffs(calls, self._run.agent.toolbox, self.handoff is not None)
+            effects: list[Effect] = []
+            for call in second:
+                effects = self._done(refused(call))
+            queue = deque([call for call in calls if call not in second])
+            async with create_task_group() as group:
+                while self._machine.state is State.ACTING:
+                    held = pause.holds(self._run)
+                    if not held or len(self.cells) == len(self._idle):
+                        await pause.tell(self._run)
+                    if held and self._run.stage.draining is not None:
+                        self._run.stage.draining.look_at(self._run)  # what is left may only wait for the user
+                    while self._ready and not held and self._has_room:
+                        await self._let_go(next(iter(self._ready)))
+                    fresh: list[ToolCell] = []
+                    while queue and not self._cut and self._has_room and not pause.holds(self._run):
+                        fresh.append(self._make(queue.popleft()))
+                    if fresh:
+                        await self._start(group, fresh)
+                    while queue and self._cut:
+                        effects = self._done(cancelled(queue.popleft(), self._cut))
+                    if self.cells or queue:
+                        effects = await self._next_ending() or effects
+            return effects
         finally:
             self._give_back()
-
-    async def _run_all(self, calls: Sequence[ToolCall]) -> list[Effect]:
-        second = second_handoffs(calls, self._run.agent.toolbox, self.handoff is not None)
-        for call in second:
-            self._done(refused(call))
-        queue = deque([call for call in calls if call not in second])
-        effects: list[Effect] = []
-        async with create_task_group() as group:
-            while self._machine.state is State.ACTING:
-                held = pause.holds(self._run)
-                if not held or len(self.cells) == len(self._idle):
-                    await pause.tell(self._run)
-                if held and self._run.stage.draining is not None:
-                    self._run.stage.draining.look_at(self._run)  # what is left may only wait for the user
-                while self._ready and not held and self._has_room:
-                    await self._let_go(next(iter(self._ready)))
-                fresh: list[ToolCell] = []
-                while queue and not self._cut and self._has_room and not pause.holds(self._run):
-                    fresh.append(self._make(queue.popleft()))
-                if fresh:
-                    await self._start(group, fresh)
-                while queue and self._cut:
-                    effects = self._done(cancelled(queue.popleft(), self._cut))
-                if self.cells or queue:
-                    effects = await self._next_ending() or effects
-        return effects
 
     def _claim(self, calls: Sequence[ToolCall]) -> LimitExceeded | None:
         """Count the calls that have not begun yet, all of them or none."""

@@ -78,6 +78,11 @@ def found(monkeypatch: pytest.MonkeyPatch) -> Found:
     return Found(monkeypatch)
 
 
+async def recorded(journal: MemoryJournal, run_id: str) -> Amount:
+    """What a run has used of its limits, as its journal says."""
+    return used_in([record for entry in await journal.read(run_id) for record in decode(entry)])
+
+
 LINES = (["look", ("expert", {"prompt": "?"})], [("expert", {"prompt": "!"}), "look", "look"], "done")
 
 
@@ -103,7 +108,7 @@ def test_a_run_that_goes_on_has_used_what_it_had(backend: str, found: Found) -> 
                     assert 0 <= used.requests - whole.requests <= 3, number
                     assert used - Amount(requests=used.requests - whole.requests) == whole, number
                     assert result.usage == expected.usage
-                    told = used_in([record for entry in await again.read("r") for record in decode(entry)])
+                    told = await recorded(again, "r")
                     assert told + Amount(requests=used.requests - told.requests) == used
 
     play(scenario, backend=backend)
@@ -248,8 +253,7 @@ def test_what_subagents_of_a_lost_call_have_used_counts(backend: str, found: Fou
             result = await handle.result()
             await check_told(copied, result)
         assert found.used("r") == before + Amount(1, 0, 0, 10, 2, 12, round(COST * 1e9))
-        told = used_in([record for entry in await copied.read("r") for record in decode(entry)])
-        assert told == found.used("r")
+        assert await recorded(copied, "r") == found.used("r")
 
     play(scenario, backend=backend)
 
@@ -294,8 +298,7 @@ def test_a_restart_in_place_counts_nothing_twice(backend: str, found: Found, kee
             result = await handle.result()
             assert result.output == "done"
             if keep:
-                told = await check_told_but_for_what_was_lost(journal, result)
-                assert told.requests == found.used("r").requests
+                assert (await recorded(journal, "r")).requests == found.used("r").requests
         assert sum(isinstance(event, events.RunRestarted) for event in heard) == 1
         used = found.used("r")
         assert used.requests == sum(len(each.asked) for each in models)
@@ -308,12 +311,6 @@ def test_a_restart_in_place_counts_nothing_twice(backend: str, found: Found, kee
             assert middle_used.children == 1
 
     play(scenario, backend=backend)
-
-
-async def check_told_but_for_what_was_lost(journal: MemoryJournal, result: Any) -> Amount:
-    """The journal counts as much against limits as the run did."""
-    records = [record for entry in await journal.read(result.run_id) for record in decode(entry)]
-    return used_in(records)
 
 
 @each_backend

@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import pytest
 
-from greenroom import Agent, LimitExceeded, Limits, Retry, System, tool
+from greenroom import Agent, LimitExceeded, Limits, Retry, Run, RunResult, System, tool
 from greenroom.agents.ledger import BOUNDS, Amount, Ledger
 from greenroom.agents.run_cell import RunCell
 from greenroom.agents.sources import Sources
@@ -95,7 +95,9 @@ class Moody(Provider):
         turn = sum(message.role == "assistant" for message in request.messages)
         most = request.settings.max_tokens or 40
         written = dice.randint(0, most)
-        read = count_messages(request.messages) + count_tools(request.tools, None) + by_chars(request.instructions or "")
+        read = (
+            count_messages(request.messages) + count_tools(request.tools, None) + by_chars(request.instructions or "")
+        )
         read = dice.randint(0, read)
         usage = None if dice.some(0.1) else Usage(read, written, dice.choice((None, read + written)))
         reason = "length" if written == most and request.settings.max_tokens is not None else "stop"
@@ -197,30 +199,24 @@ async def schedule(seed: int, backend: str, books: Books) -> None:
     dice = Dice(f"{seed} {backend}")
     agent = some_agent(dice, "a", 1)
     heard: list[Any] = []
-    status: str | None = None
     limits = some_limits(dice)
     with anyio.CancelScope() as scope:
         async with System(sources=Sources(chance=lambda: 0.5)) as system, anyio.create_task_group() as group:
             follow = heard.append if dice.some(0.5) else None
             handle = await system.start(agent, "Go", limits=limits, on_event=follow)
             if dice.some(0.3):
-                moment, mode = dice.choice((0, 0.5, 1, 3, 7)), dice.choice(("now", "after_tools", "after_turn", "cancel"))
+                moment, mode = (
+                    dice.choice((0, 0.5, 1, 3, 7)),
+                    dice.choice(("now", "after_tools", "after_turn", "cancel")),
+                )
                 group.start_soon(after, moment, scope.cancel if mode == "cancel" else partial(handle.stop, mode))
-            try:
-                result = await handle.result()
-                status = result.status
-            except LimitExceeded as error:
-                assert error.result is not None
-                result, status = error.result, "limited"
+            result, error = await outcome(handle)
+            if isinstance(error, LimitExceeded):
                 assert error.used <= error.allowed
-            except ProviderError as error:
-                result = error.result  # type: ignore[attr-defined]
-                status = "failed"
-            except Exception as error:
-                result = error.result  # type: ignore[attr-defined]
-                status = "failed"
             group.cancel_scope.cancel()
-            assert result.status == status
+            expected = {LimitExceeded: "limited", ProviderError: "failed"}
+            wanted = [word for kind, word in expected.items() if isinstance(error, kind)] or ["completed", "stopped"]
+            assert result.status in wanted
             asked = [each.id for message in result.messages for each in message.tool_calls]
             assert asked == [each.call_id for message in result.messages for each in message.tool_results]
     for cell in books.runs:
@@ -230,6 +226,15 @@ async def schedule(seed: int, backend: str, books: Books) -> None:
             books.look(ledger)
             assert min(getattr(ledger.used, name) for name in BOUNDS) >= 0
             assert not cell.spending._queue
+
+
+async def outcome(handle: Run[Any]) -> tuple[RunResult[Any], Exception | None]:
+    """The result of a run, and its error."""
+    try:
+        return await handle.result(), None
+    except (LimitExceeded, ProviderError) as error:
+        reached: Any = error.result
+        return reached, error
 
 
 async def after(moment: float, act: Any) -> None:
@@ -277,7 +282,7 @@ def test_no_limit_is_ever_overspent(backend: str, monkeypatch: pytest.MonkeyPatc
                 assert isinstance(cell.error, ProviderError) is failed, (cell.error, cell.result)
                 word = f"{cell.result.status}: {cell.result.reason}"
                 ends[word] = ends.get(word, 0) + 1
-    print(SCHEDULES, "schedules on", backend, books.waited, "waits", ends)  # noqa: T201 - to see with -s what they come to
+    print(SCHEDULES, "schedules on", backend, books.waited, "waits", ends)
     assert books.looked > SCHEDULES < books.waited * 10
     reached = {"limited: " + reason for reason in ("requests", "tool_calls", "tokens", "cost", "children", "depth")}
     assert reached <= set(ends), "some limits are never reached"

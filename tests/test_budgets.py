@@ -394,25 +394,28 @@ def test_a_handful_of_tokens_is_not_worth_asking_for(backend: str) -> None:
 
 
 @each_backend
-def test_a_second_try_may_ask_for_more_again(backend: str) -> None:
-    """Each try asks for what is left then: not for the little that was left before a sibling gave back."""
+def test_each_try_asks_for_what_is_left(backend: str) -> None:
+    """A sibling has used some of it between the two."""
 
     async def scenario() -> None:
-        slow = Model("Done", usage=Usage(10, 10), seconds=5)
+        slow = Model("Done", usage=Usage(10, 50), seconds=2)
         fast = Model(Overloaded("busy"), "Done", usage=Usage(10, 10))
-        below = Agent("slow", slow, settings={"max_tokens": 60}).as_tool()
-        other = Agent("fast", fast, settings={"max_tokens": 60}, retry=Retry(base=30)).as_tool()
-        boss = Agent("boss", Model([call("slow", prompt="?"), call("fast", prompt="?")], "Done", usage=Usage(1, 0)))
-        boss = boss.with_(tools=[below, other], limits=Limits(output_tokens=5_000))
-        result = await boss.run("Go")
-        assert result.status == "completed"
+        tools = [
+            expert("slow", slow, settings={"max_tokens": 50}),
+            expert("fast", fast, settings={"max_tokens": 60}, retry=Retry(base=30)),
+        ]
+        calls = [call("slow", prompt="?"), call("fast", prompt="?")]
+        boss = Agent("boss", Model(calls, "Done", usage=Usage(0, 0)), tools=tools, settings={"max_tokens": 1})
+        result = await boss.run("Go", limits=Limits(output_tokens=110))
+        assert result.output == "Done"
         assert [each.settings.max_tokens for each in fast.requests] == [60, 60]
-
-        # The input alone leaves 100 tokens for the first try, and the limit has not changed for the second one.
-        model = Model(Overloaded("busy"), "Done")
-        lowered = Agent("a", model, retry=Retry(base=0.1))
-        await lowered.run("Go", limits=Limits(output_tokens=100))
-        assert [each.settings.max_tokens for each in model.requests] == [100, 100]
+        slow, fast = Model("Done", usage=Usage(10, 50), seconds=2), Model(Overloaded("busy"), "Done")
+        boss = boss.with_(
+            model=Model(calls, "Done", usage=Usage(0, 0)),
+            tools=[tools[0].with_(model=slow), tools[1].with_(model=fast)],
+        )
+        await boss.run("Go", limits=Limits(output_tokens=100), on_limit="return")
+        assert fast.requests[-1].settings.max_tokens == 50
 
     perform(backend, scenario)
 
@@ -647,8 +650,12 @@ def test_who_waits_is_refused_once_it_is_clear(backend: str) -> None:
     async def scenario() -> None:
         models, boss = team(3, usage=Usage(10, 100))
         seen: list[float] = []
-        hear = {"on_event": lambda event: isinstance(event, events.RunLimited) and seen.append(anyio.current_time())}
-        result = await boss.run("Go", limits=Limits(output_tokens=110), **hear)
+
+        def hear(event: Any) -> None:
+            if isinstance(event, events.RunLimited):
+                seen.append(anyio.current_time())
+
+        result = await boss.run("Go", limits=Limits(output_tokens=110), on_event=hear)
         assert sum(len(model.requests) for model in models) == 1
         assert seen == [2.0, 2.0]
         assert result.output == "All done"  # it needs one token, and ten are left
@@ -1216,12 +1223,18 @@ def test_input_that_was_less_than_it_seemed_is_given_back_early(backend: str) ->
     async def scenario() -> None:
         slow = Streaming("0123456789" * 10, told=Usage(0, 1), usage=Usage(0, 5))
         quick = Model("Done", usage=Usage(1, 1))
-        word = "word" * 100
-        tools = [expert("slow", slow, settings={"max_tokens": 30}), expert("quick", quick, settings={"max_tokens": 30})]
-        calls = [call("slow", prompt=word), call("quick", prompt=word)]
-        boss = Agent("boss", Model(calls, "Done", usage=Usage(0, 0)), tools=tools, settings={"max_tokens": 1})
-        result = await boss.run("Go", limits=Limits(total_tokens=200), on_event=lambda _: None, on_limit="return")
-        check_limited(result, "tokens")  # the boss reads more than is left
+
+        @tool
+        async def ask(number: int) -> str:
+            """Ask."""
+            await anyio.sleep(number / 10)
+            agent = Agent("expert", (slow, quick)[number], settings={"max_tokens": 30})
+            return (await agent.run("word" * 100)).output
+
+        calls = [call("ask", number=number) for number in range(2)]
+        boss = Agent("boss", Model(calls, "Done", usage=Usage(0, 0)), tools=[ask], settings={"max_tokens": 1})
+        result = await boss.run("Go", limits=Limits(total_tokens=200), on_event=lambda _: None)
+        assert result.output == "Done"
         assert quick.began == [2.0]  # a second after the slow one has begun
 
     perform(backend, scenario)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 from greenroom import (
@@ -27,7 +28,7 @@ from greenroom import (
 )
 from greenroom.agents import tool_batch
 from greenroom.agents.questions import NOBODY
-from greenroom.journal import AnsweredQuestion, Happened, Questioned
+from greenroom.journal import AnsweredQuestion, Happened, Questioned, decode
 from greenroom.providers import Scripted, call
 from greenroom.testing import Interruption, explore, interrupt_everywhere
 from greenroom.testing import run as play
@@ -221,6 +222,25 @@ def test_stale_answers_are_refused(backend: str) -> None:
             with pytest.raises(StaleQuestion):
                 run.answer(id, "after the end")
             await other.stop()
+
+    play(scenario, backend=backend)
+
+
+@backends
+def test_a_subagent_does_not_answer_for_the_run_above(backend: str) -> None:
+    async def scenario() -> None:
+        expert = helper(["pay"], "Expertise.", name="expert")
+        boss = helper(["move", ("expert", {"prompt": "?"})], "Done.", tools=[move, expert])
+        async with System() as system:
+            run = await system.start(boss, "Go", run_id="r")
+            await asked(run, 2)
+            own = next(each for each in run.questions if each.run_id == "r")
+            below: Run[Any] = Run(run._cell.subruns()[0])
+            assert [each.tool for each in below.questions] == ["pay"]
+            with pytest.raises(StaleQuestion):
+                below.answer(own.question_id, "x")
+            assert own in run.questions
+            await run.stop()
 
     play(scenario, backend=backend)
 
@@ -611,13 +631,15 @@ def test_another_try_has_the_answers_that_were_given(backend: str) -> None:
             return first + await context.ask_user("second?", timeout=10)
 
         heard: list[Any] = []
-        async with System() as system:
+        async with System(sources=virtual()) as system:
             agent = helper(["ask"], "Done.", tools=[ask])
             run = await system.start(agent, "Go", run_id="r", on_event=heard.append)
             run.answer((await asked(run)).question_id, "1")
             await asked(run)
             await anyio.sleep(12)
-            run.answer((await asked(run)).question_id, "2")
+            again = await asked(run)
+            await anyio.sleep(5)  # it has all its time once more
+            run.answer(again.question_id, "2")
             assert told(await run.result()) == ["12"]
         assert tries == [1, 2, 3]
         questions = [(event.question, event.question_id) for event in heard if event.type == "message.asked"]
@@ -717,7 +739,7 @@ def test_an_answer_is_for_one_turn(backend: str) -> None:
 
     async def scenario() -> None:
         def script() -> Agent[Any, str]:
-            same = [call("pay")]
+            same = [msgspec.structs.replace(call("pay"), id="same")]
             return Agent("helper", Scripted(same, same, "Done."), tools=[pay])
 
         journal = RecordingJournal()
@@ -727,14 +749,16 @@ def test_an_answer_is_for_one_turn(backend: str) -> None:
             run.answer(first.question_id, "a")
             second = await asked(run)
             assert (first.question_id, second.question_id) == ("r.1.0.q1", "r.2.0.q1")
-            died = journal.after(len(journal.written))
+            written = len(journal.written)
+            assert isinstance(decode(journal.written[-1].entry)[-1], Questioned)
             run.answer(second.question_id, "b")
             assert told(await run.result()) == ["paid from a", "paid from b"]
-        agent = Agent("helper", Scripted("Done."), tools=[pay])
-        async with System(journal=died, sources=virtual()) as system:
-            [run] = await system.recover([agent])
-            run.answer((await asked(run)).question_id, "c")
-            assert told(await run.result()) == ["paid from a", "paid from c"]
+        for died in (journal.after(written), journal.after(written - 1)):
+            agent = Agent("helper", Scripted("Done."), tools=[pay])
+            async with System(journal=died, sources=virtual()) as system:
+                [run] = await system.recover([agent])
+                run.answer((await asked(run)).question_id, "c")
+                assert told(await run.result()) == ["paid from a", "paid from c"]
 
     play(scenario, backend=backend)
 

@@ -151,10 +151,12 @@ def test_also_after_calls_that_could_not_run() -> None:
 
 def test_not_where_the_run_ends() -> None:
     """At its last turn, when it was stopped, with its answer, and after an answer that was suspended or sent back."""
-    run = machine(turns=1)
+    run = machine(turns=2)
+    run.handle(calls("a"))
+    assert run.handle(done(0)) == [CallModel()]
     run.handle(calls("a"))
     assert run.handle(done(0)) == [Finish("limited", "turns")]
-    assert shape(run.messages) == ["user", "assistant", "tool"]
+    assert shape(run.messages) == ["user", "assistant", "tool", "plan", "assistant", "tool"]
     run = machine()
     run.handle(calls("a"))
     run.handle(StopAsked("after_tools", "user"))
@@ -189,7 +191,7 @@ async def recovered(journal: RecordingJournal, agent: Agent[Any, Any]) -> Any:
 @backends
 def test_from_every_prefix_to_the_same_conversation(backend: str) -> None:
     async def scenario() -> None:
-        agent = helper(*looks(1, 2), ["nope"], *looks(4), "Done.", "Done faster.")
+        agent = helper(*looks(1), ["nope"], *looks(3, 4), "Done.", "Done faster.")
         journal = RecordingJournal()
         async with System(journal=journal, sources=virtual()) as system:
             run = await system.start(agent, "Go", run_id="r")
@@ -206,15 +208,21 @@ def test_from_every_prefix_to_the_same_conversation(backend: str) -> None:
 
 
 @pytest.mark.parametrize("change", [{"replan_every": None}, {"replan_every": 1}, {"replan_prompt": "Other words."}])
+@pytest.mark.parametrize("then", [2, None])
 @backends
-def test_what_was_said_stays_whatever_the_agent_would_say_today(change: dict[str, Any], backend: str) -> None:
+def test_what_was_said_stays_whatever_the_agent_would_say_today(
+    then: int | None, change: dict[str, Any], backend: str
+) -> None:
     """Up to the last request that was made; from there on it is as the agent is today."""
 
     async def scenario() -> None:
         lines = [*looks(1, 2, 3, 4), "Done."]
         journal = RecordingJournal()
         async with System(journal=journal, sources=virtual()) as system:
-            await (await system.start(helper(*lines), "Go", run_id="r")).result()
+            run = await system.start(helper(*lines, replan_every=then), "Go", run_id="r")
+            await anyio.sleep(0.5)
+            run.send("And hurry")
+            await run.result()
         for number in range(1, len(journal.written)):
             again = journal.after(number)
             before = list(await _messages(again))
@@ -223,7 +231,8 @@ def test_what_was_said_stays_whatever_the_agent_would_say_today(change: dict[str
             texts = [message.text for message in result.messages if message.role == "user"]
             later = [event.turns for event in heard if event.type == "agent.replanning"]
             said = [message.text for message in before if message.role == "user"]
-            assert len(texts) == len(said) + len(later), number
+            due = [text for text in texts if text == "And hurry" and text not in said]
+            assert len(texts) == len(said) + len(later) + len(due), number
 
     play(scenario, backend=backend)
 

@@ -339,7 +339,8 @@ async def test_a_stopped_run_says_so_in_all_its_spans() -> None:
 
     async with System(instruments=[recorder]) as system:
         run = await system.start(helper([call("slow")], "Done.", tools=[slow]), "Go")
-        await entered.wait()
+        with anyio.fail_after(10):
+            await entered.wait()
         await run.stop(reason="user")
     assert (recorder.only(ToolSpan).cause, recorder.only(ToolSpan).result) == ("cancelled", None)
     life = recorder.only(RunSpan)
@@ -354,7 +355,8 @@ async def test_a_stopped_run_says_so_in_all_its_spans() -> None:
             return ""
 
         run = await system.start(helper(silent), "Go")
-        await asked.wait()
+        with anyio.fail_after(10):
+            await asked.wait()
         await run.stop()
     assert recorder.spans(ModelSpan)[-1].cancelled
 
@@ -371,7 +373,8 @@ async def test_a_call_whose_thread_goes_on_has_outlived(tmp_path: Path) -> None:
 
     async with System(instruments=[recorder]) as system:
         run = await system.start(helper([call("stubborn")], "Done.", tools=[stubborn]), "Go")
-        await entered.wait()
+        with anyio.fail_after(10):
+            await entered.wait()
         await run.stop()
         assert (recorder.only(ToolSpan).outlived, recorder.only(ToolSpan).cause) == (True, "cancelled")
         leave.set()
@@ -404,7 +407,8 @@ async def test_a_suspended_run_says_that_it_goes_on_elsewhere(tmp_path: Path) ->
     async with SqliteJournal(tmp_path / "runs.db") as journal:
         async with System(instruments=[recorder], journal=journal) as system:
             await system.start(helper(silent), "Go", run_id="r")
-            await asked.wait()
+            with anyio.fail_after(10):
+                await asked.wait()
         assert recorder.only(RunSpan).status == "suspended"
         async with System(instruments=[recorder], journal=journal) as system:
             recovery = await system.recover([helper("Done.")])

@@ -280,7 +280,8 @@ async def test_what_was_stopped_is_cancelled_and_no_error() -> None:
 
     async with System(instruments=[traced.instrument]) as system:
         run = await system.start(helper([call("slow")], tools=[slow]), "Go")
-        await entered.wait()
+        with anyio.fail_after(10):
+            await entered.wait()
         await run.stop(reason="user")
     for name in ("execute_tool slow", "invoke_agent helper"):
         assert traced.facts(name)["error.type"] == "cancelled"
@@ -485,7 +486,8 @@ async def test_restarts_gate_waits_and_outlived_calls_are_counted() -> None:
     agent = helper(waited, tools=[stubborn], instructions=instructions, supervision=Supervision(intensity=2))
     async with System(instruments=[traced.instrument]) as system:
         run = await system.start(agent, "Go")
-        await entered.wait()
+        with anyio.fail_after(10):
+            await entered.wait()
         await run.stop()
         leave.set()
     assert traced.points("greenroom.run.restart.count") == [({"gen_ai.agent.name": "helper"}, 2)]

@@ -183,6 +183,24 @@ def agent(name: str, *lines: Any, **options: Any) -> Agent[Any, Any]:
 #: A subagent.
 EXPERT = agent("expert", ["charge", "pay"], "expertise")
 
+
+
+@tool(replay="safe")
+async def spawn(context: RunContext[None], prompt: str) -> str:
+    """Have the expert work in the background."""
+    await context.spawn(EXPERT, prompt)
+    return "spawned"
+
+
+@tool(replay="safe")
+async def collect(context: RunContext[None]) -> str:
+    """Wait for what works in the background."""
+    return ", ".join([str((await run.result()).output) for run in context.children])
+
+
+#: Whom a conversation is handed over to, after its first turn.
+DESK = agent("desk", None, ["charge", "pay"], "The end.")
+
 #: The agents, by what is special about their runs.
 CASES: dict[str, Agent[Any, Any]] = {
     "parallel": agent("parallel", ["charge", "pay", "look"], "The end."),
@@ -194,6 +212,10 @@ CASES: dict[str, Agent[Any, Any]] = {
     "retry": agent("retry", (2, ["look"]), (1, "The end.")),
     "refused": agent("refused", [("nobody", {}), ("look", {"x": 1})], ["look"], "The end."),
     "sleep": agent("sleep", ["nap", "nap"], "The end."),
+    "background": agent(
+        "background", [("spawn", {"prompt": "?"}), "look"], ["collect"], "The end.", tools=[*TOOLS, spawn, collect]
+    ),
+    "handoff": agent("handoff", ["transfer_to_desk", "look"], tools=[*TOOLS, DESK.as_handoff()]),
 }
 
 #: What is sent into them.
