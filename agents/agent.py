@@ -485,8 +485,12 @@ class Agent(Generic[DepsT, OutputT]):
     ) -> Any:
         """Add a function as a tool: ``@agent.tool`` or ``@agent.tool(timeout=10)``. The options are those of `tool`.
 
+        A tool that is made already is added as it is. So two agents can hand over to each other:
+        ``triage = Agent(…, tools=[billing.as_handoff()]); billing.tool(triage.as_handoff())``.
+
         Raises:
             AgentFrozen: the agent has run already.
+            TypeError: options beside a tool that is made already.
         """
         if self._frozen:
             raise AgentFrozen(
@@ -495,16 +499,20 @@ class Agent(Generic[DepsT, OutputT]):
             )
 
         def add(function: Callable[..., Any]) -> Tool[..., Any]:
-            made = Tool(
-                function,
-                name=name,
-                description=description,
-                timeout=timeout,
-                replay=replay,
-                where=where,
-                max_result=max_result,
-                **rules,
-            )
+            options: dict[str, Any] = {
+                "name": name,
+                "description": description,
+                "timeout": timeout,
+                "replay": replay,
+                "where": where,
+                "max_result": max_result,
+            }
+            if isinstance(function, Tool):
+                made = cast("Tool[..., Any]", function)
+                if rules or list(options.values()) != [None, None, None, "never", None, DEFAULT_MAX_RESULT]:
+                    raise TypeError(f"tool {made.name!r} is made already: give its options where it is made")
+            else:
+                made = Tool(function, **options, **rules)
             tools = (*self._config["tools"], made)
             self.toolbox = _toolbox(tools, self.memory)
             self._asking = None  # beside tools, another way may be the better one

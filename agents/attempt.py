@@ -108,7 +108,7 @@ class Attempt:
 
     def go_on_with(self, agent: Agent[Any, Any]) -> None:
         """Have another agent's rules from here on."""
-        self.machine.rules = agent.rules(self._run.options.limits)
+        self.machine.go_on_with(agent.rules(self._run.options.limits))
         self.view = ContextView(self._run) if agent.context is not None else None
 
     async def _begin(self) -> list[Effect]:

@@ -1,9 +1,9 @@
 """Subagents that work in the background: ``context.spawn(agent, prompt)`` begins one, and the tool goes on.
 
 Such a run works for the run whose tool has begun it, not for the tool call: it is stopped with that run, its events are
-heard there, and what it uses counts there. When the run above ends, its *orphans* are dealt with (`orphans`): one that was begun
-with ``orphan="stop"`` ends too. ``adopt`` hands it over to the run above that one, or at the top to the System;
-``detach`` hands it to the System in any case. Whoever gets it, its limits and those it was begun under go on to hold.
+heard there, and what it uses counts there. When the run above ends, its *orphans* are dealt with (`orphans`): one that
+was begun with ``orphan="stop"`` ends too. ``adopt`` hands it over to the run above that one, or at the top to the
+System; ``detach`` hands it to the System in any case. Whoever gets it, the limits that it was begun under hold on.
 
 In the journal a run that is to be stopped with another is a part of that one, and is taken up with it after a crash.
 One that may outlive it is a run of its own there, and goes on by itself.

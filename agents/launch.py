@@ -186,8 +186,9 @@ class Launch:
         try:
             tried = ""
             while True:
-                await talk.load(stage)
-                stage.refuse_when_draining()  # that may have begun meanwhile
+                stage.refuse_when_closing()  # that may have begun meanwhile
+                await talk.load(stage, self._when_busy)
+                stage.refuse_when_closing()
                 run_id = talk.run_id(talk.count + 1)
                 history, prompt = read_conversation(talk.messages, self.prompt)
                 cell = RunCell(

@@ -189,13 +189,17 @@ class Ledger:
             each.set_aside -= taken
         self.enter(came_to)
 
-    def enter(self, came_to: Amount) -> None:
-        """Enter what something came to, for which nothing is set aside."""
-        for each in self.line():
-            each.count(came_to)
+    def enter(self, came_to: Amount, *, below: Ledger | None = None) -> None:
+        """Enter what something came to, for which nothing is set aside.
 
-    def count(self, came_to: Amount) -> None:
-        """The same in this ledger alone."""
+        `below`: the first ledger above in which it is entered already, and in those above that.
+        """
+        for each in self.line():
+            if each is below:
+                return
+            each._count(came_to)
+
+    def _count(self, came_to: Amount) -> None:
         self.used += came_to
         for name, share in tuple(self._warn_at.items()):
             if getattr(self.used, name) >= share:

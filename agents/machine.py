@@ -462,6 +462,15 @@ class Machine:
             self._unsaid = []
         return taken
 
+    def go_on_with(self, rules: Rules) -> None:
+        """Have other rules from here on, of another agent. What was sent back to the one before does not count."""
+        self.rules = rules
+        self.forgive()
+
+    def forgive(self) -> None:
+        """Begin to count anew what is sent back."""
+        self.output_retries = self.tool_retries = 0
+
     def forget_written(self) -> None:
         """The journal that was replayed holds what was said to it, but not a reminder that is new."""
         self._unwritten = [item for item in self._unwritten if isinstance(item, Reminder)]

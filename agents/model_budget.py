@@ -136,8 +136,7 @@ class ModelBudget:
         if whole <= left:
             return output
         bare = self._price(0)
-        # Both are rounded up, so that there is one billionth more between them at most.
-        return (left - bare) * output // (whole - bare + 1) if left > bare else 0
+        return (left - bare) * output // (whole - bare) if left > bare else 0
 
     def _allowing(self, output: int) -> ModelRequest:
         """The request with so many tokens of output at most."""

@@ -10,6 +10,7 @@ other the model is told that its outcome is unknown. Waits go on until the momen
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -181,8 +182,9 @@ def replay(
     said.effects = machine.handle(Begin())
     story = [decode(entry) for entry in entries]
     last = _last_request(story)
+    reply = max((place for place, records in enumerate(story) if _has(records, RepliedRecord)), default=-1)
     for place, records in enumerate(story):
-        machine.rules = _recorded_rules(story, place, rules, last)
+        machine.rules = _recorded_rules(story, place, _patient(rules) if place < reply else rules, last)
         for record in records:
             said.effects = _apply(machine, record, intended, said) or said.effects
             if isinstance(record, Happened):
@@ -209,6 +211,11 @@ def _last_request(story: Sequence[Sequence[Record]]) -> int:
 
 def _has(records: Sequence[Record], kinds: type[Any] | tuple[type[Any], ...]) -> bool:
     return any(isinstance(record, kinds) for record in records)
+
+
+def _patient(rules: Rules) -> Rules:
+    """Rules for what came before the last reply: nothing of it has ended the run, whoever had it then."""
+    return msgspec.structs.replace(rules, output_retries=sys.maxsize, tool_retries=sys.maxsize)
 
 
 def _recorded_rules(story: Sequence[Sequence[Record]], place: int, rules: Rules, last: int) -> Rules:
@@ -305,6 +312,7 @@ def _apply(machine: Machine, record: Record, intended: set[str], said: Replayed)
             said.spend(record.usage, record.cost)
         case HandedOver():
             said.handoff = None
+            machine.forgive()
         case Slept():
             said.naps[record.call_id, record.number] = record.until
         case Questioned():

@@ -9,7 +9,7 @@ Subagents need no place of their own: their run has one.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 
 import anyio
 
@@ -44,7 +44,7 @@ class RunQueue:
         self._free = running
         self._booked = 0
         #: Who waits, by user, in the order of their turns.
-        self._users: OrderedDict[str | None, deque[_Waiting]] = OrderedDict()
+        self._users: OrderedDict[str | None, OrderedDict[_Waiting, None]] = OrderedDict()
 
     @property
     def waiting(self) -> int:
@@ -81,16 +81,16 @@ class RunQueue:
         if self.enter_now():
             return
         user = user_id if self._fair else None
-        line = self._users.setdefault(user, deque())
+        line = self._users.setdefault(user, OrderedDict())
         waiting = _Waiting()
-        line.append(waiting)
+        line[waiting] = None
         try:
             await waiting.come.wait()
         except BaseException:
             if waiting.has_place:
                 self.leave()
             else:
-                line.remove(waiting)
+                del line[waiting]
                 if not line:
                     del self._users[user]
             raise
@@ -101,7 +101,7 @@ class RunQueue:
             self._free += 1
             return
         user, line = self._users.popitem(last=False)
-        waiting = line.popleft()
+        waiting, _ = line.popitem(last=False)
         if line:
             self._users[user] = line  # behind all others
         waiting.has_place = True

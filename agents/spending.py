@@ -106,11 +106,11 @@ class Spending:
         name = self._run.name
         self.usage += usage
         self.cost = added(self.cost, cost)
-        if self.ledger is not None:
-            self.ledger.count(spent)
+        known: Ledger | None = None
         for tally, above in self._above():
             if tally is not None:
                 if tally.runs.get(name):
+                    known = above.ledger
                     break  # it was at work here before, and so were the runs above
                 tally.runs[name] = True
                 tally.use(usage)
@@ -118,8 +118,8 @@ class Spending:
                 tally.spent += spent
             above.usage += usage
             above.cost = added(above.cost, cost)
-            if above.ledger is not None:
-                above.ledger.count(spent)
+        if self.ledger is not None:
+            self.ledger.enter(spent, below=known)
         self._warn()
 
     def _caller(self) -> Tally | None:
@@ -208,14 +208,16 @@ class Spending:
         refusal = None if goes_on else self._refusal_below(parent)
         if refusal is not None:
             return refusal
+        known: Ledger | None = None
         for tally, above in self._above():
             if tally is not None:
                 if run.name in tally.runs:
+                    known = above.ledger
                     break
                 tally.runs[run.name] = not goes_on
                 tally.spent += _ONE_CHILD
-            if above.ledger is not None:
-                above.ledger.count(_ONE_CHILD)
+        if parent.spending.ledger is not None:
+            parent.spending.ledger.enter(_ONE_CHILD, below=known)
         self._warn()
         return None
 

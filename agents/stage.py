@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from anyio.lowlevel import RunVar
 
-from ..actors import DeadLetters, Home
+from ..actors import DeadLetters, Home, SystemClosed
 from ..actors.pool import Pool
 from ..journal import Journal, MemoryJournal
 from ..mailbox import Budget
@@ -143,6 +143,16 @@ class RunStage:
         """
         if self.draining is not None:
             raise SystemDraining("the System is draining and starts nothing new")
+
+    def refuse_when_closing(self) -> None:
+        """Refuse a new run also where the System ends.
+
+        Raises:
+            SystemDraining, SystemClosed: it does.
+        """
+        self.refuse_when_draining()
+        if self.pool.closing:
+            raise SystemClosed("the system is shutting down and starts nothing new")
 
     def refuse_without(self, options: RunOptions) -> None:
         """Refuse a run that lacks what it must be given.

@@ -40,17 +40,28 @@ _log = logging.getLogger("greenroom")
 
 
 class Talk:
-    """One conversation, as all who take part in it share it."""
+    """One conversation, as all who take part in it share it.
 
-    __slots__ = ("__weakref__", "_turn", "count", "id", "loaded", "messages", "run")
+    Args:
+        id: its id.
+        lasting: whether the journal keeps it.
 
-    def __init__(self, id: str) -> None:
+    Attributes:
+        count: its runs so far.
+        messages: what was said in them.
+        loaded: whether both are known.
+        run: the one that has the turn, once it is enrolled.
+    """
+
+    __slots__ = ("__weakref__", "_lasting", "_turn", "count", "id", "loaded", "messages", "run")
+
+    def __init__(self, id: str, lasting: bool) -> None:
         self.id = id
+        self._lasting = lasting
         self._turn = anyio.Semaphore(1, fast_acquire=True)
-        #: Its runs so far, what was said in them, and whether that is known.
         self.count = 0
         self.messages: tuple[Message, ...] = ()
-        self.loaded = False
+        self.loaded = not lasting
         self.run: Run[Any] | None = None
 
     def run_id(self, number: int) -> str:
@@ -74,6 +85,10 @@ class Talk:
             return
         except anyio.WouldBlock:
             pass
+        self._refuse_to_wait(when_busy)
+        await self._turn.acquire()
+
+    def _refuse_to_wait(self, when_busy: WhenBusy) -> None:
         run = self.run
         if when_busy == "refuse":
             raise ConversationBusy(self.id, run.id if run is not None else self.run_id(self.count + 1))
@@ -81,7 +96,6 @@ class Talk:
         asking = place.run if place is not None else None
         if run is not None and asking is not None and run._cell in line(asking):
             raise WouldDeadlock(f"a tool of run {run.id!r} would wait for its end: it is of the same conversation")
-        await self._turn.acquire()
 
     def leave(self) -> None:
         """Give the turn back."""
@@ -91,29 +105,34 @@ class Talk:
         """The run that had the turn is over: the next one goes on from what it has come to."""
         self._look()
         if self.run is not None:  # it never came to be ours
-            self.run = None
-            self.loaded = False
+            self._ask_again()
         self.leave()
+
+    def _ask_again(self) -> None:
+        """What has become of the last run is to be read, where it is written."""
+        self.run = None
+        self.loaded = not self._lasting
 
     def _look(self) -> None:
         """Go on from what the last run has come to, if it has come to its end."""
         run = self.run
         if run is None or run.status == "running":
             return
-        self.run = None
         result = run._cell.result
         number = self._number_of(run.id)
         if result is None or number is None or run._cell.suspended or isinstance(run._cell.error, JournalError):
-            self.loaded = False  # it goes on elsewhere, where it has the say
+            self._ask_again()  # it goes on elsewhere, where it has the say
         else:
+            self.run = None
             self.count = number
             self.messages = tuple(result.messages)
 
-    async def load(self, stage: RunStage) -> None:
+    async def load(self, stage: RunStage, when_busy: WhenBusy = "wait") -> None:
         """Learn what was said, unless that is known: from the run that is at work here, or from the journal.
 
         Raises:
-            ConversationBusy: the last run has not ended, and is not here.
+            ConversationBusy: the last run has not ended, and is not here; or it is, and the caller would not wait.
+            WouldDeadlock: the caller is a tool of that run.
         """
         if self.loaded:
             return
@@ -124,6 +143,7 @@ class Talk:
                 last, self.count = await self._last(stage)
             else:
                 self.run = Run(cell)
+                self._refuse_to_wait(when_busy)
                 await cell.wait_over()
                 self.loaded = True
                 self._look()
@@ -169,9 +189,8 @@ class Talks:
         """The conversation with this id."""
         talk = self._live.get(id)
         if talk is None:
-            talk = self._live[id] = Talk(id)
+            talk = self._live[id] = Talk(id, self.lasting)
         if not self.lasting:
-            talk.loaded = True
             self._kept[id] = talk
             self._kept.move_to_end(id)
             while len(self._kept) > KEPT:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 import anyio
@@ -155,7 +153,7 @@ def test_events_and_tree(backend: str) -> None:
         of_child = [event for event in followed if event.run_id == "r.1.0.1"]
         assert {event.path for event in of_child} == {("r", "r.1.0.1")}
         assert {event.parent_id for event in of_child} == {"r"}
-        assert [event.type for event in of_child][0] == "run.started"
+        assert of_child[0].type == "run.started"
         assert [event.run_id for event in heard if isinstance(event, TERMINAL)] == ["r.1.0.1", "r"]
 
     play(scenario, backend=backend)
@@ -231,7 +229,12 @@ def test_a_child_that_waits_for_its_parent_has_the_error(backend: str) -> None:
                 caught.append(error)
             return "told"
 
-        agent = boss(["spawn"], ["collect"], "End", tools=[spawner(helper(["wait_for_boss"], "x", tools=[wait_for_boss])), collect])
+        agent = boss(
+            ["spawn"],
+            ["collect"],
+            "End",
+            tools=[spawner(helper(["wait_for_boss"], "x", tools=[wait_for_boss])), collect],
+        )
         async with System() as system:
             runs.append(await system.start(agent, "Go"))
             await runs[0].result()
@@ -869,7 +872,9 @@ def test_an_agent_that_is_not_known(backend: str) -> None:
             (run,) = await system.recover(agents[:1])
             result = await run.result()
             assert result.output == "End"
-            assert text_of(result, "collect") == ["ValueError: wait_all() takes at least one run: wait_all(first, second)"]
+            assert text_of(result, "collect") == [
+                "ValueError: wait_all() takes at least one run: wait_all(first, second)"
+            ]
             assert result.usage == await whole_usage(crashed)
             await check_told(crashed, result)
             for run_id in ("r.1.0.1", "r.1.0.1.1.0.1"):

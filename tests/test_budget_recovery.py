@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 from greenroom import (
@@ -294,9 +295,12 @@ def test_a_restart_in_place_counts_nothing_twice(backend: str, found: Found, kee
         models: list[Any] = [agent.provider for agent in (root, middle, inner)]
         journal = MemoryJournal(keep=keep)
         async with System(journal=journal, sources=virtual()) as system:
-            handle = await system.start(root, "Go", run_id="r", limits=WIDE, on_event=heard.append)
+            limits = msgspec.structs.replace(WIDE, children=2)
+            handle = await system.start(root, "Go", run_id="r", limits=limits, on_event=heard.append)
             result = await handle.result()
             assert result.output == "done"
+            told = [each.content for message in result.messages for each in message.tool_results]
+            assert told == ["asked", "ticked"]
             if keep:
                 assert (await recorded(journal, "r")).requests == found.used("r").requests
         assert sum(isinstance(event, events.RunRestarted) for event in heard) == 1

@@ -245,7 +245,7 @@ async def after(moment: float, act: Any) -> None:
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_no_limit_is_ever_overspent(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     books = Books()
-    begin, take, count, attempt = RunCell.__init__, Ledger.take, Ledger.count, Spending._try_to_take
+    begin, take, count, attempt = RunCell.__init__, Ledger.take, Ledger._count, Spending._try_to_take
 
     def init(self: RunCell, *args: Any, **options: Any) -> None:
         begin(self, *args, **options)
@@ -267,7 +267,7 @@ def test_no_limit_is_ever_overspent(backend: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(RunCell, "__init__", init)
     monkeypatch.setattr(Spending, "_try_to_take", looked_try)
     monkeypatch.setattr(Ledger, "take", looked_take)
-    monkeypatch.setattr(Ledger, "count", looked_count)
+    monkeypatch.setattr(Ledger, "_count", looked_count)
     ends: dict[str, int] = {}
     for seed in range(SCHEDULES):
         books.runs.clear()

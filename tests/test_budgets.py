@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import anyio
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given
 
 from greenroom import (
     Agent,
@@ -24,7 +27,7 @@ from greenroom import (
     tool,
 )
 from greenroom.agents.ledger import Amount
-from greenroom.agents.model_budget import LEAST, OUTPUT, STEP
+from greenroom.agents.model_budget import LEAST, OUTPUT, STEP, ModelBudget
 from greenroom.agents.run_cell import RunCell
 from greenroom.agents.token_count import count_messages
 from greenroom.providers import (
@@ -39,6 +42,7 @@ from greenroom.providers import (
     Stalled,
     StreamInterrupted,
     TextDelta,
+    ToolCallDelta,
     Usage,
     assistant,
     call,
@@ -1240,37 +1244,75 @@ def test_input_that_was_less_than_it_seemed_is_given_back_early(backend: str) ->
     perform(backend, scenario)
 
 
+class Breaking(Streaming):
+    """Streams the pieces of its first try, which then breaks; the next one is whole."""
+
+    def __init__(self, *pieces: Any, text: str, **options: Any) -> None:
+        super().__init__(text, **options)
+        self.pieces = list(pieces)
+
+    def stream(self, request: ModelRequest) -> Any:
+        return _Broken(self, request) if not self.requests else _Stream(self, request)
+
+
+class _Broken(_Stream):
+    async def __anext__(self) -> Any:
+        pieces = self.owner.pieces  # type: ignore[attr-defined]
+        if not pieces:
+            raise StreamInterrupted("cut")
+        return pieces.pop(0)
+
+
 @each_backend
 def test_a_stream_that_breaks_counts_as_all_that_was_set_aside(backend: str) -> None:
     """It may be billed as far as it came, and beyond."""
 
-    class Breaking(Streaming):
-        def stream(self, request: ModelRequest) -> Any:
-            stream = _Stream(self, request)
-            stream.text = "0123456789"
-
-            async def fail() -> TextDelta:
-                if stream.text:
-                    stream.text = ""
-                    return TextDelta("0123456789")
-                raise StreamInterrupted("cut")
-
-            stream.__dict__["next"] = fail
-
-            class Broken(_Stream):
-                async def __anext__(self) -> TextDelta:
-                    return await fail()
-
-            stream.__class__ = Broken
-            return stream
-
     async def scenario() -> None:
-        agent = Agent("a", Breaking("x"), settings={"max_tokens": 70})
+        agent = Agent("a", Breaking(TextDelta("0123456789"), text="never"), settings={"max_tokens": 70})
         with pytest.raises(StreamInterrupted):
             await agent.run("Go", limits=Limits(output_tokens=100), on_event=lambda _: None)
 
     [cell] = perform(backend, scenario)
     assert (used(cell).requests, used(cell).output_tokens) == (1, 70)
+
+
+@each_backend
+def test_what_came_of_a_try_that_broke_is_no_part_of_the_next_answer(backend: str) -> None:
+    """Each answer is measured from its beginning."""
+
+    async def scenario() -> None:
+        text = "0123456789" * 50
+        model = Breaking(ToolCallDelta(0, "x" * 400, "c", "work"), text=text, usage=Usage(10, 100))
+        agent = Agent("a", model, settings={"max_tokens": 100}, retry=Retry(base=0.1))
+        result = await agent.run("Go", limits=Limits(output_tokens=200), on_event=lambda _: None)
+        assert result.output == text
+
+    [cell] = perform(backend, scenario)
+    assert (used(cell).requests, used(cell).output_tokens) == (2, 200)
+
+
+class Priced(ModelBudget):
+    """Has a price of its own."""
+
+    def __init__(self, bare: float, rate: float) -> None:
+        self.bare = bare
+        self.rate = rate
+
+    def _price(self, output: int) -> int:
+        return math.ceil(self.bare + self.rate * output)
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e4), st.integers(1, 10_000), st.integers(0, 10_000_000))
+def test_what_is_left_of_the_dollars_pays_for_what_is_asked_for(
+    bare: float, rate: float, wanted: int, left: int
+) -> None:
+    """Never for less, and for nearly all that it could."""
+    budget = Priced(bare, rate)
+    output = budget._affordable(wanted, left)
+    assert output is not None
+    assert 0 <= output <= wanted
+    assert output == 0 or budget._price(output) <= left
+    assert output == wanted or budget._price(output + 1) + wanted > left
 
 
 # -- whatever interrupts it

@@ -87,6 +87,7 @@ def told(result: Any) -> list[str]:
 async def asked(run: Run[Any], number: int = 1) -> PendingQuestion:
     """The latest of so many open questions, once there are as many."""
     while len(run.questions) < number:
+        assert run.status == "running", "it has ended without asking"
         await anyio.sleep(0.001)
     return run.questions[number - 1]
 
