@@ -15,7 +15,7 @@ import msgspec
 from ..providers import Message, ToolCall
 from .errors import ModelRetry
 from .machine import Rejected
-from .output_types import WRAPPED, Form, form_of
+from .output_types import WRAPPED, Ambiguous, Form, form_of
 
 __all__ = ["WRAPPED", "OutputType"]
 
@@ -37,12 +37,11 @@ class OutputType:
         _refuse_useless(type)
         try:
             self._form = form_of(type)
+        except Ambiguous as error:
+            raise TypeError(f"output={_shown(type)} cannot be described to a model: {error}") from None
         except Exception as error:
-            reason = (str(error).splitlines() or [_type_name(error)])[0].rstrip(".")
-            raise TypeError(
-                f"output={_shown(type)} cannot be described to a model ({reason}): use str, other builtin types, "
-                "Literal, Enum, dataclasses, TypedDict, msgspec or pydantic types"
-            ) from None
+            remedy = "use str, other builtin types, Literal, Enum, dataclasses, TypedDict, msgspec or pydantic types"
+            raise TypeError(f"output={_shown(type)} cannot be described to a model: {remedy}") from error
 
     @property
     def schema(self) -> dict[str, Any] | None:

@@ -36,6 +36,10 @@ _TAGS = ("type", "kind", "variant", "of_type")
 _ALIASES: tuple[Any, ...] = (TypeAliasType, getattr(typing, "TypeAliasType", TypeAliasType))
 
 
+class Ambiguous(TypeError):
+    """A union whose members cannot be told apart; the text says how to mend that."""
+
+
 class Form(msgspec.Struct, frozen=True):
     """How one type is asked for and read.
 
@@ -128,7 +132,7 @@ class _Choice:
             others, named = [form_of(member) for member in members], []  # there is nothing to tell apart
         self._named = {_name(member): form_of(member) for member in named}
         if len(self._named) < len(named):
-            raise TypeError("two members of a union have the same name: give one of the classes another")
+            raise Ambiguous("two members of a union have the same name: give one of the classes another")
         self._others = others
         taken = {key for form in self._named.values() for key in form.schema.get("properties", {})}
         self._tag = next(tag for tag in _TAGS if tag not in taken)

@@ -94,9 +94,7 @@ class MemoryJournal:
             raise ValueError(f"sequence must be at most {claim.next}, the next one of this claim, not {place}")
         if place < len(run.entries):
             if run.entries[place] != entry:
-                if place == claim.next and run.finished:
-                    raise RunFinished(claim.run_id)
-                raise Conflict(claim.run_id, place)
+                raise RunFinished(claim.run_id) if run.finished else Conflict(claim.run_id, place)
         elif run.finished:
             raise RunFinished(claim.run_id)
         elif place > len(run.entries):

@@ -152,7 +152,6 @@ class Plain:
         (Plain, "output=Plain cannot be described to a model: use str"),
         (list[complex], r"output=list\[complex\] cannot be described"),
         (3, "output=3 cannot be described"),
-        (list[int] | set[int], "cannot be described"),
     ],
 )
 def test_an_output_type_that_cannot_be_is_one_line(kind: Any, words: str) -> None:

@@ -184,7 +184,6 @@ def agent(name: str, *lines: Any, **options: Any) -> Agent[Any, Any]:
 EXPERT = agent("expert", ["charge", "pay"], "expertise")
 
 
-
 @tool(replay="safe")
 async def spawn(context: RunContext[None], prompt: str) -> str:
     """Have the expert work in the background."""
