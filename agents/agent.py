@@ -521,6 +521,7 @@ class Agent(Generic[DepsT, OutputT]):
 
         return add if function is None else add(function)
 
+    @names_ours
     def as_tool(self, *, name: str | None = None, description: str | None = None) -> Tool[[str], Any]:
         """The agent as a tool for another one: it takes a prompt, runs as a subagent, and gives its output.
 
@@ -540,6 +541,7 @@ class Agent(Generic[DepsT, OutputT]):
         # A subagent has a journal of its own, so asking it again means going on with it.
         return Tool(ask, name=label, description=description, replay="safe")
 
+    @names_ours
     def as_handoff(self, *, name: str | None = None, description: str | None = None) -> Tool[..., Any]:
         """The agent as somebody whom another one may hand the conversation over to: ``tools=[billing.as_handoff()]``.
 
@@ -612,7 +614,7 @@ class Agent(Generic[DepsT, OutputT]):
         self, caller: ToolCell, prompt: Prompt, deps: Any, orphan: Orphan, options: RunKeywords
     ) -> Run[OutputT]:
         """Start a run in the background of the run whose tool call this is: `RunContext.spawn`."""
-        refuse_unknown("spawn", options, RunKeywords.__annotations__)
+        refuse_unknown("spawn", options, {*RunKeywords.__annotations__, "deps", "orphan"})
         return await self._launch(prompt, deps, None, options).background(caller, orphan)
 
     @names_ours_in(RunKeywords)

@@ -13,6 +13,7 @@ import msgspec
 
 from ..providers import Message
 from ..providers.checks import is_whole
+from ..providers.keywords import Keywords
 from .context import RunContext
 from .token_count import Count, check_count
 
@@ -58,7 +59,7 @@ OverflowFunction: TypeAlias = Callable[
 ]
 
 
-class ContextWindow(msgspec.Struct, frozen=True, kw_only=True):
+class ContextWindow(msgspec.Struct, metaclass=Keywords, frozen=True, kw_only=True):
     """What is sent of a conversation that has become too long. None means no bound.
 
     When it outgrows the window, it is cut to three quarters of it, and stays so until it outgrows it again: a provider

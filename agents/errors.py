@@ -253,3 +253,11 @@ class ModelRetry(Exception):
 
 class ToolFailed(Exception):
     """Raised by a tool to tell the model that the call failed: ``raise ToolFailed("no such customer")``."""
+
+
+def described(error: BaseException) -> str:
+    """The type and the message of an error, also of one that cannot say its message."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return f"{type(error).__name__} (its message cannot be shown)"

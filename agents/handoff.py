@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from .tool import Toolbox
 
 
-def second_handoffs(calls: Iterable[ToolCall], toolbox: Toolbox, handed_over: bool) -> list[ToolCall]:
-    """The calls of one reply that would hand over once more; `handed_over` says whether another one of it has."""
-    return [call for call in calls if toolbox[call.name].handoff is not None][0 if handed_over else 1 :]
+def second_handoffs(calls: Iterable[ToolCall], toolbox: Toolbox) -> list[ToolCall]:
+    """The calls of one reply that would hand over once more."""
+    return [call for call in calls if toolbox[call.name].handoff is not None][1:]
 
 
 def handed_over_by(result: ToolResult, toolbox: Toolbox) -> Agent[Any, Any] | None:

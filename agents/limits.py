@@ -7,6 +7,7 @@ from math import ceil, isfinite
 import msgspec
 
 from ..providers.checks import is_number, is_whole
+from ..providers.keywords import Keywords
 
 #: Limits that are counts, and what they count.
 _COUNTS = {
@@ -21,7 +22,7 @@ _COUNTS = {
 }
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class Limits(msgspec.Struct, metaclass=Keywords, frozen=True, kw_only=True):
     """Bounds of one run and of all its subagents together. None means no bound, zero means zero.
 
     A limit is looked at *before* each call, and what the call may come to is set aside until it is over. So calls side
@@ -92,7 +93,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         return ceil(round(self.warn_at * self.turns, 6))
 
 
-class Supervision(msgspec.Struct, frozen=True, kw_only=True):
+class Supervision(msgspec.Struct, metaclass=Keywords, frozen=True, kw_only=True):
     """How often a run that crashed goes on from its journal. The budget is the run's own.
 
     A crash is an error in the code around the run: a function for instructions, a provider, our own. What a tool

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..providers import ProviderError
 from . import events
-from .errors import AgentError, LimitExceeded, OutputInvalid, Stuck, ToolCallInvalid
+from .errors import AgentError, LimitExceeded, OutputInvalid, Stuck, ToolCallInvalid, described
 from .machine import Finish, Rejected, Unusable
 from .reminders import Repeating
 from .result import Messages, RunResult, utc
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from .run_cell import RunCell
 
 
-def make_result(run: RunCell, finish: Finish, messages: list[Message]) -> RunResult[Any]:
-    """The result of a run that ended with this conversation."""
+def make_result(run: RunCell, finish: Finish, messages: list[Message], error: BaseException | None) -> RunResult[Any]:
+    """The result of a run that ended with this conversation, and this error; which carries the result."""
     own = messages[len(run.history) :]
     output = finish.output
     if finish.status != "completed":
         output = next((message.text for message in reversed(own) if message.role == "assistant"), None)
-    return RunResult(
+    result = RunResult(
         output=output,
         status=finish.status,
         reason=finish.reason,
@@ -39,7 +39,11 @@ def make_result(run: RunCell, finish: Finish, messages: list[Message]) -> RunRes
         outlived=tuple(run.outlived),
         stop_reason=run.machine.stop_reason if run.machine is not None else None,
         pending=_pending(run, own) if finish.status == "waiting" else (),
+        error=described(error) if error is not None else None,
     )
+    if isinstance(error, AgentError | ProviderError):
+        error.result = result
+    return result
 
 
 def _pending(run: RunCell, messages: list[Message]) -> tuple[PendingCall, ...]:
@@ -49,7 +53,7 @@ def _pending(run: RunCell, messages: list[Message]) -> tuple[PendingCall, ...]:
     return tuple([asked[result.call_id] for result in results if result.call_id in asked])
 
 
-def make_error(run: RunCell, finish: Finish, result: RunResult[Any]) -> BaseException | None:
+def make_error(run: RunCell, finish: Finish) -> BaseException | None:
     """What those who wait for the run get instead of its result, or None."""
     error = finish.error
     if finish.status == "limited" and error is None:
@@ -72,8 +76,6 @@ def make_error(run: RunCell, finish: Finish, result: RunResult[Any]) -> BaseExce
             error.tools,
             error.repeats,
         )
-    if isinstance(error, AgentError | ProviderError):
-        error.result = result
     return error
 
 

@@ -56,6 +56,7 @@ class RunResult(Generic[OutputT]):
         ended_at: when it ended (UTC).
         outlived: what still ran when it ended: a tool call as ``tool:call_id`` (behind the ids of its runs, where it is
             a subagent's), a provider as ``name:model``, or the run's own id where its observers held it up.
+        error: what went wrong, in one line, of a run that failed or reached a limit.
         pending: the tool calls that wait for an approval, of a run that ended for want of one: go on with
             ``agent.run(history=result, approvals={call.call_id: True for call in result.pending})``.
     """
@@ -75,6 +76,7 @@ class RunResult(Generic[OutputT]):
     outlived: tuple[str, ...] = ()
     stop_reason: StopReason | None = None
     pending: tuple[PendingCall, ...] = ()
+    error: str | None = None
 
     @property
     def text(self) -> str:

@@ -753,8 +753,8 @@ class RunCell(Cell):
         machine.abandon(result_of, self.call.partial if self.call is not None else None)
         if self.attempt is not None:
             self.attempt.forget_call()
-        self.result = make_result(self, finish, machine.messages)
-        self.error = make_error(self, finish, self.result)
+        self.error = make_error(self, finish)
+        self.result = make_result(self, finish, machine.messages, self.error)
 
     def last_event(self) -> events.Event:
         assert self.result is not None

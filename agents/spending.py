@@ -106,7 +106,8 @@ class Spending:
         name = self._run.name
         self.usage += usage
         self.cost = added(self.cost, cost)
-        known: Ledger | None = None
+        parent = self._run.run_parent
+        known = parent.spending.ledger if parent is not None and not self.counts else None
         for tally, above in self._above():
             if tally is not None:
                 if tally.runs.get(name):
@@ -203,7 +204,7 @@ class Spending:
         run, goes_on = self._run, self._run.resumption is not None
         parent, caller = run.run_parent, self._caller()
         assert parent is not None
-        if caller is not None and run.name in caller.runs:
+        if not self.counts or (caller is not None and run.name in caller.runs):
             return None  # it has begun before, and the call that runs once more begins it again
         refusal = None if goes_on else self._refusal_below(parent)
         if refusal is not None:

@@ -25,6 +25,7 @@ from anyio.abc import TaskGroup
 from ..actors.crashes import is_crash
 from . import events
 from .context import RunContext
+from .errors import described
 
 if TYPE_CHECKING:
     from .run_cell import RunCell
@@ -97,7 +98,7 @@ class StopPoll:
                 raise
             if self._scope.cancel_called:
                 return False  # what it raised while it was cancelled is nobody's concern
-            what = _described(error)
+            what = described(error)
             if not self._failed:  # the first of a row: an outage must not fill the log
                 _log.warning("stop_when of run %s failed and is asked again: %s", self._run.name, what)
             self._failed = True
@@ -105,10 +106,3 @@ class StopPoll:
             return False
         self._failed = False
         return wanted
-
-
-def _described(error: BaseException) -> str:
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:
-        return type(error).__name__

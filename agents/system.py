@@ -18,7 +18,7 @@ from typing_extensions import Unpack
 
 from ..actors import ActorSystem, NameTaken, Report, raise_descriptor_limit
 from ..actors import RestartLimit as ActorRestartLimit
-from ..journal import Journal
+from ..journal import Journal, UnknownRun
 from ..providers import GateLimits
 from ..providers.gate_names import check_gates
 from .approvals import Approver
@@ -429,7 +429,14 @@ class System(ActorSystem):
         """
         check_id("chronicle(run_id)", run_id)
         self.refuse_elsewhere()
-        return await read_chronicle(self.stage.journal, run_id)
+        try:
+            return await read_chronicle(self.stage.journal, run_id)
+        except UnknownRun:
+            if not self.stage.journal.survives:
+                raise UnknownRun(
+                    run_id, "a journal in memory forgets it at its end; System(journal='runs.db') keeps it"
+                ) from None
+            raise
 
     async def drain(self, timeout: float = 30.0) -> Drained:
         """Start nothing new, and bring what is at work to a good place to stop.

@@ -20,7 +20,7 @@ from ..mailbox import Envelope
 from ..providers import ToolCall, ToolResult
 from . import events, pause
 from .approvals import Question
-from .errors import GuardFailed, LimitExceeded, ToolError
+from .errors import GuardFailed, LimitExceeded, ToolError, described
 from .handoff import refused, second_handoffs
 from .ledger import Amount
 from .machine import Aborted, Effect, Machine, State, ToolDone, ToolPends, cancelled
@@ -28,7 +28,7 @@ from .model_budget import limited
 from .questions import Changed
 from .questions import Question as UserQuestion
 from .tool_admission import Admitted, Asked, Resolved, policies_of
-from .tool_cell import FAILURES, STOPPED, ToolCell, described
+from .tool_cell import FAILURES, STOPPED, ToolCell
 
 if TYPE_CHECKING:
     from .agent import Agent
@@ -94,7 +94,7 @@ class ToolBatch:
         if over is not None:
             return self._machine.handle(limited(over))
         try:
-            second = second_handoffs(calls, self._run.agent.toolbox, self.handoff is not None)
+            second = second_handoffs(calls, self._run.agent.toolbox)
             effects: list[Effect] = []
             for call in second:
                 effects = self._done(refused(call))

@@ -33,7 +33,7 @@ from . import events
 from .approvals import Question
 from .context import RunContext
 from .diary import Diary
-from .errors import ModelRetry, ToolFailed
+from .errors import ModelRetry, ToolFailed, described
 from .machine import STOPPED
 from .place import Place, current_place
 from .processes import ProcessCall, ProcessError, is_one_of
@@ -372,11 +372,3 @@ class ToolCell(Cell):
         node = super().node(now)
         runs = tuple(cell.node(now) for cell in self.run.subruns(self.call_id))
         return Node(f"{self.tool.name}:{self.call_id}", node.kind, node.state, node.age, children=runs)
-
-
-def described(error: BaseException) -> str:
-    """The type and the message of an error, also of one that cannot say its message."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:
-        return f"{type(error).__name__} (its message cannot be shown)"

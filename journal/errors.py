@@ -30,10 +30,10 @@ class RunExists(JournalError):
 
 
 class UnknownRun(JournalError):
-    """The journal has no such run."""
+    """The journal has no such run; `why` says more, where more is known."""
 
-    def __init__(self, run_id: str) -> None:
-        super().__init__(f"the journal has no run {run_id!r}")
+    def __init__(self, run_id: str, why: str = "") -> None:
+        super().__init__(f"the journal has no run {run_id!r}" + (f": {why}" if why else ""))
         self.run_id = run_id
 
 

@@ -33,6 +33,7 @@ import msgspec
 
 from .checks import is_whole
 from .gate_meters import Book, Learned, Window
+from .keywords import Keywords
 from .notices import WaitReason
 from .rate_headers import Rate
 
@@ -48,7 +49,7 @@ ROUNDS, MAX_ROUNDS = 16, 1024
 TICK = 1e-6
 
 
-class GateLimits(msgspec.Struct, frozen=True, kw_only=True):
+class GateLimits(msgspec.Struct, metaclass=Keywords, frozen=True, kw_only=True):
     """What one account of a provider is asked at most. None: no limit of ours.
 
     Args:

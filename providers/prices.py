@@ -13,6 +13,7 @@ import msgspec
 
 from .billing import Billed, billed, is_plain, reported
 from .checks import is_number
+from .keywords import Keywords
 from .provider import Provider
 from .published import is_listed, library, list_price
 from .vendors import VENDORS
@@ -23,7 +24,7 @@ _MILLION = 1_000_000
 _TELLING = {VENDORS[vendor].base_url: vendor for vendor in ("openrouter", "perplexity", "xai")}
 
 
-class Price(msgspec.Struct, frozen=True, kw_only=True):
+class Price(msgspec.Struct, metaclass=Keywords, frozen=True, kw_only=True):
     """US dollars for a million tokens.
 
     Args:

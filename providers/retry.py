@@ -11,9 +11,10 @@ import msgspec
 
 from .checks import is_number, is_whole
 from .errors import ProviderError
+from .keywords import Keywords
 
 
-class Retry(msgspec.Struct, frozen=True):
+class Retry(msgspec.Struct, metaclass=Keywords, frozen=True):
     """How often a model call is tried.
 
     Args:

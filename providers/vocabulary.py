@@ -14,6 +14,7 @@ import msgspec
 
 from .checks import is_number, is_whole
 from .functions import describe
+from .keywords import Keywords
 from .messages import Message, Refusal, Text, Thinking, ToolCall
 from .openai_messages import message_from_openai
 
@@ -64,7 +65,7 @@ class ToolSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     strict: bool | None = None
 
 
-class ModelSettings(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class ModelSettings(msgspec.Struct, metaclass=Keywords, frozen=True, omit_defaults=True, kw_only=True):
     """Settings of a model call. None leaves the provider's default.
 
     `tool_choice` is ``auto``, ``none``, ``required`` or the name of a tool. `extra` is merged into the request body

@@ -359,6 +359,7 @@ def test_a_crash_anywhere(backend: str) -> None:
             assert not recovery.changed
             (run,) = recovery
             result = await run.result()
+            assert run._cell.restarts == 0
         assert (result.output, result.agent) == ("The end.", "front")
         known = [each.content for each in results(result.messages) if each.cause != "outcome_unknown"]
         expected = [each.content for each in results(due.messages)]
@@ -380,6 +381,36 @@ def test_a_crash_anywhere(backend: str) -> None:
     ]
     for number in range(1, len(journal.written)):
         play(go_on, journal, number, due, backend=backend)
+
+
+@each_backend
+def test_what_was_sent_back_to_the_first_does_not_count_for_the_second(backend: str) -> None:
+    """Neither at once nor after a crash, although the second one is allowed less."""
+
+    def agents() -> Agent[Any, Any]:
+        replies = (None, None, None, '{"number": "x"}', ["look"], '{"number": 7}')
+        second = Agent("desk", Lines(*replies), tools=[look], output=Answer, output_retries=1)
+        asked = ("seven", "eight", ["transfer_to_desk"])
+        return Agent("front", Lines(*asked), tools=[second.as_handoff()], output=int, output_retries=2)
+
+    async def record() -> RecordingJournal:
+        journal = RecordingJournal()
+        async with System(journal=journal, sources=virtual()) as system:
+            run = await system.start(agents(), "Go", run_id="r")
+            assert (await run.result()).output == Answer(7)
+        return journal
+
+    async def go_on(journal: RecordingJournal, number: int) -> None:
+        crashed = journal.after(number)
+        async with System(journal=crashed, sources=virtual()) as system:
+            (run,) = await system.recover([agents()], max_claims=1_000)
+            result = await run.result()
+            assert (result.output, run._cell.restarts) == (Answer(7), 0)
+            await check_told(crashed, result)
+
+    journal = play(record, backend=backend)
+    for number in range(1, len(journal.written)):
+        play(go_on, journal, number, backend=backend)
 
 
 @each_backend

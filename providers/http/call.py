@@ -20,6 +20,7 @@ import httpx
 import msgspec
 
 from ..errors import BadResponse, ConnectionFailed, InvalidRequest, ProviderError, Stalled, StreamInterrupted
+from ..keywords import Keywords
 from .connections import Connections
 from .failures import HTTPX_ERRORS, NotHttpx, to_httpx
 from .foreign import ForeignBody
@@ -34,7 +35,7 @@ ERROR_BODY_TIMEOUT = 10.0
 _DRAIN_BYTES = 256 * 1024
 
 
-class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
+class Timeouts(msgspec.Struct, metaclass=Keywords, frozen=True, kw_only=True):
     """Deadlines of a model call, in seconds; None turns one off.
 
     Args:
