@@ -19,6 +19,7 @@ from ..providers import Message, ModelSettings, Price, Prices, Provider, Retry
 from ..providers.prices import read_prices
 from .arguments import (
     check_concurrency,
+    check_deps_type,
     check_instructions,
     check_on_limit,
     check_prompts,
@@ -232,6 +233,7 @@ class Agent(Generic[DepsT, OutputT]):
             raise ValueError(f"an agent's name must have no control characters, not {name!r}")
         if description is not None and not isinstance(description, str):
             raise TypeError(f"description= takes text, not {description!r}")
+        check_deps_type(deps_type)
         expect("limits", limits, Limits, "Limits(turns=…)")
         expect("retry", retry, Retry, "Retry(attempts=…)")
         expect("supervision", supervision, Supervision, "Supervision(intensity=…)")
@@ -593,7 +595,11 @@ class Agent(Generic[DepsT, OutputT]):
             on_event: a function, sync or async, called with each event of the run and its subagents, in order.
             stop: a `StopToken`, to stop this run together with others.
             stop_when, stop_poll: what is polled for a stop, instead of the agent's.
-            user_id, conversation_id, tags, metadata: passed to tools, events and results.
+            user_id, tags, metadata: passed to tools, events and results.
+            conversation_id: likewise; in a System with a journal in a file, the run also goes on from the last one of that
+                conversation, unless it is given a `history` or a `run_id`.
+            when_busy: what it does where another run of its conversation has not ended: ``wait`` for it (default), or
+                ``refuse`` to begin, with `ConversationBusy`.
             run_id: a name of your own, unique among live runs.
             policy: asked beside the agent's own, for this run and its subagents; the strictest answer holds.
             approve: a function, sync or async, from a call that waits for an approval (a `PendingCall`) to True, False,
@@ -750,6 +756,8 @@ class Agent(Generic[DepsT, OutputT]):
         history = options.get("history")
         if isinstance(history, Iterable) and not isinstance(history, Mapping | Message | str | bytes):
             options["history"] = list(cast("Iterable[Any]", history))  # every run reads it
+        elif history is None and options.get("conversation_id") is not None:
+            options["history"] = ()  # they are begun side by side: none goes on from another
         check_on_limit(options.get("on_limit", "raise"))
         shared = {name: value for name, value in options.items() if name not in _OF_RUN}
         launch = self._launch("", options.get("deps"), options.get("system"), cast("RunKeywords", shared))

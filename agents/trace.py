@@ -25,8 +25,8 @@ class Trace(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         kind: ``run``, ``history``, ``message``, ``turn``, ``call``, ``retry``, ``spent``, ``sleep``, ``approval``,
-            ``sent``, ``delivered``, ``stop``, ``pause``, ``suspended``, ``resumed``, ``parked``, ``unreadable`` or
-            ``end``.
+            ``sent``, ``delivered``, ``stop``, ``pause``, ``suspended``, ``handoff``, ``resumed``, ``parked``,
+            ``unreadable`` or ``end``.
         name: what it is, shortened.
         text: what came of it, in one line, shortened.
         at: when it began, in seconds since 1970; 0.0 where that is not known.

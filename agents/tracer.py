@@ -22,6 +22,7 @@ from ..journal import (
     Began,
     Delivered,
     Ended,
+    HandedOver,
     Happened,
     Held,
     Intended,
@@ -223,6 +224,8 @@ class Tracer:
                 return self._add(Step("stop", f"stop asked for ({record.mode})", record.reason, at))
             case Held():
                 return self._add(Step("pause", "paused" if record.paused else "pause is over", at=at))
+            case HandedOver():
+                return self._add(Step("handoff", f"handed over to agent {record.agent}", at=at), self.root)
             case Suspended():
                 return self._add(Step("suspended", "suspended, to go on in another process", at=at))
             case Resumed():

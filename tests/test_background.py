@@ -631,6 +631,72 @@ def test_a_policy_goes_with_it(backend: str) -> None:
 
 
 @each_backend
+def test_a_question_outlives_the_run_above(backend: str) -> None:
+    """What a child had asked before it was handed over is answered through its own handle."""
+
+    async def scenario() -> None:
+        @tool(needs_approval=True)
+        async def ship() -> str:
+            """Ship."""
+            return "shipped"
+
+        worker = helper(["ship"], ["ship"], "found", tools=[ship], seconds=0.1)
+        agent = boss(["spawn"], ["nap"], "End", tools=[spawner(worker, orphan="detach"), nap])
+        async with System(sources=virtual()) as system:
+            run = await system.start(agent, "Go", run_id="r")
+            await anyio.sleep(0.5)
+            (asked,) = run.pending
+            assert asked.run_id == "r.1.0.1"
+            await run.result()
+            child = system.find("r.1.0.1")
+            assert child is not None
+            assert child.pending == (asked,)
+            child.approve(asked.call_id)
+            await anyio.sleep(0.5)
+            (again,) = child.pending
+            child.deny(again.call_id, "enough")
+            result = await child.result()
+            assert text_of(result, "ship") == ["shipped", "denied: enough"]
+            assert (run.pending, child.pending) == ((), ())
+
+    play(scenario, backend=backend)
+
+
+@each_backend
+def test_the_timeout_of_the_call_is_not_that_of_the_child(backend: str) -> None:
+    """It works for the run: the time of that holds for it, the time of the call that began it does not."""
+
+    async def scenario() -> None:
+        seen: list[float | None] = []
+
+        @tool
+        async def look(context: RunContext[Any]) -> str:
+            """Look."""
+            seen.append(context.deadline)
+            return "seen"
+
+        worker = helper(["look"], "found", tools=[look], seconds=0.1)
+
+        @tool(timeout=5)
+        async def spawn(context: RunContext[Any]) -> str:
+            """Spawn."""
+            seen.append(context.deadline)
+            await (await context.spawn(worker, "x")).result()
+            return "done"
+
+        agent = boss(["spawn"], "End", tools=[spawn])
+        async with System(sources=virtual()):
+            await agent.run("Go")
+            began = anyio.current_time()
+            await agent.run("Go", limits=Limits(wall_time=3.0))
+        assert seen[1] is None
+        assert seen[0] == pytest.approx(5.0, abs=0.1)
+        assert seen[2:] == [began + 3.0] * 2
+
+    play(scenario, backend=backend)
+
+
+@each_backend
 def test_a_system_that_closes(backend: str) -> None:
     """An orphan at work then is stopped like any run."""
 

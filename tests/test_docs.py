@@ -25,6 +25,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
         ("context.md", 0),
         ("memory.md", 1),
         ("limits.md", 0),
+        ("subagents.md", 0),
         ("observability.md", 0),
     ],
 )

@@ -139,6 +139,8 @@ def test_there_and_back_again(backend: str) -> None:
             assert (result.output, result.agent) == ("From the desk.", "desk")
             told = await check_told(journal, result)
             assert told.handed_over == ["desk", "front", "desk"]
+            steps = [each.name for each in told.trace().children if each.kind == "handoff"]
+            assert steps == [f"handed over to agent {name}" for name in told.handed_over]
             tree = run.tree()
             assert tree.detail["agent"] == "desk"
         assert [event.to for event in heard if isinstance(event, events.AgentHandedOver)] == told.handed_over
