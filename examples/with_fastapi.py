@@ -6,7 +6,8 @@ Try it::
     curl "localhost:8000/answer?question=Hello"
     curl -N "localhost:8000/ndjson?question=Hello"
 
-A run is a dependency of its request, so it ends with it, however the request ends: `on_exit` says in which way.
+A run that is streamed is a dependency of its request, so it ends with it, however the request ends: `on_exit` says in
+which way. A plain answer is worked out to its end, although its client may have gone.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from greenroom import (
     wait_all,
 )
 from greenroom.agents.run_cell import RunCell
-from greenroom.providers import ModelReply, ModelRequest, Overloaded, Provider, assistant
+from greenroom.providers import ModelReply, ModelRequest, Overloaded, Provider, Scripted, assistant
 from greenroom.testing import Interruption, explore, interrupt_everywhere
 from greenroom.testing import run as play
 
@@ -561,3 +561,15 @@ def test_a_story_of_a_conversation(backend: str) -> None:
         assert [len(story.messages) for story in stories] == [2, 4, 6]
 
     play(scenario, backend=backend)
+
+
+@pytest.mark.anyio
+async def test_runs_of_a_map_are_no_conversation(tmp_path: Path) -> None:
+    """They are begun side by side: the id is their label, and the conversation goes on without them."""
+    agent = Agent("a", Scripted(*["yes"] * 5))
+    async with System(journal=tmp_path / "runs.db"):
+        first = await agent.run("one", conversation_id="c1")
+        mapped = await agent.map(["x", "y", "z"], conversation_id="c1", on_error="raise")
+        assert [(len(each.messages), each.conversation_id) for each in mapped] == [(2, "c1")] * 3
+        second = await agent.run("two", conversation_id="c1")
+    assert (first.run_id, second.run_id, len(second.messages)) == ("c1.1", "c1.2", 4)
