@@ -252,6 +252,8 @@ class Agent(Generic[DepsT, OutputT]):
         check_turns("replan_every", replan_every, 1)
         check_turns("stuck_after", stuck_after, 2)
         check_words("replan_prompt", replan_prompt)
+        if replan_prompt is not None and replan_every is None:
+            raise ValueError("replan_prompt= is for replan_every=: give both, or neither")
         if memory is not None:
             check_memory(memory)
         check_output_mode(output_mode, output)
@@ -431,6 +433,11 @@ class Agent(Generic[DepsT, OutputT]):
         return self._asking
 
     @property
+    def output_name(self) -> str:
+        """What its output is called in an error."""
+        return self._output.name
+
+    @property
     def output_key(self) -> str | None:
         """The key that holds the output, in an answer that is an object although the output is none."""
         return WRAPPED if self._output.wrapped else None
@@ -596,8 +603,8 @@ class Agent(Generic[DepsT, OutputT]):
             stop: a `StopToken`, to stop this run together with others.
             stop_when, stop_poll: what is polled for a stop, instead of the agent's.
             user_id, tags, metadata: passed to tools, events and results.
-            conversation_id: likewise; in a System with a journal in a file, the run also goes on from the last one of that
-                conversation, unless it is given a `history` or a `run_id`.
+            conversation_id: likewise; in a System with a journal in a file, the run also goes on from the last one of
+                that conversation, unless it is given a `history` or a `run_id`.
             when_busy: what it does where another run of its conversation has not ended: ``wait`` for it (default), or
                 ``refuse`` to begin, with `ConversationBusy`.
             run_id: a name of your own, unique among live runs.
@@ -614,7 +621,7 @@ class Agent(Generic[DepsT, OutputT]):
             ProviderError: a model call failed for good; it has `result` too.
         """
         check_on_limit(on_limit)
-        return Pending(run_here(self._launch(prompt, deps, system, options), on_limit), "agent.run")
+        return Pending(run_here(self._launch(prompt, deps, system, options).numbered(), on_limit), "agent.run")
 
     async def start_below(
         self, caller: ToolCell, prompt: Prompt, deps: Any, orphan: Orphan, options: RunKeywords
@@ -641,7 +648,7 @@ class Agent(Generic[DepsT, OutputT]):
 
         The other arguments are those of `run`.
         """
-        return RunStream(self._launch(prompt, deps, system, options), on_exit)
+        return RunStream(self._launch(prompt, deps, system, options).numbered(), on_exit)
 
     def run_sync(
         self, prompt: Prompt | None = None, *, backend: Backend = "asyncio", **options: Any
@@ -760,17 +767,25 @@ class Agent(Generic[DepsT, OutputT]):
             options["history"] = ()  # they are begun side by side: none goes on from another
         check_on_limit(options.get("on_limit", "raise"))
         shared = {name: value for name, value in options.items() if name not in _OF_RUN}
-        launch = self._launch("", options.get("deps"), options.get("system"), cast("RunKeywords", shared))
-        options["tags"] = launch.options.tags
+        deps, system, on_limit = options.get("deps"), options.get("system"), options.get("on_limit", "raise")
+        launch = self._launch("", deps, system, cast("RunKeywords", shared))
+        shared["tags"] = launch.options.tags
 
-        def run(prompt: Prompt) -> Coroutine[Any, Any, RunResult[OutputT]]:
-            return self.run(prompt, **options)
+        def prepare(prompt: Prompt) -> Callable[[], Awaitable[RunResult[OutputT]]]:
+            number = launch.next_number()
+
+            def run() -> Awaitable[RunResult[OutputT]]:
+                own = self._launch(prompt, deps, system, cast("RunKeywords", shared))
+                own.number = number
+                return run_here(own, on_limit)
+
+            return run
 
         def check() -> None:
             if launch.system is not None:
                 launch.system.refuse_elsewhere()
 
-        return Many(run, prompts, concurrency, on_error == "raise", check)
+        return Many(prepare, prompts, concurrency, on_error == "raise", check)
 
     def _launch(self, prompt: Prompt | None, deps: Any, system: System | None, options: RunKeywords) -> Launch:
         if system is not None:

@@ -11,13 +11,24 @@ from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import Any, cast
 
 from ..providers import Message, ModelSettings, Provider, connect
+from .in_thread import ThreadSystem
 from .system import System
+
+#: Modules whose objects may stand for a type.
+_TYPING = ("types", "typing", "typing_extensions", "collections.abc")
 
 
 def expect(name: str, value: object, type: type, form: str) -> None:
     """Refuse an argument that is given and of another type."""
     if value is not None and not isinstance(value, type):
         raise TypeError(f"{name}= takes {form}, not {value!r}")
+
+
+def check_deps_type(deps_type: object) -> None:
+    """Refuse what is neither a type nor one of the forms that `typing` has for types."""
+    if deps_type is None or isinstance(deps_type, type | str) or type(deps_type).__module__ in _TYPING:
+        return
+    raise TypeError(f"deps_type= takes a type, not {deps_type!r}: the value is deps=… when it runs")
 
 
 def check_on_limit(on_limit: object) -> None:
@@ -28,6 +39,8 @@ def check_on_limit(on_limit: object) -> None:
 
 def check_system(system: object) -> None:
     """Refuse what is no System."""
+    if isinstance(system, ThreadSystem):
+        raise TypeError("system= takes a System of this event loop; with one in a thread, write system.run(agent, …)")
     if isinstance(system, type) or not isinstance(system, System):
         raise TypeError(f"system= takes an open System, from `async with System() as system:`, not {system!r}")
 

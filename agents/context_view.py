@@ -193,7 +193,7 @@ class ContextView:
         made = await summarise(run, text, name)
         if not made.text:
             write_spent(run, made)
-            what = "run %s: %d messages could not be summarised and are left out: %s"
+            what = "run %s: %d messages could not be summarised, and the oldest are left out instead: %s"
             _log.warning(what, run.name, len(plan.messages), made.error)
             await self._drop(goal, made.error)
             return
@@ -227,7 +227,7 @@ class ContextView:
         tokens = count_messages(made, count)
         allowed = room if source == "window" else before.tokens - 1
         fits = (allowed is None or tokens <= allowed) and (most is None or len(made) <= most)
-        if made and fits and (made[-1].role == "assistant") is (sent[-1].role == "assistant"):
+        if made and fits and _ends_alike(made, sent):
             cut.replace(made, tokens)
             await self._say_compacted("custom", before)
             return
@@ -266,6 +266,14 @@ class ContextView:
             tokens_after=after.tokens + self._beside,
             error=error,
         )
+
+
+def _ends_alike(made: Sequence[Message], sent: Sequence[Message]) -> bool:
+    """Whether what a function made ends with what is to be answered: as it was, or in new words. What was said before
+    is none of these.
+    """
+    last, asked = made[-1], sent[-1]
+    return last == asked or ((last.role == "assistant") is (asked.role == "assistant") and last not in sent)
 
 
 def _read_messages(given: object) -> Sequence[Message]:

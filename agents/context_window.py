@@ -6,6 +6,7 @@ sends is decided by its `ContextView`; the rules by which a conversation is cut 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -53,6 +54,8 @@ class OverflowContext(msgspec.Struct, frozen=True, kw_only=True):
     run: RunContext[Any]
 
 
+#: What looks like a field of a note.
+_FIELD = re.compile(r"\{\w*\}")
 #: Gives what is sent in place of the messages.
 OverflowFunction: TypeAlias = Callable[
     [list[Message], OverflowContext], "Sequence[Message] | Awaitable[Sequence[Message]]"
@@ -74,7 +77,7 @@ class ContextWindow(msgspec.Struct, metaclass=Keywords, frozen=True, kw_only=Tru
             ``greenroom[tiktoken]``), or a function from a text to their number.
         overflow: what makes room: ``drop`` leaves out the oldest messages (default), ``summarise`` has the agent's
             model summarise them, and a function, sync or async, gets the messages and an `OverflowContext` and returns
-            those to send instead.
+            those to send instead: fewer, and at their end what is to be answered.
         summary_prompt: the instructions for a summary.
         dropped_note: what is put where messages were left out; ``{count}`` is how many. None for nothing.
         keep_tool_calls: whether tool calls, and their results, from before the question at hand are sent.
@@ -118,6 +121,11 @@ class ContextWindow(msgspec.Struct, metaclass=Keywords, frozen=True, kw_only=Tru
             text = getattr(self, name)
             if text is not None and not isinstance(text, str):
                 raise TypeError(f"ContextWindow({name}=) takes text or None, not {text!r}")
+        other = next((field for field in _FIELD.findall(self.dropped_note or "") if field != "{count}"), None)
+        if other is not None:
+            raise ValueError(
+                f"ContextWindow(dropped_note=) has no {other}: {{count}} is how many messages are left out"
+            )
         if self.summary_prompt is not None and self.overflow != "summarise":
             raise ValueError("ContextWindow(summary_prompt=) is for overflow='summarise': give both, or neither")
         if not isinstance(self.keep_tool_calls, bool):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import Unpack
 
-from ..actors.crashes import is_crash
 from .errors import RunEnded, StaleQuestion
 from .history import Prompt, read_prompt
 from .launch import Launch
@@ -83,7 +82,9 @@ class Conversation(Generic[OutputT]):
 
         Raises:
             ConversationBusy: the last run is at work elsewhere, or waits to be recovered.
+            SystemClosed, RuntimeError: the System is not open, or lives in another event loop.
         """
+        self._system.refuse_elsewhere()
         await self._talk.enter()
         try:
             await self._talk.load(self._system.stage)
@@ -107,18 +108,20 @@ class Conversation(Generic[OutputT]):
             ConversationBusy: the last run is at work elsewhere, or waits to be recovered; or somebody has the turn, and
                 this one would not wait.
             SystemBusy: as many runs wait for their turn as may.
+            SystemClosed, RuntimeError: the System is not open, or lives in another event loop.
         """
         refuse_unknown("ask", options, ConversationKeywords.__annotations__)
+        self._system.refuse_elsewhere()
         self._system.stage.refuse_when_draining()
         settings: dict[str, Any] = {**self._options, **options}
         launch = Launch(self._agent, prompt, system=self._system, conversation_id=self.id, talk=self._talk, **settings)
         run: Run[Any] = await self._system.launch(launch)
         try:
             return await run.result()
-        except BaseException as error:
-            if not is_crash(error):
+        finally:
+            # Whoever waits may be cancelled by a scope, or by asyncio alone, which no scope knows of.
+            if run.status == "running":
                 run.stop("now", reason="abandoned")
-            raise
 
     def send(self, prompt: Prompt) -> None:
         """Say something without waiting for the answer: to the run that is at work, else to a new one.
@@ -128,8 +131,10 @@ class Conversation(Generic[OutputT]):
         Raises:
             TypeError: what cannot be sent.
             SystemClosed: the System is not open.
+            RuntimeError: this is not the thread of its event loop.
         """
         read_prompt(prompt)
+        self._system.stage.home.refuse_elsewhere("conversation.send()")
         run = self.run
         if run is not None:
             with suppress(RunEnded):  # it has ended a moment ago

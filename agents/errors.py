@@ -215,13 +215,19 @@ class RunEnded(RuntimeError):
 
 
 class ConversationBusy(RuntimeError):
-    """The last run of a conversation has not ended: another process is at work on it, or it waits for `recover`."""
+    """The last run of a conversation has not ended: it is at work and one would not wait for it, another process is at
+    work on it, or it waits for `recover`.
+    """
 
-    def __init__(self, conversation_id: str, run_id: str) -> None:
-        super().__init__(
-            f"run {run_id!r} of conversation {conversation_id!r} has not ended and is not at work here: "
-            "another process has it, or system.recover([agent]) goes on with it"
-        )
+    def __init__(self, conversation_id: str, run_id: str, *, here: bool = False) -> None:
+        if here:
+            where = "is at work here: when_busy='wait' waits for it"
+        else:
+            where = (
+                "has not ended and is not at work here: another process has it, or system.recover([agent]) goes on "
+                "with it"
+            )
+        super().__init__(f"run {run_id!r} of conversation {conversation_id!r} {where}")
         self.run_id = run_id
 
 

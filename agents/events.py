@@ -5,7 +5,8 @@ from the root to the one that speaks; `turn` is 0 before the first model call. `
 `str(event)` one readable line.
 
 Deltas (`ModelTextDelta` and its kin) may be merged for a slow reader, or dropped with an `EventsDropped` in their
-place. All others are lifecycle events and reach every reader.
+place. All others are lifecycle events and reach every reader that follows; one that comes late gets the latest of them,
+behind an `EventsDropped` for those that are no longer kept.
 """
 
 from __future__ import annotations
@@ -419,7 +420,10 @@ class ApprovalResolved(Event, frozen=True, kw_only=True, tag="approval.resolved"
 
 
 class EventsDropped(Event, frozen=True, kw_only=True, tag="events.dropped"):
-    """Deltas were dropped here because this reader was slow."""
+    """Events are missing here: deltas, because this reader was slow, or older events that are no longer kept.
+
+    `seq` is that of the last one; `count` is how many: of older events the most that it can be.
+    """
 
     count: int
 

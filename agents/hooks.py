@@ -18,6 +18,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 from anyio import current_effective_deadline, get_cancelled_exc_class
 
 from . import events
+from .options import names_ours
 
 E = TypeVar("E", bound=events.Event)
 Hook: TypeAlias = Callable[[E], Awaitable[None] | None]
@@ -83,6 +84,7 @@ class Hooks:
             if name.startswith("on_") and name not in HOOKS:
                 raise TypeError(f"{cls.__name__}.{name}: {_no_such_hook(name)}")
 
+    @names_ours
     def __init__(
         self,
         *,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypedDict, cast, overload
 
 import msgspec
 from typing_extensions import Unpack
@@ -29,6 +29,8 @@ from .execution import OnLimit
 from .held_block import HeldBlock
 from .history import Prompt
 from .instruments import Instrument
+from .launch import check_agent
+from .options import names_ours_in, refuse_unknown
 from .policy import Policy
 from .recovery_terms import MAX_CLAIMS, Unfinished
 from .result import OutputT, RunResult
@@ -65,6 +67,10 @@ class SystemKeywords(TypedDict, total=False):
     sources: Sources | None
     drain_timeout: float | None
     on_report: Callable[[Report], object] | None
+
+
+#: Options of each run of a `map`.
+_EACH = {*RunKeywords.__annotations__, "deps", "on_limit"}
 
 
 class ThreadRecovery(msgspec.Struct, frozen=True):
@@ -150,8 +156,18 @@ class ThreadSystem:
         """Whether it takes calls."""
         return self._thread.is_open
 
+    async def __aenter__(self) -> NoReturn:
+        raise TypeError(
+            "a System in a thread is opened with `with System.in_thread() as system:`; "
+            "where there is an event loop, with `async with System() as system:`"
+        )
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        return None
+
     # -- runs
 
+    @names_ours_in(RunKeywords)
     def run(
         self,
         agent: Agent[DepsT, OutputT],
@@ -168,11 +184,13 @@ class ThreadSystem:
             SystemClosed: it is not open, or has ended.
             WouldDeadlock: in the System's own thread.
         """
+        check_agent("system.run(agent, prompt)", agent)
         return self._thread.call(
             "system.run()",
             lambda: agent.run(prompt, deps=cast("Any", deps), system=self._system, on_limit=on_limit, **options),
         )
 
+    @names_ours_in(RunKeywords)
     def start(
         self,
         agent: Agent[DepsT, OutputT],
@@ -182,9 +200,11 @@ class ThreadSystem:
         **options: Unpack[RunKeywords],
     ) -> ThreadRun[OutputT]:
         """Start a run in the background and return its handle, as `System.start` does."""
+        check_agent("system.start(agent, prompt)", agent)
         run = self._thread.call("system.start()", lambda: self._system.start(agent, prompt, deps=deps, **options))
         return ThreadRun(self._thread, run)
 
+    @names_ours_in(RunKeywords)
     def stream(
         self,
         agent: Agent[DepsT, OutputT],
@@ -195,6 +215,7 @@ class ThreadSystem:
         **options: Unpack[RunKeywords],
     ) -> ThreadStream[OutputT]:
         """Run and follow, as `Agent.stream` does: ``with system.stream(agent, "…") as run: for event in run: …``."""
+        check_agent("system.stream(agent, prompt)", agent)
         return ThreadStream(
             self._thread,
             lambda: agent.stream(prompt, deps=cast("Any", deps), system=self._system, on_exit=on_exit, **options),
@@ -234,6 +255,8 @@ class ThreadSystem:
         """One run per prompt, as `Agent.map` does. The prompts are read here, in the calling thread, before the first
         run.
         """
+        check_agent("system.map(agent, prompts)", agent)
+        refuse_unknown("ThreadSystem.map", options, _EACH)
         options |= {"concurrency": concurrency, "on_error": on_error, "system": self._system}
         prompts = _read_here(prompts)
         return self._thread.call("system.map()", lambda: cast("Any", agent).map(prompts, **options))
@@ -273,6 +296,8 @@ class ThreadSystem:
         ``with system.as_completed(agent, prompts) as results: for index, result in results: …``. The prompts are read
         here, before the first run.
         """
+        check_agent("system.as_completed(agent, prompts)", agent)
+        refuse_unknown("ThreadSystem.as_completed", options, _EACH)
         options |= {"concurrency": concurrency, "on_error": on_error, "system": self._system}
         block = cast("Any", agent).as_completed(_read_here(prompts), **options)
         return ThreadCompleted(self._thread, HeldBlock[Any](self._thread, "system.as_completed()", lambda: block))
@@ -281,6 +306,8 @@ class ThreadSystem:
         self, agent: Agent[DepsT, OutputT], id: str, **options: Unpack[ConversationKeywords]
     ) -> ThreadConversation[OutputT]:
         """A conversation with an agent, new or known, as `System.conversation` gives."""
+
+        check_agent("system.conversation(agent, id)", agent)
 
         async def conversation() -> ThreadConversation[OutputT]:
             return ThreadConversation(self._thread, self._system.conversation(agent, id, **options))

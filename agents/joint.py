@@ -15,8 +15,9 @@ order of the arguments. So what ends at the same moment does not depend on the o
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from functools import wraps
 from inspect import CORO_CREATED, getcoroutinestate, iscoroutinefunction
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
 import anyio
 from anyio import create_task_group, get_cancelled_exc_class
@@ -25,6 +26,7 @@ from anyio.lowlevel import checkpoint
 from ..actors.crashes import is_cancelled, is_ordinary_group, stray
 from ..actors.exits import sole
 from .errors import AgentError, NoneCompleted, NoQuorum
+from .options import names_ours
 from .pending import Pending
 from .place import regain_places
 from .result import RunResult
@@ -35,8 +37,26 @@ from .waiting import waiting_for
 
 T = TypeVar("T")
 AnyRun = TypeVar("AnyRun", bound=Run[Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
+def _closes(function: Callable[P, R]) -> Callable[P, R]:
+    """Close the awaitables that a call is given with arguments that cannot work: nobody else would."""
+    named = names_ours(function)
+
+    @wraps(function)
+    def checked(*args: P.args, **options: P.kwargs) -> R:
+        try:
+            return named(*args, **options)
+        except BaseException:
+            _close(args)
+            raise
+
+    return checked
+
+
+@_closes
 def race(*runs: Awaitable[T]) -> Coroutine[Any, Any, T]:
     """The result of the first that completes: ``winner = await race(fast.run(q), careful.run(q))``.
 
@@ -55,6 +75,7 @@ def race(*runs: Awaitable[T]) -> Coroutine[Any, Any, T]:
     return _Joint(_race(runs), "race", runs)
 
 
+@_closes
 def quorum(*runs: Awaitable[T], need: int, agree: Callable[[T], object] | None = None) -> Coroutine[Any, Any, list[T]]:
     """The first `need` results that complete, or that agree: ``await quorum(a.run(q), b.run(q), c.run(q), need=2)``.
 
@@ -75,19 +96,16 @@ def quorum(*runs: Awaitable[T], need: int, agree: Callable[[T], object] | None =
         TypeError, ValueError: an argument that cannot work; coroutines among the arguments are closed.
     """
     _check("quorum", runs)
-    try:
-        if not isinstance(need, int) or isinstance(need, bool):
-            raise TypeError(f"quorum(need=) takes a whole number, not {need!r}")
-        if not 1 <= need <= len(runs):
-            raise ValueError(f"quorum(need=) must be from 1 to {len(runs)}, the number of runs, not {need}")
-        if agree is not None and (not callable(agree) or iscoroutinefunction(agree)):
-            raise TypeError(f"quorum(agree=) takes a plain function of a result, not {agree!r}")
-    except BaseException:
-        _close(runs)
-        raise
+    if not isinstance(need, int) or isinstance(need, bool):
+        raise TypeError(f"quorum(need=) takes a whole number, not {need!r}")
+    if not 1 <= need <= len(runs):
+        raise ValueError(f"quorum(need=) must be from 1 to {len(runs)}, the number of runs, not {need}")
+    if agree is not None and (not callable(agree) or iscoroutinefunction(agree)):
+        raise TypeError(f"quorum(agree=) takes a plain function of a result, not {agree!r}")
     return _Joint(_quorum(runs, need, agree), "quorum", runs)
 
 
+@names_ours
 async def wait_any(*runs: AnyRun) -> list[AnyRun]:
     """Wait until at least one of these runs has ended, however it ended; those that have, in the order given.
 
@@ -122,6 +140,7 @@ async def wait_any(*runs: AnyRun) -> list[AnyRun]:
     return [run for run, cell in zip(runs, cells, strict=True) if _is_over(cell)]
 
 
+@names_ours
 async def wait_all(*runs: AnyRun) -> list[AnyRun]:
     """Wait until all of these runs have ended, however they ended; returns them in the order given. As `wait_any`."""
     cells = _cells("wait_all", runs)
@@ -269,27 +288,23 @@ def _loss(result: object) -> Exception | None:
 
 
 def _check(name: str, runs: Sequence[object]) -> None:
-    """Refuse what cannot be run side by side; what was given is closed then."""
-    try:
-        if not runs:
-            raise ValueError(f"{name}() takes at least one awaitable: {name}(first.run(…), second.run(…))")
-        seen: set[int] = set()
-        for number, run in enumerate(runs, 1):
-            if isinstance(run, Run):
-                raise TypeError(
-                    f"{name}() awaits, and argument {number} is a handle: give it run.result(), or use wait_any(run, …)"
-                )
-            if isinstance(run, list | tuple | set):
-                raise TypeError(f"{name}() takes its awaitables one by one: write {name}(*runs)")
-            if isinstance(run, RunStream) or not isinstance(run, Awaitable):
-                shown = cast("object", run)
-                raise TypeError(f"{name}() takes awaitables such as agent.run(…); argument {number} is {shown!r}")
-            if id(cast("object", run)) in seen:
-                raise ValueError(f"{name}() takes each awaitable once; argument {number} is there twice")
-            seen.add(id(cast("object", run)))
-    except BaseException:
-        _close(runs)
-        raise
+    """Refuse what cannot be run side by side."""
+    if not runs:
+        raise ValueError(f"{name}() takes at least one awaitable: {name}(first.run(…), second.run(…))")
+    seen: set[int] = set()
+    for number, run in enumerate(runs, 1):
+        if isinstance(run, Run):
+            raise TypeError(
+                f"{name}() awaits, and argument {number} is a handle: give it run.result(), or use wait_any(run, …)"
+            )
+        if isinstance(run, list | tuple | set):
+            raise TypeError(f"{name}() takes its awaitables one by one: write {name}(*runs)")
+        if isinstance(run, RunStream) or not isinstance(run, Awaitable):
+            shown = cast("object", run)
+            raise TypeError(f"{name}() takes awaitables such as agent.run(…); argument {number} is {shown!r}")
+        if id(cast("object", run)) in seen:
+            raise ValueError(f"{name}() takes each awaitable once; argument {number} is there twice")
+        seen.add(id(cast("object", run)))
 
 
 def _close(runs: Sequence[object]) -> None:

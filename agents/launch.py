@@ -7,7 +7,7 @@ that is open in this event loop, else on the common stage of the event loop.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, Self, cast, get_args
 
 import msgspec
 
@@ -16,6 +16,7 @@ from ..journal import RunExists
 from .approvals import Answer, Approver, check_approve, resume
 from .enrolment import enrol
 from .history import History, Prompt, read_conversation
+from .hooks import Audience
 from .limits import Limits
 from .orphans import Orphan, outlives
 from .place import current_place
@@ -43,7 +44,18 @@ class Launch:
         TypeError, ValueError: no prompt and no history, or an argument that cannot work; the message names it.
     """
 
-    __slots__ = ("_continues", "_talk", "_when_busy", "agent", "history", "options", "prompt", "run_id", "system")
+    __slots__ = (
+        "_continues",
+        "_talk",
+        "_when_busy",
+        "agent",
+        "history",
+        "number",
+        "options",
+        "prompt",
+        "run_id",
+        "system",
+    )
 
     def __init__(
         self,
@@ -107,6 +119,8 @@ class Launch:
             self.history, kept, answers = resume(self.history, approvals)
         self.system = system
         self.run_id = run_id
+        #: The tool call that the run was asked for in, and its number there; None of one that has not been given any.
+        self.number: tuple[ToolCell, int] | None = None
         self.options = RunOptions(
             deps=deps,
             limits=limits if limits is not None else agent.limits,
@@ -133,6 +147,26 @@ class Launch:
         if self.system is not None and self.system.stage is not run.stage:
             return None
         return run, place.call_id
+
+    def next_number(self) -> tuple[ToolCell, int] | None:
+        """Take the number of the next run of the tool call that this code is in, if it is in one.
+
+        A call that runs once more finds its subagents by their numbers. So they go by the order in which runs are asked
+        for, not by that in which tasks begin, which on trio is left to chance.
+        """
+        parent = self.parent()
+        caller = parent[0].tool_call(parent[1]) if parent is not None else None
+        return (caller, caller.next_child()) if caller is not None else None
+
+    def numbered(self) -> Self:
+        """The launch itself, with the next number for its run."""
+        self.number = self.next_number()
+        return self
+
+    def _take_number(self, caller: ToolCell) -> int:
+        """The number that is reserved, once; then, and with another call, the next one."""
+        number, self.number = self.number, None
+        return number[1] if number is not None and number[0] is caller else caller.next_child()
 
     def found_system(self) -> System | None:
         """The System to live in, when this code is in no tool.
@@ -246,7 +280,7 @@ class Launch:
         group = above.group if orphan == "stop" else stage.group
         if group is None:
             raise RuntimeError(f"orphan={orphan!r} needs a System for the run to go on in: async with System(): …")
-        run_id = self.run_id or above.child_id(caller)
+        run_id = self.run_id or above.child_id(caller, self._take_number(caller))
         known = above.background_runs.runs.get(run_id) if caller.again else None
         if known is not None:
             return known
@@ -287,17 +321,27 @@ class Launch:
 
     async def _below(self, caller: ToolCell) -> tuple[str, Resumption | None]:
         """The id of a subagent of this call. A call that runs once more goes on with what it had begun."""
-        shelf = caller.run.stage.journal
-        while True:
-            run_id = caller.run.child_id(caller)
-            entries = await shelf.read(self.run_id or run_id) if caller.again else ()
-            if not entries:
-                return self.run_id or run_id, None
-            resumption = Resumption(self.agent, entries)
-            if resumption.is_of(caller, self.agent.name, self.history, self.prompt):
-                return self.run_id or run_id, resumption
-            if self.run_id is not None:
-                raise RunExists(self.run_id)
+        if self.run_id is not None:
+            return self.run_id, await self._of_that_id(self.run_id, caller) if caller.again else None
+        run_id = caller.run.child_id(caller, self._take_number(caller))
+        if not caller.again:
+            return run_id, None
+        begun = await caller.begun()
+        found = begun.take(self.agent.name, self.history, self.prompt, run_id)
+        if found is not None:
+            return found[0], Resumption(self.agent, found[1])
+        while begun.knows(run_id):
+            run_id = caller.run.child_id(caller, caller.next_child())
+        return run_id, None
+
+    async def _of_that_id(self, run_id: str, caller: ToolCell) -> Resumption | None:
+        entries = await caller.run.stage.journal.read(run_id)
+        if not entries:
+            return None
+        resumption = Resumption(self.agent, entries)
+        if not resumption.is_of(caller, self.agent.name, self.history, self.prompt):
+            raise RunExists(run_id)
+        return resumption
 
 
 def inherited(options: RunOptions, above: RunOptions) -> RunOptions:
@@ -308,6 +352,17 @@ def inherited(options: RunOptions, above: RunOptions) -> RunOptions:
         if getattr(options, name) is None and getattr(above, name) is not None
     }
     return msgspec.structs.replace(options, **given) if given else options
+
+
+def check_agent(form: str, agent: object) -> None:
+    """Refuse what is no agent; `form` is how the call is written.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(getattr(agent, "audience", None), Audience):
+        method = form.partition("(")[0].rpartition(".")[2]
+        raise TypeError(f"{method}() takes an agent first: {form}, not {agent!r}")
 
 
 def check_id(name: str, value: object) -> None:

@@ -37,7 +37,7 @@ class Limits(msgspec.Struct, metaclass=Keywords, frozen=True, kw_only=True):
             Where fewer are left, it is asked for that many at most.
         cost: US dollars. A model whose price is not known is not asked.
         wall_time: seconds from when the run begins to work; then it is cut short. A run that is recovered goes on with
-            what was left.
+            what was left when it had last written something down.
         depth: levels of subagents below this run (default 8).
         children: subagents, at whatever depth, in all.
         warn_at: share of a limit at which `LimitWarning` is said (default 0.8), or None.

@@ -244,11 +244,12 @@ class Rejected(Exception):
     """An answer that cannot be read as the output type; the text tells the model what to mend.
 
     One that is `final` does not go back to the model: it has refused to answer. One that was `checked` can be read, and
-    a check has refused it.
+    a check has refused it. The `reason` alone is for who wrote the agent.
     """
 
-    def __init__(self, text: str, *, final: bool = False, checked: bool = False) -> None:
+    def __init__(self, text: str, *, reason: str | None = None, final: bool = False, checked: bool = False) -> None:
         super().__init__(text)
+        self.reason = reason if reason is not None else text
         self.final = final
         self.checked = checked
 

@@ -26,14 +26,14 @@ class Many(NamedTuple):
     """What is to be run, checked.
 
     Attributes:
-        run: gives the awaitable run of a prompt.
+        prepare: gives a function that makes the awaitable run of a prompt; called in the order of the prompts.
         prompts: any iterable.
         concurrency: runs at once.
         fail: whether the first error is raised, instead of standing in the place of its result.
         check: called before the first run, in the event loop; it raises where no run could begin.
     """
 
-    run: Callable[[Any], Awaitable[Any]]
+    prepare: Callable[[Any], Callable[[], Awaitable[Any]]]
     prompts: Iterable[Any]
     concurrency: int
     fail: bool
@@ -46,9 +46,9 @@ async def _run_each(many: Many, group: TaskGroup, tell: Callable[[int, Any], obj
     """
     slots = anyio.Semaphore(many.concurrency, fast_acquire=True)
 
-    async def one(number: int, prompt: Any) -> None:
+    async def one(number: int, run: Callable[[], Awaitable[Any]]) -> None:
         try:
-            outcome = await many.run(prompt)
+            outcome = await run()
         except Exception as error:
             outcome = error
         finally:
@@ -57,7 +57,7 @@ async def _run_each(many: Many, group: TaskGroup, tell: Callable[[int, Any], obj
 
     for number, prompt in enumerate(many.prompts):
         await slots.acquire()
-        group.start_soon(one, number, prompt)
+        group.start_soon(one, number, many.prepare(prompt))
 
 
 async def map_over(many: Many) -> list[Any]:

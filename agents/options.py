@@ -42,6 +42,7 @@ OURS: dict[str, str | tuple[str, ...]] = {
     "native_output": "output_mode='native'",
     "system_prompt": "instructions={value}",
     "system_message": "instructions={value}",
+    "system": ("instructions={value}", "system.{function}(…), whose runs live in that System"),
     "prompt": "instructions={value}",
     "model_settings": "settings={value}",
     "model_params": "settings={value}",
@@ -120,7 +121,8 @@ def names_ours_in(keywords: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 def _checked(function: Callable[P, R], keywords: Collection[str]) -> Callable[P, R]:
     parameters = inspect.signature(function).parameters.values()
-    known = {*keywords, *(each.name for each in parameters if each.kind is not each.VAR_KEYWORD)}
+    by_place = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+    known = {*keywords, *(each.name for each in parameters if each.kind not in by_place)}
     options = known - {"self"}
 
     @functools.wraps(function)
@@ -151,6 +153,7 @@ def _advice(function: str, name: str, value: Any, options: Collection[str]) -> s
         if not equals or not keyword.isidentifier() or keyword in options:
             shown = repr(value) if isinstance(value, int | float | str) else getattr(value, "__name__", "…")
             shown = "…" if len(shown) > 40 or name in _SECRET else shown
-            return f"{what}: write {form.format(value=shown, type=type(value).__name__)}"
+            method = function.rpartition(".")[2]
+            return f"{what}: write {form.format(value=shown, type=type(value).__name__, function=method)}"
     near = get_close_matches(name, options, 1)
     return f"{what}: did you mean {near[0]!r}?" if near else f"{what}; it takes {', '.join(sorted(options))}"

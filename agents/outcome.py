@@ -60,8 +60,11 @@ def make_error(run: RunCell, finish: Finish) -> BaseException | None:
         turns = run.machine.turn if run.machine is not None else 0
         error = LimitExceeded(finish.reason, turns, run.options.limits.turns or 0)
     elif isinstance(error, Rejected):
-        why = "was refused by a validator" if error.checked else "does not fit the output type"
-        rejected, error = error, OutputInvalid(f"the answer {why}: {error}")
+        what = (
+            "was refused by a validator" if error.checked else f"does not fit the output type {run.agent.output_name}"
+        )
+        remedy = "" if error.final else "; raise output_retries=, or say in instructions= what is wanted"
+        rejected, error = error, OutputInvalid(f"the answer {what}: {error.reason}{remedy}")
         error.__cause__ = rejected
     elif isinstance(error, Unusable):
         turns = run.machine.tool_retries if run.machine is not None else 0

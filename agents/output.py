@@ -44,6 +44,11 @@ class OutputType:
             raise TypeError(f"output={_shown(type)} cannot be described to a model: {remedy}") from error
 
     @property
+    def name(self) -> str:
+        """What the type is called."""
+        return _shown(self.type)
+
+    @property
     def schema(self) -> dict[str, Any] | None:
         """The JSON schema of the answer, an object; None for text."""
         return self._form.schema if self._form is not None else None
@@ -89,7 +94,8 @@ class OutputType:
             # A type of the user's may raise anything when it is made.
             known = isinstance(error, (ValueError, RecursionError))
             reason = str(error) if known else f"{_type_name(error)}: {error}"
-            raise Rejected(f"Your answer does not fit the required JSON schema: {reason}. {remedy}") from error
+            text = f"Your answer does not fit the required JSON schema: {reason}. {remedy}"
+            raise Rejected(text, reason=reason) from error
 
     def write(self, output: Any) -> str | None:
         """The output as text that `restore` makes the same of, or None where there is no such text."""

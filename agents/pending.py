@@ -16,6 +16,7 @@ class Pending(Coroutine[Any, Any, T], Generic[T]):
     def __init__(self, coroutine: Coroutine[Any, Any, T], name: str) -> None:
         self._coroutine = coroutine
         self.__name__ = self.__qualname__ = name
+        coroutine.__name__ = coroutine.__qualname__ = name  # for Python's warning, should nobody await it
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self._coroutine.__await__()

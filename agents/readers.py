@@ -3,7 +3,8 @@
 A run publishes into its log synchronously and never waits for a reader. An event reader has a buffer with two bounds.
 Beyond the first, deltas are merged into the one before, or dropped and counted in an `EventsDropped` that stands where
 they were. At the second, the reader is detached: it gets what it has, then a `ReaderDetached` that names the sequence
-to go on from. A text reader buffers nothing but text, which merges without loss: it is never detached.
+to go on from. A log keeps its latest lifecycle events only; who asks for more than it has gets an `EventsDropped` for
+what is gone. A text reader buffers nothing but text, which merges without loss: it is never detached.
 
 Readers are held weakly: one that is forgotten in the middle costs nothing. They are iterator objects, not async
 generators, because an abandoned generator warns on trio.
@@ -12,12 +13,13 @@ generators, because an abandoned generator warns on trio.
 from __future__ import annotations
 
 from collections import deque
-from typing import Self
+from typing import Any, Self
 from weakref import WeakSet
 
 import anyio
 import msgspec
 
+from ..providers.checks import is_whole
 from .events import DELTAS, AnyEvent, Event, EventsDropped, ModelTextDelta, ModelThinkingDelta, RunCompleted
 
 #: Buffered deltas beyond which a reader's further ones are merged or dropped.
@@ -39,11 +41,13 @@ class ReaderDetached(Exception):
 class EventLog:
     """The events of one run and of the runs below it."""
 
-    __slots__ = ("_ended", "_error", "_kept", "_readers")
+    __slots__ = ("_ended", "_error", "_gone", "_gone_until", "_kept", "_readers")
 
     def __init__(self) -> None:
         # Both are made at their first use: most runs are never followed.
         self._kept: deque[Event] | None = None
+        #: How many lifecycle events are not kept any more, and the sequence number of the last of them.
+        self._gone, self._gone_until = 0, 0
         self._readers: WeakSet[Reader] | None = None
         self._ended = False
         self._error: BaseException | None = None
@@ -57,7 +61,10 @@ class EventLog:
         """Hand an event to every reader."""
         if type(event) not in DELTAS:
             if self._kept is None:
-                self._kept = deque(maxlen=KEPT)
+                self._kept = deque()
+            elif len(self._kept) >= KEPT:
+                self._gone_until = self._kept.popleft().seq
+                self._gone += 1
             self._kept.append(event)
         for reader in tuple(self._readers or ()):
             reader.push(event)
@@ -75,13 +82,24 @@ class EventLog:
             raise self._error
 
     def follow(self, since: int) -> EventReader:
-        """A reader of all kept events after `since`, and of everything to come."""
+        """A reader of all kept events after `since`, and of everything to come.
+
+        Raises:
+            TypeError, ValueError: `since` is no sequence number.
+        """
+        if not is_whole(since):
+            raise TypeError(f"events(since=) takes the sequence number of an event, or 0, not {since!r}")
+        if since < 0:
+            raise ValueError(f"events(since=) takes the sequence number of an event, or 0, not {since!r}")
         reader = EventReader(self)
         self.join(reader, since)
         return reader
 
     def join(self, reader: Reader, since: int) -> None:
-        """Give a reader all kept events after `since`, and everything to come."""
+        """Give a reader all kept events after `since`, and everything to come; first of all, what is gone of them."""
+        if self._kept and since < self._gone_until:
+            until = self._gone_until
+            reader.push(_dropped(self._kept[0], until, min(self._gone, until - since)))
         for event in self._kept or ():
             if event.seq > since:
                 reader.push(event)
@@ -183,8 +201,7 @@ class EventReader(Reader):
         elif isinstance(last, EventsDropped):
             self._buffer[-1] = msgspec.structs.replace(last, seq=delta.seq, count=last.count + 1)
         else:
-            common = {name: getattr(delta, name) for name in Event.__struct_fields__}
-            self._append(EventsDropped(**common, count=1))
+            self._append(_dropped(delta, delta.seq, 1))
 
     async def __anext__(self) -> AnyEvent:
         while not self._buffer:
@@ -195,6 +212,13 @@ class EventReader(Reader):
         self._deltas -= type(event) in DELTAS
         self._last = event.seq
         return event  # type: ignore[return-value]
+
+
+def _dropped(place: Event, seq: int, count: int) -> EventsDropped:
+    """That so many events are missing, up to this number, at the place of an event."""
+    common: dict[str, Any] = {name: getattr(place, name) for name in Event.__struct_fields__}
+    common["seq"] = seq
+    return EventsDropped(**common, count=count)
 
 
 class TextReader(Reader):

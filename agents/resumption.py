@@ -91,7 +91,7 @@ class Resumption:
         return (
             (began.parent_id, began.call_id, began.agent) == (caller.run.name, caller.call_id, agent)
             and (ended is None or ended.status == "completed")
-            and _bytes(input_of(self.chronicle)) == _bytes((tuple(history), tuple(prompt)))
+            and bytes_of(input_of(self.chronicle)) == bytes_of((tuple(history), tuple(prompt)))
         )
 
     async def take_over(self, run: RunCell) -> None:
@@ -129,7 +129,8 @@ def limits_of(chronicle: Chronicle) -> Limits:
     return msgspec.convert(limits, Limits) if limits is not None else Limits()
 
 
-def _bytes(input: tuple[tuple[Message, ...], tuple[Message, ...]]) -> bytes:
+def bytes_of(input: tuple[tuple[Message, ...], tuple[Message, ...]]) -> bytes:
+    """The messages before a run, and its own, as one value to compare."""
     # As it is in a journal, where some values are written as near to what they were as it can.
     began = journal.Began("", "", list(input[0]), list(input[1]))
     return journal.encode(began)

@@ -55,7 +55,11 @@ class Run(Generic[OutputT]):
 
     def events(self, since: int = 0) -> EventReader:
         """Follow the run and its subagents: lifecycle events after `since` that are still kept (the latest 1,000), then
-        everything as it happens. Raises the run's error after the last event.
+        everything as it happens. Where others are gone, it begins with an `EventsDropped`. Raises the run's error after
+        the last event.
+
+        Args:
+            since: the sequence number of the last event that is known (default 0: none).
         """
         return self._cell.voice.log.follow(since)
 

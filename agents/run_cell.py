@@ -573,10 +573,9 @@ class RunCell(Cell):
         """Have the run say what a tool emitted; it is parked on its mailbox meanwhile."""
         self.mailbox.signal(Progress(cell, progress))
 
-    def child_id(self, caller: ToolCell) -> str:
-        """A name for the next run that this tool call starts: the same ones, in order, when the call runs once more."""
-        caller.children += 1
-        return f"{self.place_of(caller)}.{caller.children}"
+    def child_id(self, caller: ToolCell, number: int) -> str:
+        """The name of the run with this number among those that the tool call starts."""
+        return f"{self.place_of(caller)}.{number}"
 
     def place_of(self, call: ToolCell) -> str:
         """Where an open call stands: the run, its turn, and the place among the calls of that."""

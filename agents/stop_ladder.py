@@ -15,6 +15,7 @@ end. A run that nobody stops has none.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from math import inf
 from typing import TYPE_CHECKING
@@ -104,8 +105,9 @@ async def give_up(run: RunCell) -> None:
     if run.exit is not None or run.forsaken:
         return
     run.forsaken = True
-    _name_survivors(run)
-    _log.warning("run %s has ended, but %s does not heed its cancellation", run.name, ", ".join(run.outlived))
+    _log.warning("run %s has ended, but %s", run.name, _name_survivors(run))
+    if run.result is not None:
+        run.result = dataclasses.replace(run.result, outlived=tuple(run.outlived))
     with CancelScope(shield=True, deadline=anyio.current_time() + FAREWELL):
         if run.result is None:
             run.settle_cut_off()
@@ -116,16 +118,22 @@ async def give_up(run: RunCell) -> None:
     run._notify()
 
 
-def _name_survivors(run: RunCell) -> None:
-    """Name what goes on although the run's task was killed."""
+def _name_survivors(run: RunCell) -> str:
+    """Name what goes on although the run's task was killed, in the run and in words."""
     batch, provider = run.batch, run.agent.provider
     stuck = [cell for cell in batch.cells.values() if cell.exit is None] if batch is not None else []
     for cell in stuck:
         below = [f"{each.name}/{name}" for each in run.subruns(cell.call_id) for name in each.outlived]
         run.outlived += below or [f"{cell.tool.name}:{cell.call_id}"]
         run.voice.mention(events.ToolOutlived, call_id=cell.call_id, tool=cell.tool.name)
+    told = run.voice.telling
     if not stuck:
-        run.outlived.append(f"{provider.name}:{provider.model}" if run.call is not None else run.name)
+        run.outlived.append(f"{provider.name}:{provider.model}" if run.call is not None and told is None else run.name)
+        if told is not None:
+            observer, event = told
+            name = getattr(observer, "__qualname__", None) or type(observer).__qualname__
+            return f"its observer {name} has not returned from {event.type}"
+    return f"{', '.join(run.outlived)} does not heed its cancellation"
 
 
 def stop_in_force(run: RunCell) -> StopAsked | None:

@@ -30,10 +30,9 @@ from .drain import Drain, Drained
 from .enrolment import enrol
 from .errors import RestartLimit
 from .history import Prompt
-from .hooks import Audience
 from .in_thread import SystemKeywords, ThreadSystem
 from .instruments import Instrument, read_instruments
-from .launch import Launch, check_id
+from .launch import Launch, check_agent, check_id
 from .options import names_ours, names_ours_in, refuse_unknown
 from .policy import Policy
 from .recovery import Recoverer, Recovery
@@ -146,6 +145,8 @@ class System(ActorSystem):
         _check_finite("period", period)
         if period <= 0:
             raise ValueError(f"period must be above 0 seconds, not {period!r}")
+        if not isinstance(signals, bool):
+            raise TypeError(f"signals= takes True or False, not {signals!r}")
         check_seconds("grace", grace)
         if drain_timeout is not None:
             check_seconds("drain_timeout", drain_timeout)
@@ -317,8 +318,7 @@ class System(ActorSystem):
             SystemClosed: the System is not open, or is shutting down.
             RuntimeError: it lives in another event loop.
         """
-        if not isinstance(getattr(agent, "audience", None), Audience):
-            raise TypeError(f"start() takes an agent first: system.start(agent, prompt), not {agent!r}")
+        check_agent("system.start(agent, prompt)", agent)
         self.refuse_elsewhere()
         await checkpoint()
         return await self.launch(Launch(agent, prompt, deps=deps, system=self, **options))
@@ -353,8 +353,7 @@ class System(ActorSystem):
         Raises:
             TypeError, ValueError: an argument that cannot work.
         """
-        if not isinstance(getattr(agent, "audience", None), Audience):
-            raise TypeError(f"conversation() takes an agent first: system.conversation(agent, id), not {agent!r}")
+        check_agent("system.conversation(agent, id)", agent)
         check_id("conversation(id)", id)
         self.refuse_elsewhere()
         refuse_unknown("conversation", options, ConversationKeywords.__annotations__)

@@ -91,7 +91,7 @@ class Talk:
     def _refuse_to_wait(self, when_busy: WhenBusy) -> None:
         run = self.run
         if when_busy == "refuse":
-            raise ConversationBusy(self.id, run.id if run is not None else self.run_id(self.count + 1))
+            raise ConversationBusy(self.id, run.id if run is not None else self.run_id(self.count + 1), here=True)
         place = current_place.get()
         asking = place.run if place is not None else None
         if run is not None and asking is not None and run._cell in line(asking):

@@ -15,6 +15,7 @@ from typing import Any, Generic, Self, TypeVar
 from typing_extensions import Unpack
 
 from ..actors import Node
+from ..actors.ref import check_seconds
 from ..providers import Message, Part, Usage
 from .approvals import PendingCall
 from .conversation import Conversation
@@ -73,18 +74,22 @@ class ThreadRun(Generic[OutputT]):
         """Block until the end and return the result. An interrupt, such as Ctrl-C, leaves the run alone.
 
         Args:
-            timeout: seconds to wait at most; the run goes on (default: until the end).
+            timeout: seconds to wait at most; the run goes on (default: until the end). With 0 nobody waits: a tool may
+                ask that of any run.
 
         Raises:
             TimeoutError: the run has not ended by then.
             AgentError, ProviderError: as for `Run.result`.
             SystemClosed: the System ended, and the run has not.
             WouldDeadlock: a tool of this System waits for a run that is no subagent of its own.
+            TypeError, ValueError: `timeout` is no length of time.
         """
+        check_seconds("run.result(timeout=)", timeout)
         cell = self._run._cell
+        if timeout != 0:
+            self._thread.refuse_waiting("run.result()", cell)  # also of one that has ended: that may be luck
         result = cell.result
         if result is None or (cell.exit is None and not cell.forsaken):
-            self._thread.refuse_waiting("run.result()", cell)
             return self._thread.call("run.result()", self._run.result, timeout)
         if cell.error is not None:
             raise cell.error.with_traceback(None)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable, Iterable, Sequence
+from inspect import iscoroutinefunction
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -99,6 +100,8 @@ def check_count(count: object) -> None:
             raise ModuleNotFoundError(
                 "ContextWindow(count='tiktoken') needs an extra: pip install 'greenroom[tiktoken]'"
             )
+    elif iscoroutinefunction(count):
+        raise TypeError(f"ContextWindow(count=) takes a plain function of one text, not the async one {count!r}")
     elif not callable(count) or isinstance(count, type):
         raise TypeError(f"ContextWindow(count=) is 'chars', 'tiktoken' or a function of one text, not {count!r}")
 

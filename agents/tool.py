@@ -98,6 +98,8 @@ class Tool(Generic[P, R]):
         if not callable(function):  # pyright: ignore[reportUnnecessaryComparison]
             raise TypeError(f"a tool is made of a function, not of {function!r}")
         label = name or getattr(function, "__name__", type(function).__name__)
+        if description is not None and not isinstance(description, str):
+            raise TypeError(f"tool {label!r}: description takes text, not {description!r}")
         if timeout is not None and (not is_number(timeout) or timeout <= 0):
             raise ValueError(f"tool {label!r}: timeout must be above 0 seconds, or None, not {timeout!r}")
         if replay not in ("never", "keyed", "safe"):

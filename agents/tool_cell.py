@@ -31,6 +31,7 @@ from ..actors.tree import Node
 from ..providers import ToolCall, ToolResult, delay
 from . import events
 from .approvals import Question
+from .begun import Begun
 from .context import RunContext
 from .diary import Diary
 from .errors import ModelRetry, ToolFailed, described
@@ -60,7 +61,9 @@ class ToolCell(Cell):
     """Runs one call of one tool for `run`; a `governed` one after it was admitted."""
 
     __slots__ = (
+        "_begun",
         "_blocked",
+        "_children",
         "_cut",
         "_go",
         "_in_process",
@@ -71,7 +74,6 @@ class ToolCell(Cell):
         "attempt",
         "call",
         "call_id",
-        "children",
         "deadline",
         "failure",
         "governed",
@@ -107,7 +109,8 @@ class ToolCell(Cell):
         #: Whether the call had begun before a crash, how many runs and sleeps it has begun since, and the diaries of
         #: runs that have neither ended nor gone on with it.
         self.again = self.call_id in run.past.again
-        self.children = self.sleeps = 0
+        self._children = self.sleeps = 0
+        self._begun: Begun | None = None
         self.unfinished: list[Diary] = []
         #: The runs in the background that it waits for, by wait.
         self.waits: list[tuple[RunCell, ...]] = []
@@ -144,6 +147,11 @@ class ToolCell(Cell):
         """What a failure of the call does."""
         return self.tool.rules.on_error or self.run.agent.on_tool_error
 
+    def next_child(self) -> int:
+        """A number for the next run that it starts: the same ones, in order, when the call runs once more."""
+        self._children += 1
+        return self._children
+
     async def sleep(self, seconds: float) -> None:
         """Sleep, until the moment that is written down: the first time it is now and so many seconds."""
         run = self.run
@@ -154,6 +162,13 @@ class ToolCell(Cell):
             until = now + seconds
             run.write(journal.Slept(self.call_id, self.sleeps, until, now))
         await anyio.sleep(max(0.0, min(until - now, seconds)))  # a clock may have been set back
+
+    async def begun(self) -> Begun:
+        """What the call had begun before a crash."""
+        if self._begun is None:
+            found = await Begun.of(self)
+            self._begun = self._begun or found  # several may have asked at once
+        return self._begun
 
     def happened(self, result: ToolResult, at: float) -> journal.Happened:
         """The record of its outcome, with what its subagents have used."""

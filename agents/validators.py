@@ -16,8 +16,9 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from ..actors.crashes import is_crash, stray
 from .context import RunContext
-from .errors import ModelRetry, ValidatorFailed
+from .errors import ModelRetry, ValidatorFailed, described
 from .machine import Accepted, CheckFailed, Refused, Rejected
 
 #: ``f(output)`` or ``f(output, context)``, sync or async.
@@ -89,9 +90,11 @@ async def check(checks: Iterable[Checker], output: Any, context: RunContext[Any]
             rejection = Rejected(str(retry) or REFUSED, checked=True)
             rejection.__cause__ = retry
             return Refused(rejection)
-        except Exception as error:
-            failure = ValidatorFailed(each.name, f"{type(error).__name__}: {error}")
-            failure.__cause__ = error
+        except BaseException as error:
+            if not is_crash(error):
+                raise
+            failure = ValidatorFailed(each.name, described(error))
+            failure.__cause__ = stray(each.name, error)
             return CheckFailed(failure)
         if made is not None:
             output = made

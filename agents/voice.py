@@ -83,7 +83,12 @@ class Voice:
         # Of a root: the last sequence number, what observers have not heard yet, and whether somebody is telling them.
         self._count = 0
         self._untold: deque[tuple[Callable[[Any], Any], Event]] = deque()
-        self._telling = False
+        self._telling: tuple[Callable[[Any], Any], Event] | None = None
+
+    @property
+    def telling(self) -> tuple[Callable[[Any], Any], Event] | None:
+        """The observer, of this run's tree, that is being told at this moment, and of what."""
+        return self._line[-1]._telling
 
     @property
     def _line(self) -> tuple[Voice, ...]:
@@ -166,12 +171,11 @@ class Voice:
         another event is being told leaves it in the queue, for the teller to go on with.
         """
         root = self._line[-1]
-        if root._telling:
+        if root._telling is not None:
             return
-        root._telling = True
         try:
             while root._untold:
-                observer, event = root._untold.popleft()
+                root._telling = observer, event = root._untold.popleft()
                 await call_observer(observer, event)
         finally:
-            root._telling = False
+            root._telling = None

@@ -6,8 +6,8 @@ Try it::
     curl "localhost:8000/answer?question=Hello"
     curl -N "localhost:8000/ndjson?question=Hello"
 
-A stream is sent inside the block of its run, so the run ends with it, however the sending ends. A plain answer is worked
-out to its end, although its client may have gone.
+A stream is sent inside the block of its run, so the run ends with it, however the sending ends. A plain answer is
+worked out to its end, although its client may have gone.
 """
 
 from __future__ import annotations
@@ -41,13 +41,17 @@ async def lifespan(_: Starlette) -> AsyncGenerator[None]:
         yield
 
 
+def asked(request: Request) -> str:
+    return request.query_params.get("question", "Hello")
+
+
 async def answer(request: Request) -> JSONResponse:
-    return JSONResponse({"answer": str(await agent.run(request.query_params.get("question", "Hello")))})
+    return JSONResponse({"answer": str(await agent.run(asked(request)))})
 
 
 async def ndjson(request: Request) -> ASGIApp:
     async def respond(scope: Scope, receive: Receive, send: Send) -> None:
-        async with agent.stream(request.query_params.get("question", "Hello")) as run:  # a client that goes away ends its run
+        async with agent.stream(asked(request)) as run:  # a client that goes away ends its run
             lines = (event.to_json() + b"\n" async for event in run)
             await StreamingResponse(lines, media_type="application/x-ndjson")(scope, receive, send)
 
@@ -56,7 +60,7 @@ async def ndjson(request: Request) -> ASGIApp:
 
 async def sse(request: Request) -> ASGIApp:
     async def respond(scope: Scope, receive: Receive, send: Send) -> None:
-        async with agent.stream(request.query_params.get("question", "Hello"), on_exit="detach") as run:  # here the run goes on
+        async with agent.stream(asked(request), on_exit="detach") as run:  # here the run goes on
             # A page closes its EventSource at run.completed and its kin; a browser that is left to itself asks again.
             frames = (f"event: {event.type}\ndata: {event.to_json().decode()}\n\n" async for event in run)
             await StreamingResponse(frames, media_type="text/event-stream")(scope, receive, send)

@@ -178,7 +178,12 @@ class Journal(Protocol):
         ...
 
     async def runs(
-        self, *, unfinished: bool = False, conversation_id: str | None = None, run_id: str | None = None
+        self,
+        *,
+        unfinished: bool = False,
+        conversation_id: str | None = None,
+        run_id: str | None = None,
+        parent_id: str | None = None,
     ) -> list[Listed]:
         """The runs, in the order in which they were created.
 
@@ -186,6 +191,7 @@ class Journal(Protocol):
             unfinished: only those that have no last entry.
             conversation_id: only those of this conversation.
             run_id: only this one.
+            parent_id: only the subagents of this run.
 
         Raises:
             Damaged: at least one cannot be listed; `others` has those that can.

@@ -128,7 +128,12 @@ class MemoryJournal:
         return [] if run is None else run.entries.copy()
 
     async def runs(
-        self, *, unfinished: bool = False, conversation_id: str | None = None, run_id: str | None = None
+        self,
+        *,
+        unfinished: bool = False,
+        conversation_id: str | None = None,
+        run_id: str | None = None,
+        parent_id: str | None = None,
     ) -> list[Listed]:
         return [
             Listed(
@@ -147,6 +152,7 @@ class MemoryJournal:
             if not (unfinished and run.finished)
             and (conversation_id is None or run.conversation_id == conversation_id)
             and (run_id is None or each_id == run_id)
+            and (parent_id is None or run.parent_id == parent_id)
         ]
 
     async def prune(self, before: float) -> int:

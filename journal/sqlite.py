@@ -19,7 +19,7 @@ from typing import Literal, Self, TypeAlias, get_args
 from .errors import Damaged, Fenced, JournalClosed, JournalError, RunExists, RunFinished
 from .journal import Claim, Listed, check_moment
 from .sqlite_batch import Call, Entry, Queue, Release, RunState
-from .sqlite_store import Pruned, Store
+from .sqlite_store import Asked, Pruned, Store
 from .sqlite_writer import Writer
 
 #: Bytes of one entry; SQLite's own limit is not far away.
@@ -205,10 +205,15 @@ class SqliteJournal:
         return await self._opened().queue.ask(Call(partial(_read, run_id), writes=False))
 
     async def runs(
-        self, *, unfinished: bool = False, conversation_id: str | None = None, run_id: str | None = None
+        self,
+        *,
+        unfinished: bool = False,
+        conversation_id: str | None = None,
+        run_id: str | None = None,
+        parent_id: str | None = None,
     ) -> list[Listed]:
-        _check_texts(run_id, conversation_id)
-        question = partial(_runs, unfinished, conversation_id, run_id)
+        _check_texts(run_id, conversation_id, parent_id)
+        question = partial(_runs, Asked(unfinished, conversation_id, run_id, parent_id))
         return await self._opened().queue.ask(Call(question, writes=False))
 
     async def prune(self, before: float) -> int:
@@ -266,8 +271,8 @@ def _read(run_id: str, store: Store) -> list[bytes]:
     return store.read(run_id)
 
 
-def _runs(unfinished: bool, conversation_id: str | None, run_id: str | None, store: Store) -> list[Listed]:
-    return store.runs(unfinished, conversation_id, run_id)
+def _runs(asked: Asked, store: Store) -> list[Listed]:
+    return store.runs(asked)
 
 
 def _prune(before: float, after: int, store: Store) -> Pruned:

@@ -20,7 +20,7 @@ from . import sqlite_file as files
 from .errors import CannotOpen, NotAJournal
 from .journal import Listed
 from .owners import Owner
-from .sqlite_store import Store
+from .sqlite_store import Asked, Store
 from .sqlite_tables import primary_code
 
 T = TypeVar("T")
@@ -104,7 +104,7 @@ class JournalReader:
 
     def runs(self, unfinished: bool, conversation_id: str | None, run_id: str | None) -> list[Listed]:
         """The runs, in the order in which they were created."""
-        return self._reading(lambda store: store.runs(unfinished, conversation_id, run_id))
+        return self._reading(lambda store: store.runs(Asked(unfinished, conversation_id, run_id, None)))
 
     def version(self) -> int:
         """A number that is another one whenever anybody has changed the file."""

@@ -50,6 +50,23 @@ class Pruned(NamedTuple):
     damaged: Damaged | None
 
 
+class Asked(NamedTuple):
+    """Which runs are asked for, as of `Journal.runs`."""
+
+    unfinished: bool
+    conversation_id: str | None
+    run_id: str | None
+    parent_id: str | None
+
+    def takes(self, listed: Listed) -> bool:
+        """Whether a run is one of them."""
+        return (
+            not (self.unfinished and listed.finished)
+            and self.conversation_id in (None, listed.conversation_id)
+            and self.parent_id in (None, listed.parent_id)
+        )
+
+
 class Store:
     """The file of an open journal.
 
@@ -198,25 +215,23 @@ class Store:
             raise damaged(f"{row.length} entries were written, {len(entries)} are there", run_id, len(entries))
         return entries
 
-    def runs(self, unfinished: bool, conversation_id: str | None, run_id: str | None) -> list[Listed]:
+    def runs(self, asked: Asked) -> list[Listed]:
         """Those that answer to all of it."""
-
-        def asked_for(finished: object, conversation: str | None) -> bool:
-            return not (unfinished and finished) and conversation_id in (None, conversation)
-
         try:
-            if run_id is not None:
-                row = self._tables.row(run_id)
+            if asked.run_id is not None:
+                row = self._tables.row(asked.run_id)
                 rows = [] if row is None else [row]
-            elif conversation_id is not None:
-                rows = self._tables.rows_of_conversation(conversation_id)
+            elif asked.parent_id is not None:
+                rows = self._tables.rows_with("parent", asked.parent_id)
+            elif asked.conversation_id is not None:
+                rows = self._tables.rows_with("conversation", asked.conversation_id)
             else:
                 rows = self._tables.rows()
         except Damaged as error:
             others = [each for each in error.others if isinstance(each, Listed)]
-            error.others = tuple(each for each in others if asked_for(each.finished, each.conversation_id))
+            error.others = tuple(each for each in others if asked.takes(each))
             raise
-        return [self._tables.listed(row) for row in rows if asked_for(row.finished, row.conversation)]
+        return [listed for listed in map(self._tables.listed, rows) if asked.takes(listed)]
 
     def prune(self, before: float, after: int) -> Pruned:
         """Forget some finished runs that are nobody's subagents, from the one behind number `after` on, with all below.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
@@ -70,16 +71,16 @@ class Tables:
         if count != (runs := self.tally()[1]):
             raise self.damaged(f"it is not there, and of {runs} runs {runs - count} are missing", run_id)
 
-    def rows_of_conversation(self, conversation: str) -> list[RunRow]:
-        """Its rows, in the order of creation.
+    def rows_with(self, column: Literal["conversation", "parent"], value: str) -> list[RunRow]:
+        """The rows of a conversation, or of the subagents of a run, in the order of creation.
 
         Raises:
             Damaged: one is not what was written, or cannot be found any more.
         """
         if self.tally()[1] <= WALKED:
-            return [row for row in self.rows() if row.conversation == conversation]
-        rows = [self._row_of(number) for number in self._numbers("conversation", conversation)]
-        whole = [row for row in rows if row.is_whole() and row.conversation == conversation]
+            return [row for row in self.rows() if getattr(row, column) == value]
+        rows = [self._row_of(number) for number in self._numbers(column, value)]
+        whole = [row for row in rows if row.is_whole() and getattr(row, column) == value]
         if len(whole) < len(rows):
             first = next(row for row in rows if row not in whole)
             raise self.damaged(ALTERED, str(first.id), others=whole)

@@ -141,9 +141,16 @@ class CrashingJournal:
         return await self._journal.read(run_id)
 
     async def runs(
-        self, *, unfinished: bool = False, conversation_id: str | None = None, run_id: str | None = None
+        self,
+        *,
+        unfinished: bool = False,
+        conversation_id: str | None = None,
+        run_id: str | None = None,
+        parent_id: str | None = None,
     ) -> list[Listed]:
-        return await self._journal.runs(unfinished=unfinished, conversation_id=conversation_id, run_id=run_id)
+        return await self._journal.runs(
+            unfinished=unfinished, conversation_id=conversation_id, run_id=run_id, parent_id=parent_id
+        )
 
     async def prune(self, before: float) -> int:
         return await self._journal.prune(before)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib
+import inspect
 import logging
 import pydoc
 import re
 import sys
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Any, NewType
 
 import anyio
 import pytest
@@ -20,9 +22,14 @@ from greenroom import (
     AgentFrozen,
     ChildSpec,
     Context,
+    ContextWindow,
     Hooks,
     LimitExceeded,
     Limits,
+    ModelSettings,
+    Retry,
+    RunContext,
+    Supervision,
     Supervisor,
     System,
     UnknownOption,
@@ -33,7 +40,7 @@ from greenroom.agents import system as systems
 from greenroom.agents.hooks import call_observer
 from greenroom.cli import status_of
 from greenroom.journal import MemoryJournal
-from greenroom.providers import Message, Scripted, assistant, call, tool_result, user
+from greenroom.providers import GateLimits, Message, Price, Scripted, Timeouts, assistant, call, tool_result, user
 
 pytestmark = pytest.mark.anyio
 
@@ -131,6 +138,10 @@ def generator(context: Any) -> Iterator[str]:
         ({"handoffs": []}, UnknownOption, "write tools="),
         ({"response_model": int}, UnknownOption, "write output=int"),
         ({"deps": "x"}, UnknownOption, "write deps_type=str here, and deps=…"),
+        ({"deps_type": 5}, TypeError, "deps_type= takes a type, not 5: the value is deps=… when it runs"),
+        ({"deps_type": object()}, TypeError, "deps_type= takes a type"),
+        ({"system": "Be kind."}, UnknownOption, "write instructions='Be kind.'"),
+        ({"replan_prompt": "Think."}, ValueError, "replan_prompt= is for replan_every=: give both, or neither"),
     ],
 )
 def test_an_agent_refuses(options: dict[str, Any], kind: type[Exception], words: str) -> None:
@@ -150,6 +161,62 @@ def test_an_agent_refuses(options: dict[str, Any], kind: type[Exception], words:
 )
 def test_a_description_refuses(make: Callable[[], Any], kind: type[Exception], words: str) -> None:
     refused(make, kind, words)
+
+
+@pytest.mark.parametrize(
+    "kind", [dict[str, int], int | None, None, "Later", NewType("Id", int), Any, Callable[[], int]]
+)
+def test_an_agent_takes_whatever_stands_for_a_type(kind: Any) -> None:
+    assert helper(deps_type=kind).with_(name="other").name == "other"
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "words"),
+    [
+        (lambda: Limits(turn=3), TypeError, "Limits() has no option 'turn': did you mean 'turns'?"),  # type: ignore[call-arg]
+        (lambda: Limits(zzz=3), TypeError, "Limits() has no option 'zzz': it takes turns, "),  # type: ignore[call-arg]
+        (lambda: Limits(5), TypeError, "Limits() takes keywords: write Limits(turns=5)"),  # type: ignore[misc]
+        (lambda: Limits(turns="x"), ValueError, "Limits(turns=)"),  # type: ignore[arg-type]
+        (lambda: ContextWindow(token=3), TypeError, "ContextWindow() has no option 'token': did you mean 'tokens'?"),  # type: ignore[call-arg]
+        (lambda: ContextWindow(5), TypeError, "write ContextWindow(tokens=5)"),  # type: ignore[misc]
+        (lambda: Retry(attempt=3), TypeError, "Retry() has no option 'attempt': did you mean 'attempts'?"),  # type: ignore[call-arg]
+        (lambda: Supervision(intensty=3), TypeError, "did you mean 'intensity'?"),  # type: ignore[call-arg]
+        (lambda: ModelSettings(temprature=1), TypeError, "did you mean 'temperature'?"),  # type: ignore[call-arg]
+        (lambda: GateLimits(concurency=1), TypeError, "did you mean 'concurrency'?"),  # type: ignore[call-arg]
+        (lambda: Price(inputs=1.0), TypeError, "did you mean 'input'?"),  # type: ignore[call-arg]
+        (lambda: Timeouts(conect=1.0), TypeError, "did you mean 'connect'?"),  # type: ignore[call-arg]
+        (
+            lambda: Hooks(on_tool_strat=print),  # type: ignore[call-arg]
+            UnknownOption,
+            "Hooks() has no option 'on_tool_strat': did you mean 'on_tool_start'?",
+        ),
+        (lambda: helper().as_tool(nam="x"), UnknownOption, "Agent.as_tool() has no option 'nam': did you mean 'name'?"),  # type: ignore[call-arg]
+        (lambda: helper().as_handoff(nam="x"), UnknownOption, "did you mean 'name'?"),  # type: ignore[call-arg]
+        (lambda: tool(description=5)(no_argument), TypeError, "tool 'no_argument': description takes text, not 5"),  # type: ignore[call-overload]
+    ],
+)
+def test_a_wrong_word_of_a_record_is_answered_with_the_right_one(
+    make: Callable[[], Any], kind: type[Exception], words: str
+) -> None:
+    refused(make, kind, words)
+
+
+async def test_spawn_names_its_own_options() -> None:
+    said: list[str] = []
+
+    @tool
+    async def begin(context: RunContext[Any]) -> str:
+        """Begin something."""
+        for wrong in ({"orphanx": "adopt"}, {"zzz": 1}):
+            with pytest.raises(UnknownOption) as caught:
+                await context.spawn(helper(), "x", **wrong)  # type: ignore[arg-type]
+            said.append(str(caught.value))
+        return "no"
+
+    await helper([call("begin")], "Done.", tools=[begin]).run("Go")
+    assert "did you mean 'orphan'?" in said[0]
+    assert "deps" in said[1]
+    assert "orphan" in said[1]
 
 
 def test_an_api_key_is_not_repeated() -> None:
@@ -337,6 +404,8 @@ async def test_map_gives_every_run_the_whole_history() -> None:
         ({"sources": 3}, TypeError, "sources= takes Sources"),
         ({"name": 3}, TypeError, "name= takes text"),
         ({"name": ""}, ValueError, "name= must not be empty"),
+        ({"signals": object()}, TypeError, "signals= takes True or False"),
+        ({"signals": 1}, TypeError, "signals= takes True or False"),
     ],
 )
 def test_a_system_refuses(options: dict[str, Any], kind: type[Exception], words: str) -> None:
@@ -360,6 +429,13 @@ async def test_a_recovery_refuses(options: dict[str, Any], kind: type[Exception]
     async with System() as system:
         with pytest.raises(kind, match=re.escape(words)):
             await system.recover([helper()], **options)
+
+
+async def test_start_says_where_its_runs_live() -> None:
+    async with System() as system:
+        wrong: dict[str, Any] = {"system": system}
+        with pytest.raises(UnknownOption, match=r"write system\.start\(…\), whose runs live in that System"):
+            await system.start(helper(), "Hi", **wrong)
 
 
 async def test_start_wants_an_agent_first() -> None:
@@ -588,3 +664,22 @@ def test_a_piped_table_has_no_blanks_at_its_ends(capsys: pytest.CaptureFixture[s
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) > 3
     assert [line for line in lines if line != line.rstrip()] == []
+
+
+def raised_by(thing: Any) -> Iterator[str]:
+    """The names of the errors that docstrings promise, of a function, or of a class and its methods."""
+    methods = [getattr(each, "__func__", each) for each in vars(thing).values()] if isinstance(thing, type) else []
+    for each in (thing, *filter(callable, methods)):
+        _, _, section = (inspect.getdoc(each) or "").partition("Raises:\n")
+        for names in re.findall(r"^ {4}((?:[A-Z]\w+(?:, )?)+):", section, re.MULTILINE):
+            yield from names.split(", ")
+
+
+def test_what_may_be_raised_can_be_caught_by_a_public_name() -> None:
+    """At the front door, or at that of a room."""
+    front = importlib.import_module("greenroom")
+    doors = [builtins, front, *(importlib.import_module(f"greenroom.{room}") for room in ROOMS)]
+    promised = {name for public in front.__all__ for name in raised_by(getattr(front, public))}
+    assert {"SystemBusy", "LimitExceeded", "UnknownRun"} <= promised
+    assert {name for name in promised if not any(hasattr(door, name) for door in doors)} == set()
+    assert {"SystemBusy", "PriceUnknown", "SeveralSystems", "ConversationBusy"} <= set(front.__all__)

@@ -557,7 +557,7 @@ def test_without_a_summary_messages_are_dropped(
         (told,) = compacted(heard)
         assert told.how == "drop"
         assert why in (told.error or "")
-        assert "could not be summarised and are left out" in caplog.text
+        assert "could not be summarised, and the oldest are left out instead" in caplog.text
         await check_told(journal, result)
         entries = [decode(each.entry) for each in journal.written]
         with_reply = [records for records in entries if any(isinstance(record, Replied) for record in records)]
@@ -850,6 +850,8 @@ async def test_what_a_function_returns_is_mended() -> None:
         lambda messages, context: messages,
         lambda messages, context: [],
         lambda messages, context: messages[:1] + messages[1:2],
+        lambda messages, context: messages[:1],
+        lambda messages, context: messages[2:5],
         lambda messages, context: [user("x" * 4000)],
     ],
 )
@@ -867,6 +869,19 @@ async def test_a_function_that_makes_no_progress_fails_the_run(function: Any) ->
     with pytest.raises(ContextOverflow, match="made no progress: of 11 messages"):
         await agent.run("now", history=talk(5))
     assert (asked, model.requests) == (1, [])
+
+
+async def test_a_function_may_put_the_question_in_new_words() -> None:
+    """Or in those of an earlier one, where it was asked in the same."""
+    for asked, function in (
+        ("now", lambda messages, context: [user("In short: now?")]),
+        ("x" * 40, lambda messages, context: messages[:1]),
+    ):
+        model = Scripted("ok")
+        agent = Agent("a", model, context=ContextWindow(tokens=500, overflow=function))
+        result = await agent.run(asked, history=[user("x" * 40), *talk(5)[1:]])
+        assert result.output == "ok"
+        assert len(model.requests[0].messages) == 1
 
 
 async def test_a_function_that_returns_no_messages_is_told() -> None:
@@ -986,6 +1001,10 @@ async def test_without_a_window_the_refusal_names_the_remedy() -> None:
 # -- arguments
 
 
+async def count_later(text: str) -> int:
+    return len(text)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
@@ -997,6 +1016,13 @@ async def test_without_a_window_the_refusal_names_the_remedy() -> None:
         ({"count": "words"}, ValueError, "'chars', 'tiktoken' or a function"),
         ({"count": 4}, TypeError, "'chars', 'tiktoken' or a function"),
         ({"count": int}, TypeError, "'chars', 'tiktoken' or a function"),
+        (
+            {"count": count_later},
+            TypeError,
+            r"ContextWindow\(count=\) takes a plain function of one text, not the async",
+        ),
+        ({"dropped_note": "{cont} are gone"}, ValueError, r"ContextWindow\(dropped_note=\) has no \{cont\}: \{count\}"),
+        ({"dropped_note": "{} are gone"}, ValueError, r"has no \{\}: \{count\} is how many"),
         ({"overflow": "forget"}, ValueError, "'drop', 'summarise' or a function"),
         ({"overflow": None}, TypeError, "'drop', 'summarise' or a function"),
         ({"summary_prompt": "Sum up."}, ValueError, "for overflow='summarise'"),

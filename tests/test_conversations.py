@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sqlite3
 from contextlib import closing
@@ -331,3 +332,76 @@ async def test_nothing_is_asked_while_the_system_drains() -> None:
         await system.drain(0)
         with pytest.raises(SystemDraining):
             await chat.ask("two")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_cancellation_that_only_asyncio_knows_of_stops_the_run(times: int) -> None:
+    """A task that is cancelled by itself, as asyncio's web servers and timeouts do it; no scope of ours is."""
+
+    async def scenario() -> None:
+        async with System() as system:
+            chat = system.conversation(Agent("helper", Scripted(forever, "Here.")), "c1")
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(chat.ask("Hi"))
+                await anyio.wait_all_tasks_blocked()
+                run = chat.run
+                assert run is not None
+                for _ in range(times):
+                    task.cancel()
+            assert task.cancelled()
+            result = await run.result()
+            assert (result.status, result.reason) == ("stopped", "abandoned")
+            with anyio.fail_after(1):
+                assert (await chat.ask("Again")).text == "Here."
+
+    play(scenario, backend="asyncio")
+
+
+@pytest.mark.anyio
+async def test_who_would_not_wait_hears_that_the_run_is_here() -> None:
+    async with System() as system:
+        chat = system.conversation(Agent("helper", Scripted(forever)), "c1")
+        async with anyio.create_task_group() as group:
+            group.start_soon(chat.ask, "Hi")
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(ConversationBusy) as caught:
+                await chat.ask("Hello?", when_busy="refuse")
+            assert str(caught.value) == (
+                "run 'c1.1' of conversation 'c1' is at work here: when_busy='wait' waits for it"
+            )
+            assert caught.value.run_id == "c1.1"
+            group.cancel_scope.cancel()
+
+
+async def forever(_request: ModelRequest) -> str:
+    await anyio.sleep_forever()
+    raise AssertionError
+
+
+async def test_a_conversation_is_used_where_its_system_lives() -> None:
+    """Elsewhere it refuses, and nothing of its System is disturbed."""
+    refused: list[str] = []
+
+    async with System() as system:
+        chat = system.conversation(echo(), "c1")
+
+        async def elsewhere() -> None:
+            for function in (lambda: chat.ask("Hi"), chat.load):
+                with pytest.raises(RuntimeError) as caught:
+                    await function()
+                refused.append(str(caught.value))
+            in_a_thread()
+
+        def in_a_thread() -> None:
+            with pytest.raises(RuntimeError) as caught:
+                chat.send("Hi")
+            refused.append(str(caught.value))
+
+        await anyio.to_thread.run_sync(in_a_thread)
+        await anyio.to_thread.run_sync(lambda: anyio.run(elsewhere))
+        await anyio.to_thread.run_sync(lambda: anyio.run(elsewhere, backend="trio"))
+        assert str(await chat.ask("Hi")) == "1: Hi"
+    assert ["System 'system' lives in another event loop" in each for each in refused[1:3]] == [True] * 2
+    sends = [refused[0], refused[3], refused[6]]
+    assert all(each.startswith("conversation.send() belongs to the system's event loop") for each in sends)
+    assert len(refused) == 7

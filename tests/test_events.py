@@ -12,7 +12,7 @@ from anyio.lowlevel import checkpoint
 
 from greenroom import Agent, Hooks, RunContext, System, events
 from greenroom.agents.hooks import HOOKS
-from greenroom.agents.readers import DELTA_BOUND, READER_BOUND, EventLog, ReaderDetached, TextReader
+from greenroom.agents.readers import DELTA_BOUND, KEPT, READER_BOUND, EventLog, ReaderDetached, TextReader
 from greenroom.providers import InvalidRequest, Scripted, StreamInterrupted, Usage, call
 
 pytestmark = pytest.mark.anyio
@@ -111,6 +111,36 @@ async def test_a_reader_may_come_late_and_go_on_from_a_sequence() -> None:
         assert everything[0].type == "run.started"
         later = await read_all(run.events(since=everything[1].seq))
         assert later == everything[2:]
+
+
+async def test_what_is_no_longer_kept_is_announced() -> None:
+    """To whoever comes late, and to whoever goes on from where a reader was detached."""
+    log = EventLog()
+    slow = log.follow(0)
+    log.publish(text(1, "x"))
+    for seq in range(2, READER_BOUND + 2 * KEPT):
+        log.publish(progress(seq))
+    log.end(None)
+    last = READER_BOUND + 2 * KEPT - 1
+    with pytest.raises(ReaderDetached) as caught:
+        await read_all(slow)
+    since = caught.value.since
+    gap, *rest = await read_all(log.follow(since))
+    assert [event.seq for event in rest] == list(range(last - KEPT + 1, last + 1))
+    assert (gap.type, gap.seq, gap.count) == ("events.dropped", last - KEPT, last - KEPT - since)
+    gap, *rest = await read_all(log.follow(0))
+    assert (gap.type, gap.count, len(rest)) == ("events.dropped", last - 1 - KEPT, KEPT)  # deltas are never kept
+    for since in (last - KEPT, last - 3, last):
+        read = await read_all(log.follow(since))
+        assert [event.seq for event in read] == list(range(since + 1, last + 1))
+
+
+async def test_a_run_that_nobody_missed_anything_of_announces_no_gap() -> None:
+    log = EventLog()
+    for seq in range(1, KEPT + 1):
+        log.publish(progress(seq))
+    log.end(None)
+    assert [event.seq for event in await read_all(log.follow(0))] == list(range(1, KEPT + 1))
 
 
 async def test_readers_raise_the_runs_error_after_the_last_event() -> None:

@@ -36,6 +36,7 @@ from greenroom import (
     SystemClosed,
     SystemDraining,
     ThreadSystem,
+    UnknownOption,
     Usage,
     WouldDeadlock,
     tool,
@@ -482,6 +483,72 @@ def test_a_tool_that_would_wait_for_another_run_is_refused(backend: Any) -> None
     )
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_whether_a_tool_may_wait_does_not_depend_on_luck(backend: Any) -> None:
+    """Also a run that has ended is refused to it, unless it says that it does not wait."""
+    said: list[str] = []
+
+    def ask() -> str:
+        """Ask."""
+        run = system.start(echo(), "Hi")
+        while run.status == "running" or run._run._cell.exit is None:
+            time.sleep(0.001)
+        try:
+            said.append(str(run.result()))
+        except WouldDeadlock as error:
+            said.append(type(error).__name__)
+        said.append(str(run.result(timeout=0)))
+        at_work = system.start(echo(), "hang")
+        try:
+            at_work.result(timeout=0)
+        except TimeoutError as error:
+            said.append(str(error))
+        at_work.stop()
+        return "ok"
+
+    with System.in_thread(backend=backend) as system:
+        assert system.run(Agent("outer", Scripted([call("ask")], "ok"), tools=[ask]), "Go").text == "ok"
+    assert said == ["WouldDeadlock", "Hi", "run.result() has waited for 0 s"]
+
+
+def test_what_is_given_wrongly_is_answered_with_the_remedy(system: ThreadSystem) -> None:
+    given: Any = "helper"
+    for name, function in {
+        "system.run(agent, prompt)": system.run,
+        "system.start(agent, prompt)": system.start,
+        "system.stream(agent, prompt)": system.stream,
+        "system.map(agent, prompts)": system.map,
+        "system.as_completed(agent, prompts)": system.as_completed,
+        "system.conversation(agent, id)": system.conversation,
+    }.items():
+        with pytest.raises(TypeError) as caught:
+            function(given, "x")
+        method = function.__name__
+        assert str(caught.value) == f"{method}() takes an agent first: {name}, not 'helper'"
+    here: dict[str, Any] = {"system": system}
+    for function in (system.run, system.start, system.stream, system.map, system.as_completed):
+        with pytest.raises(UnknownOption) as refused:
+            function(echo(), "x", **here)
+        method = function.__name__
+        remedy = f"write system.{method}(…), whose runs live in that System"
+        assert str(refused.value) == f"ThreadSystem.{method}() has no option 'system': {remedy}"
+    with pytest.raises(TypeError, match=r"with one in a thread, write system\.run\(agent, …\)"):
+        echo().run("x", **here)
+
+
+def test_how_long_to_wait_and_what_to_follow_are_checked(system: ThreadSystem) -> None:
+    run = system.start(echo(), "hang")
+    wait: Any = run.result
+    follow: Any = run.events
+    for timeout, kind in (("x", TypeError), (True, TypeError), (float("nan"), ValueError), (-1, ValueError)):
+        with pytest.raises(kind, match=r"run\.result\(timeout=\) takes seconds"):
+            wait(timeout=timeout)
+    for since, error in (("x", TypeError), (None, TypeError), (1.5, TypeError), (True, TypeError), (-1, ValueError)):
+        with pytest.raises(error, match=r"events\(since=\) takes the sequence number of an event"):
+            follow(since)
+    assert run.stop().result().status == "stopped"
+
+
 def test_a_blocking_call_in_the_loop_is_refused(system: ThreadSystem) -> None:
     """In a tool that is a coroutine function, and in an observer."""
     refused: list[str] = []
@@ -802,3 +869,13 @@ def test_wrong_options_are_refused_at_once() -> None:
         System.in_thread(max_runing=3)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"with `with System.in_thread\(\) as system:`"), System():
         pass
+
+
+@pytest.mark.anyio
+async def test_a_system_in_a_thread_is_no_asynchronous_block() -> None:
+    wrong: Any = System.in_thread()
+    with pytest.raises(
+        TypeError, match=r"opened with `with System\.in_thread\(\) as system:`; where there is an event"
+    ):
+        async with wrong:
+            pass

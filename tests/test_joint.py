@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -518,3 +519,75 @@ async def test_what_is_no_handle_is_refused() -> None:
                 await wait_any(handle)
 
         await anyio.to_thread.run_sync(lambda: anyio.run(elsewhere))
+
+
+@pytest.mark.anyio
+async def test_a_wrong_option_names_the_right_one_and_closes_what_was_given() -> None:
+    """A coroutine that nobody awaits would complain."""
+    wrong: Any
+    for function, options, words in (
+        (quorum, {"ned": 2}, r"quorum\(\) has no option 'ned': did you mean 'need'\?"),
+        (quorum, {}, "need"),
+        (quorum, {"need": "x"}, r"quorum\(need=\) takes a whole number"),
+        (race, {"timeout": 2}, r"race\(\) has no option 'timeout': write with anyio\.fail_after\(2\)"),
+        (race, {"runs": []}, r"race\(\) has no option 'runs'"),
+    ):
+        wrong = function
+        given = [after(1, "a"), after(1, "b")]
+        with pytest.raises(TypeError, match=words):
+            wrong(*given, **options)
+        assert [inspect.getcoroutinestate(each) for each in given] == [inspect.CORO_CLOSED] * 2
+    for wrong in (wait_any, wait_all):
+        with pytest.raises(TypeError, match="has no option 'timeout': write with anyio"):
+            wrong(timeout=2)
+
+
+def test_subagents_are_numbered_in_the_order_in_which_they_are_asked_for() -> None:
+    """A call that runs once more finds them by their numbers; on trio, tasks begin in an order of chance."""
+    names = [f"p{number}" for number in range(6)]
+
+    async def mapped(agent: Agent[Any, str]) -> None:
+        await agent.map(names)
+
+    async def completed(agent: Agent[Any, str]) -> None:
+        async with agent.as_completed(names) as results:
+            assert len([each async for each in results]) == len(names)
+
+    async def agreed(agent: Agent[Any, str]) -> None:
+        await quorum(*[agent.run(name) for name in names], need=len(names))
+
+    async def grouped(agent: Agent[Any, str]) -> None:
+        async with anyio.create_task_group() as group:
+            for name in names:
+                group.start_soon(agent.run, name)
+
+    async def with_a_bad_one(agent: Agent[Any, str]) -> None:
+        wrong: list[Any] = [*names[:2], 3, *names[2:]]
+        results = await agent.map(wrong)
+        assert isinstance(results[2], TypeError)
+
+    def outer(way: Callable[[Agent[Any, str]], Any], numbers: dict[str, str]) -> Agent[Any, str]:
+        def answer(request: ModelRequest) -> str:
+            return request.messages[-1].text
+
+        def told(event: Any) -> None:
+            numbers[event.text] = event.run_id.rpartition(".")[2]
+
+        leaf = Agent("leaf", Scripted(*[answer] * len(names)), hooks={"on_run_end": told})
+
+        @tool
+        async def fan() -> str:
+            """Ask all."""
+            await way(leaf)
+            return "ok"
+
+        return Agent("outer", Scripted([call("fan")], "ok"), tools=[fan])
+
+    for way in (mapped, completed, agreed, grouped, with_a_bad_one):
+        for backend in BACKENDS:
+            for seed in range(5):
+                numbers: dict[str, str] = {}
+                asked = outer(way, numbers)
+                run(lambda asked=asked: asked.run("Go"), backend=backend, seed=seed)
+                wanted = [1, 2, 4, 5, 6, 7] if way is with_a_bad_one else range(1, 7)
+                assert numbers == {name: str(number) for name, number in zip(names, wanted, strict=True)}, way

@@ -169,6 +169,17 @@ async def test_what_does_not_fit_goes_back(kind: Any, text: str, complaint: str)
     assert complaint in model.requests[1].messages[-1].text
 
 
+async def test_the_error_is_for_who_wrote_the_agent() -> None:
+    """It names the type and the remedy; what the model was told is not repeated."""
+    with pytest.raises(OutputInvalid) as caught:
+        await Agent("helper", Scripted("none", "none"), output=Rain).run("Go")
+    said = str(caught.value)
+    assert said.startswith("the answer does not fit the output type Rain: ")
+    assert said.endswith("; raise output_retries=, or say in instructions= what is wanted")
+    assert "Your answer" not in said
+    assert "JSON only" not in said
+
+
 def test_a_union_that_json_does_not_tell_apart_says_by_name() -> None:
     """The property has a name that no member has; definitions are where references look for them."""
     found = schema(list[Rain | Snow | Tree])

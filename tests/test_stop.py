@@ -744,3 +744,26 @@ def test_what_cannot_be_polled() -> None:
             return False
 
     Agent("a", Scripted(), stop_when=Flag())
+
+
+@BACKENDS
+def test_an_observer_that_hangs_is_named(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The run's own code heeds everything: the log names who does not, and the result says the same."""
+
+    async def hang(_event: Any) -> None:
+        await anyio.sleep_forever()
+
+    async def scenario() -> None:
+        async with System(grace=0.3) as system:
+            run = await system.start(Agent("a", Scripted("Hi")), "Go", on_event=hang)
+            await anyio.sleep(0.1)
+            result = await run.stop()
+            assert (result.status, result.outlived) == ("stopped", (run.id,))
+            (record,) = caplog.records
+            name = f"{test_an_observer_that_hangs_is_named.__name__}.<locals>.hang"
+            assert record.getMessage() == (
+                f"run {run.id} has ended, but its observer {name} has not returned from run.stopped"
+            )
+
+    with caplog.at_level(logging.WARNING, "greenroom"):
+        in_fresh_loop(scenario, backend=backend)

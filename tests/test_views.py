@@ -318,8 +318,8 @@ async def test_a_run_at_work_has_a_story_already_and_an_unknown_one_has_none() -
         assert [call.name for call in chronicle.open_calls] == ["wait"]
         gate.set()
         await run.result()
-        with pytest.raises(UnknownRun):
-            await system.chronicle("r")  # a journal in memory forgets
+        with pytest.raises(UnknownRun, match=r"in memory forgets it at its end; System\(journal='runs\.db'\) keeps it"):
+            await system.chronicle("r")
 
 
 # -- archives
