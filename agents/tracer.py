@@ -307,6 +307,9 @@ def trace_of_result(result: RunResult[Any]) -> Trace:
         for each in message.tool_results:
             if each.call_id in calls:
                 calls[each.call_id].status, calls[each.call_id].text = _status(each), one_line(each.content)
+    if result.error is not None:
+        ended = f"{result.status} ({one_line(result.reason, 40)})"
+        root.children.append(Step("end", ended, one_line(result.error), result.ended_at.timestamp()))
     return root.finished()
 
 

@@ -313,7 +313,7 @@ def test_a_price_that_nobody_knows(backend: str) -> None:
         told = await agent.run("Go", on_limit="return")
         assert told.error == f"PriceUnknown: {caught.value}"
         assert told.to_dict()["error"] == told.error
-        assert "needs the price of 'mystery'" in str(told.trace())
+        assert "limited (cost): PriceUnknown: " in str(told.trace())
         assert caught.value.result.error == told.error
         assert (await Agent("b", model, prices=PRICES).run("Go", limits=Limits(requests=1))).output == "Done"
 
