@@ -47,7 +47,8 @@ def check_stories(
         if run_id in lost:
             continue
         known = [_known(message, unknown, run_id) for message in story["messages"]]
-        assert known == [_known(message, unknown, run_id) for message in due["messages"]]
+        wanted = [_known(message, unknown, run_id) for message in due["messages"]]
+        assert known == wanted, f"{run_id}: {known} instead of {wanted}"
         assert story["usage"] == due["usage"]
         if _among(run_id, asking):
             assert story["cost"] is None

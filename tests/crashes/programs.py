@@ -255,7 +255,10 @@ async def _perform(wanted: dict[str, str], durability: Any) -> Any:
                 assert not recovery.changed
                 for run in recovery:
                     sent = sum(isinstance(record, Sent) for record in stories[run.id].records)
-                    _send(run, LETTERS.get(wanted[run.id], [])[sent:])
+                    late = LETTERS.get(wanted[run.id], [])[sent:]
+                    if late:
+                        note("lost", run.id)  # they come at another moment now, perhaps behind an answer
+                    _send(run, late)
                     group.start_soon(_attend, run, ended)
             for run_id, case in wanted.items():
                 if run_id not in stories:
