@@ -1,4 +1,7 @@
-"""Limits of whole trees of runs: what is refused, when, and what a run tells that has reached one."""
+"""Limits of whole trees of runs: what is refused, when, and what a run tells that has reached one.
+
+Scenario 93: budgets stop before the act.
+"""
 
 from __future__ import annotations
 
