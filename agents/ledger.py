@@ -66,6 +66,11 @@ def _nanos(dollars: float) -> float:
     return round(dollars * _NANO, 3)
 
 
+def dollars(billionths: float) -> float:
+    """Billionths of a US dollar in dollars."""
+    return billionths / _NANO
+
+
 class Refusal(msgspec.Struct, frozen=True):
     """What stands against taking something.
 

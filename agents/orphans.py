@@ -13,7 +13,6 @@ import anyio
 
 from ..actors import NameTaken, SystemClosed
 from . import events
-from .remaining import line
 
 if TYPE_CHECKING:
     from .run_cell import RunCell
@@ -43,10 +42,10 @@ def _hand_over(child: RunCell) -> None:
     """Give a run to its heir. Where the System takes no runs any more, it stays where it is and ends there."""
     above = child.run_parent
     assert above is not None
-    heirs = (each for each in line(above) if each is not above and not each.is_over)
+    heirs = (each for each in above.line() if each is not above and not each.is_over)
     heir = next(heirs, None) if child.orphan == "adopt" else None
     left: list[RunCell] = []
-    for each in line(above):
+    for each in above.line():
         if each is heir:
             break
         left.append(each)

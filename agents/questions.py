@@ -33,7 +33,6 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from .. import journal
 from ..journal import JournalError
 from .errors import StaleQuestion, ToolFailed
-from .remaining import line
 from .result import utc
 from .tool_rules import check_timeout
 
@@ -158,7 +157,7 @@ class Questions:
 
 def questions_of(run: RunCell) -> Questions:
     """What the tree of this run asks. In the loop's thread only: it may have to be made."""
-    *_, root = line(run)
+    *_, root = run.line()
     if root.questions is None:
         root.questions = Questions()
     return root.questions
@@ -166,7 +165,7 @@ def questions_of(run: RunCell) -> Questions:
 
 def asked_by(run: RunCell) -> tuple[PendingQuestion, ...]:
     """The open questions of a run, and of those below it. From any thread."""
-    *_, root = line(run)
+    *_, root = run.line()
     return root.questions.pending(run.name) if root.questions is not None else ()
 
 
@@ -176,7 +175,7 @@ def is_reachable(run: RunCell) -> bool:
     """
     if run.voice.reachable:
         return True
-    return run.stage.group is not None and any(each.options.on_event is not None for each in line(run))
+    return run.stage.group is not None and any(each.options.on_event is not None for each in run.line())
 
 
 def answer_question(run: RunCell, question_id: object, text: object) -> None:
@@ -187,7 +186,7 @@ def answer_question(run: RunCell, question_id: object, text: object) -> None:
         TypeError: the id or the answer is no text.
     """
     question_id, text = read_answer(question_id, text)
-    *_, root = line(run)
+    *_, root = run.line()
     if root.questions is None:
         raise StaleQuestion(f"run {run.name!r}", question_id)
     run.stage.home.run(root.questions.answer(run.name, question_id, text).tell)

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from .ledger import BOUNDS
+from .ledger import BOUNDS, dollars
 from .limits import Limits
 
 if TYPE_CHECKING:
     from .run_cell import RunCell
     from .tool_cell import ToolCell
-
-
-def line(run: RunCell) -> Iterator[RunCell]:
-    """A run and those above it, up to the root."""
-    each: RunCell | None = run
-    while each is not None:
-        yield each
-        each = each.run_parent
 
 
 def remaining(run: RunCell) -> Limits:
@@ -30,11 +21,11 @@ def remaining(run: RunCell) -> Limits:
     if ledger is not None:
         left.update({name: ledger.left(name) for name in BOUNDS})
         if left["cost"] is not None:
-            left["cost"] /= 1_000_000_000
+            left["cost"] = dollars(left["cost"])
     turns = run.options.limits.turns
     if turns is not None:
         left["turns"] = max(0, turns - (run.machine.turn if run.machine is not None else 0))
-    for level, each in enumerate(line(run)):
+    for level, each in enumerate(run.line()):
         depth = each.options.limits.depth
         if depth is not None:
             here = max(0, depth - level)
@@ -57,10 +48,10 @@ def bounded(limits: Limits, above: RunCell) -> Limits:
     if ledger is not None:
         left.update({name: ledger.left(name, returned=True) for name in BOUNDS})
         if left["cost"] is not None:
-            left["cost"] /= 1_000_000_000
+            left["cost"] = dollars(left["cost"])
         if left["children"] is not None:
             left["children"] = max(0, left["children"] - 1)  # it is one of them
-    for level, each in enumerate(line(above), 1):
+    for level, each in enumerate(above.line(), 1):
         depth = each.options.limits.depth
         if depth is not None:
             left["depth"] = _least(left["depth"], max(0, depth - level))
@@ -87,4 +78,4 @@ def deadline(run: RunCell, call: ToolCell | None) -> float | None:
 
 
 def _wall_times(run: RunCell) -> list[float]:
-    return [each.wall_time.ends_at for each in line(run) if each.wall_time is not None]
+    return [each.wall_time.ends_at for each in run.line() if each.wall_time is not None]

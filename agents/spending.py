@@ -21,7 +21,6 @@ from ..providers import Usage
 from . import events
 from .errors import LimitExceeded
 from .ledger import Amount, Ledger, Refusal
-from .remaining import line
 from .tally import Tally, added
 
 if TYPE_CHECKING:
@@ -223,7 +222,7 @@ class Spending:
         return None
 
     def _refusal_below(self, parent: RunCell) -> LimitExceeded | None:
-        for depth, above in enumerate(line(parent), 1):
+        for depth, above in enumerate(parent.line(), 1):
             allowed = above.options.limits.depth
             if allowed is not None and depth > allowed:
                 return LimitExceeded("depth", depth - 1, allowed, above.name)

@@ -24,7 +24,6 @@ from ..journal import Damaged, JournalError, Listed
 from .chronicle import Chronicle
 from .errors import ConversationBusy
 from .place import current_place
-from .remaining import line
 from .run import Run
 from .run_options import WhenBusy
 
@@ -94,7 +93,7 @@ class Talk:
             raise ConversationBusy(self.id, run.id if run is not None else self.run_id(self.count + 1), here=True)
         place = current_place.get()
         asking = place.run if place is not None else None
-        if run is not None and asking is not None and run._cell in line(asking):
+        if run is not None and asking is not None and run._cell in asking.line():
             raise WouldDeadlock(f"a tool of run {run.id!r} would wait for its end: it is of the same conversation")
 
     def leave(self) -> None:

@@ -83,7 +83,7 @@ def approver_of(run: RunCell) -> Approver | None:
 
 def approvals_of(run: RunCell) -> Approvals:
     """What the tree of this run asks. In the loop's thread only: it may have to be made."""
-    *_, root = _line(run)
+    *_, root = run.line()
     if root.approvals is None:
         root.approvals = Approvals()
     return root.approvals
@@ -91,7 +91,7 @@ def approvals_of(run: RunCell) -> Approvals:
 
 def asked_by(run: RunCell) -> tuple[PendingCall, ...]:
     """The calls of a run, and of those below it, that wait for an answer. From any thread."""
-    *_, root = _line(run)
+    *_, root = run.line()
     return root.approvals.pending(run.name) if root.approvals is not None else ()
 
 
@@ -102,7 +102,7 @@ def answer_call(run: RunCell, call_id: str, answer: Answer, below: str | None) -
         StaleApproval: no such call waits.
         ValueError: several do.
     """
-    *_, root = _line(run)
+    *_, root = run.line()
     if root.approvals is None:
         raise StaleApproval(f"run {run.name!r}", call_id)
     run.stage.home.run(root.approvals.answer(run.name, call_id, answer, below).tell)
@@ -110,17 +110,9 @@ def answer_call(run: RunCell, call_id: str, answer: Answer, below: str | None) -
 
 def _options_in_force(run: RunCell) -> Iterator[RunOptions]:
     """What a run and those above it were started with, also those that it has outlived; nearest first."""
-    for each in _line(run):
+    for each in run.line():
         yield each.options
         yield from each.heritage
-
-
-def _line(run: RunCell) -> Iterator[RunCell]:
-    """A run and those above it, up to the root."""
-    each: RunCell | None = run
-    while each is not None:
-        yield each
-        each = each.run_parent
 
 
 async def admit(cell: ToolCell) -> ToolResult | None:

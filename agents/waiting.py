@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from .place import current_place
-from .remaining import line
 
 if TYPE_CHECKING:
     from .run_cell import RunCell
@@ -26,7 +25,7 @@ async def waiting_for(runs: Sequence[RunCell]) -> AsyncGenerator[None]:
         yield
         return
     call = above.tool_call(place.call_id)
-    waits = tuple([run for run in runs if any(each is above for each in line(run))])
+    waits = tuple([run for run in runs if any(each is above for each in run.line())])
     if call is None or not waits:
         yield
         return
