@@ -354,6 +354,11 @@ class Agent(Generic[DepsT, OutputT]):
         return self._config["tools"]
 
     @property
+    def hooks(self) -> HooksLike:
+        """The functions to call at the events of its runs, as they were given."""
+        return self._config["hooks"]
+
+    @property
     def tools_at_once(self) -> int | None:
         """How many tool calls of one reply may run at once; None for all."""
         width = self._config["parallel_tools"]
@@ -548,7 +553,9 @@ class Agent(Generic[DepsT, OutputT]):
         label = name or _label(self.name)
         description = description or self.description or f"Ask the agent {self.name}."
         # A subagent has a journal of its own, so asking it again means going on with it.
-        return Tool(ask, name=label, description=description, replay="safe")
+        made: Tool[[str], Any] = Tool(ask, name=label, description=description, replay="safe")
+        made.asks = self
+        return made
 
     @names_ours
     def as_handoff(self, *, name: str | None = None, description: str | None = None) -> Tool[..., Any]:

@@ -285,7 +285,8 @@ class ModelCall:
                 match event:
                     case TextDelta(text):
                         self._text.append(text)
-                        text, known = _beyond(known, text)
+                        if known:
+                            text, known = _beyond(known, text)
                         if text:
                             run.shown_pieces.append(text)
                             await run.voice.say(events.ModelTextDelta, text=text)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from typing import Any, Self
-from weakref import WeakSet
+from weakref import ref
 
 import anyio
 import msgspec
@@ -44,18 +44,19 @@ class EventLog:
     __slots__ = ("_ended", "_error", "_gone", "_gone_until", "_kept", "_readers")
 
     def __init__(self) -> None:
-        # Both are made at their first use: most runs are never followed.
+        # Made at its first use: most runs are never followed.
         self._kept: deque[Event] | None = None
         #: How many lifecycle events are not kept any more, and the sequence number of the last of them.
         self._gone, self._gone_until = 0, 0
-        self._readers: WeakSet[Reader] | None = None
+        #: A tuple, so that whoever goes through it minds no reader that comes or goes meanwhile.
+        self._readers: tuple[ref[Reader], ...] = ()
         self._ended = False
         self._error: BaseException | None = None
 
     @property
     def followed(self) -> bool:
         """Whether anybody reads now."""
-        return bool(self._readers)
+        return any(known() is not None for known in self._readers)
 
     def publish(self, event: Event) -> None:
         """Hand an event to every reader."""
@@ -66,15 +67,17 @@ class EventLog:
                 self._gone_until = self._kept.popleft().seq
                 self._gone += 1
             self._kept.append(event)
-        for reader in tuple(self._readers or ()):
-            reader.push(event)
+        for known in self._readers:
+            if (reader := known()) is not None:
+                reader.push(event)
 
     def end(self, error: BaseException | None) -> None:
         """Nothing more will come. Readers raise `error` after the last event, if there is one."""
         self._ended = True
         self._error = error
-        for reader in tuple(self._readers or ()):
-            reader.finish()
+        for known in self._readers:
+            if (reader := known()) is not None:
+                reader.finish()
 
     def raise_error(self) -> None:
         """Raise what the run raises, if it does."""
@@ -106,14 +109,15 @@ class EventLog:
         if self._ended:
             reader.finish()
         else:
-            if self._readers is None:
-                self._readers = WeakSet()
-            self._readers.add(reader)
+            self._readers = (*self._others(reader), ref(reader))
 
     def drop(self, reader: Reader) -> None:
         """Forget a reader."""
-        if self._readers is not None:
-            self._readers.discard(reader)
+        self._readers = self._others(reader)
+
+    def _others(self, reader: Reader) -> tuple[ref[Reader], ...]:
+        """The readers that are still there, without this one."""
+        return tuple([known for known in self._readers if known() not in (None, reader)])
 
 
 class Reader:
@@ -174,6 +178,7 @@ class EventReader(Reader):
         if type(event) in DELTAS:
             if self._deltas < DELTA_BOUND:
                 self._append(event)
+                self._deltas += 1
             else:
                 self._squeeze(event)
         else:
@@ -181,12 +186,11 @@ class EventReader(Reader):
         self._tell()
 
     def _append(self, event: Event) -> None:
-        if len(self._buffer) >= READER_BOUND:
+        if len(self._buffer) < READER_BOUND:
+            self._buffer.append(event)
+        else:
             self._detached = self._finished = True
             self.log.drop(self)
-        else:
-            self._buffer.append(event)
-            self._deltas += type(event) in DELTAS
 
     def _squeeze(self, delta: Event) -> None:
         """Merge a delta into the last event, or count it as dropped."""
@@ -209,7 +213,8 @@ class EventReader(Reader):
                 raise ReaderDetached(self._last)
             await self._more()
         event = self._buffer.popleft()
-        self._deltas -= type(event) in DELTAS
+        if type(event) in DELTAS:
+            self._deltas -= 1
         self._last = event.seq
         return event  # type: ignore[return-value]
 

@@ -728,7 +728,8 @@ class RunCell(Cell):
         if self.result is not None:
             return  # given up meanwhile
         self.concluded = finish
-        await end_below(self)
+        if self._subruns:
+            await end_below(self)
         if not self.is_suspended:
             self._count_below()
         finish = self.concluded = await write_end(self, finish)

@@ -71,6 +71,7 @@ class Tool(Generic[P, R]):
         "__weakref__",
         "_schema",
         "address",
+        "asks",
         "context_parameter",
         "function",
         "handoff",
@@ -127,6 +128,8 @@ class Tool(Generic[P, R]):
             )
         )
         self.function = function
+        #: The agent that it runs, of one that `Agent.as_tool` has made.
+        self.asks: Agent[Any, Any] | None = None
         #: The agent that the run goes on with when the call has returned.
         self.handoff: Agent[Any, Any] | None = None
         self.context_parameter = self._schema.context_parameter

@@ -1,7 +1,8 @@
 """One tool call as a child actor of its run.
 
-The call runs in its own task inside **one** cancel scope, which carries its deadline and is what a stop cancels.
-Whatever happens, the call ends with one `ToolResult` that tells its true cause; nothing that a tool raises leaves
+The call runs in its own task and is given up with it. Where there is something to do afterwards, for it has a deadline,
+is asked for before it runs or has a process to end, it runs in **one** cancel scope inside its task; nowhere else, since
+a scope costs about as much as all the rest of a call. Whatever happens, the call ends with one `ToolResult` that tells its true cause; nothing that a tool raises leaves
 this module, so a failing call can neither end its run nor disturb its siblings.
 
 A tool may be tried again within its call: there is one intent and one outcome, however many attempts lie between them.
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,7 @@ from anyio import CancelScope, get_cancelled_exc_class
 from .. import journal
 from ..actors.cell import Cell
 from ..actors.crashes import is_cancelled, is_crash, stray
+from ..actors.exits import NORMAL, Exit
 from ..actors.tree import Node
 from ..providers import ToolCall, ToolResult, delay
 from . import events
@@ -68,6 +71,7 @@ class ToolCell(Cell):
         "_go",
         "_in_process",
         "_in_thread",
+        "_performs",
         "_scope",
         "again",
         "asker",
@@ -130,6 +134,7 @@ class ToolCell(Cell):
         self.failure: BaseException | None = None
         self._go: anyio.Event | None = None
         self._scope: CancelScope | None = None
+        self._performs = False
         self._cut: str | None = None
         self._blocked = False
         self._in_thread: ThreadCall | None = None
@@ -199,6 +204,8 @@ class ToolCell(Cell):
         self.withdraw()
         if self._scope is not None:
             self._scope.cancel()
+        elif self._performs and self._handle is not None:
+            self._handle.cancel()
 
     def withdraw(self) -> None:
         """Nobody can answer from here on."""
@@ -232,23 +239,27 @@ class ToolCell(Cell):
         self.announce_started()
         current_place.set(Place(self.run, self.call_id))
         result: ToolResult | None = None
-        began = anyio.current_time()
+        now = self.stage.home.now
+        began = now()
         timeout = self.tool.timeout
         try:
-            with CancelScope() as scope:
-                self._scope = scope
-                if self._cut:
-                    scope.cancel()
-                if self.governed:
-                    result = await self._admit()
-                    began = anyio.current_time()
-                if result is None and not self.pends:
-                    if timeout is not None:
-                        self.deadline = scope.deadline = began + timeout
-                    instruments = self.run.stage.instruments
-                    result = await (self.invoke() if instruments is None else in_tool_span(instruments, self))
+            if self._cut:
+                pass  # given up before it has begun
+            elif self.governed or timeout is not None or self.tool.where == "process":
+                with CancelScope() as self._scope:
+                    if self.governed:
+                        result = await self._admit()
+                        began = now()
+                    if result is None and not self.pends:
+                        if timeout is not None:
+                            self.deadline = self._scope.deadline = began + timeout
+                        result = await self._work()
+            else:
+                self._performs = True
+                result = await self._work()
         finally:
-            self._scope = None
+            timed_out = self._is_timed_out
+            self._scope, self._performs = None, False
             try:
                 if self._in_process is not None:
                     await self._in_process.end()
@@ -256,21 +267,32 @@ class ToolCell(Cell):
                 if self.passes is not None:
                     self.passes.leave()
                 self.withdraw()
-        self.seconds = anyio.current_time() - began
+            self.seconds = now() - began
         if self._cut:
             # A tool that swallowed the cancellation does not turn a stop into a success.
             result = self.crash_result(None)
             self.guard = None
-        elif scope.cancel_called:
+        elif timed_out:
             waited = self._in_process or self._in_thread
             place = f" waiting for a free {self.tool.where}" if waited is not None and waited.waits else ""
             text = f"timed out after {timeout:g} s{place}"
             result = self._error(text, "timed_out")
             self.failure = TimeoutError(text) if self.on_error == "fail" else None
-        elif is_cancelled():
+        elif self.stage.home.is_cancelled():
             result = self.crash_result(None)  # the same, where everything around it was cancelled
         self.pends = self.pends and result is None
         self.result = result
+
+    def _work(self) -> Coroutine[Any, Any, ToolResult | None]:
+        instruments = self.run.stage.instruments
+        return self.invoke() if instruments is None else in_tool_span(instruments, self)
+
+    def _exit_of_return(self) -> Exit:
+        return NORMAL  # `perform` has looked for a cancellation, and its result tells
+
+    @property
+    def _is_timed_out(self) -> bool:
+        return self._scope is not None and self._scope.cancel_called
 
     async def _admit(self) -> ToolResult | None:
         try:
@@ -284,7 +306,7 @@ class ToolCell(Cell):
         """Why the call that runs is cut short, ``cancelled`` or ``timed_out``; None if it is not."""
         if self._cut:
             return "cancelled"
-        if self._scope is not None and self._scope.cancel_called:
+        if self._is_timed_out:
             return "timed_out"
         return "cancelled" if is_cancelled() else None
 

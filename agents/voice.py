@@ -114,7 +114,10 @@ class Voice:
     async def say(self, kind: type[Event], /, **facts: Any) -> None:
         """Make an event of this kind and hand it to everybody, if there is anybody."""
         if self._audible or self.audience.hears(kind):
-            await self.publish(self.make(kind, **facts))
+            event = self.make(kind, **facts)
+            self.log_event(event)
+            if self._told or self.audience:
+                await self._tell(event)
 
     def make(self, kind: type[Event], /, **facts: Any) -> Event:
         """An event of this kind, with the next sequence number of the tree."""
@@ -145,8 +148,11 @@ class Voice:
         """Hand an event to the readers, then to the observers."""
         self.log_event(event)
         if self._told or self.audience:
-            self._leave_untold(event)
-            await self.tell_observers()
+            await self._tell(event)
+
+    async def _tell(self, event: Event) -> None:
+        self._leave_untold(event)
+        await self.tell_observers()
 
     def _leave_untold(self, event: Event) -> None:
         if self._told or self.audience:

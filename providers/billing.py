@@ -35,6 +35,9 @@ MAY_BE_BILLED = ("provider", "interrupted", "stalled", "bad_response", "sdk")
 _DEAR = ("tools", "web_search_options", "plugins", "speed", "inference_geo", "toolConfig", "cachedContent")
 #: Where a request asks for a tier; Bedrock puts its name into an object.
 _TIER_KEYS = ("service_tier", "serviceTier")
+#: Where an answer counts what its provider's own tools did; and every key of its usage that may speak of another price.
+_TOOL_KEYS = ("server_tool_use", "server_tool_use_details", "serverToolUsage", "num_sources_used", "search_units")
+_TELLING_KEYS = frozenset((*_TIER_KEYS, *_TOOL_KEYS, "trafficType", "speed", "inference_geo"))
 
 
 class Billed(msgspec.Struct, frozen=True):
@@ -99,11 +102,12 @@ def reported(usage: Usage, vendor: str | None) -> float | None:
 
 def is_plain(reply: ModelReply, extra: Mapping[str, Any] | None) -> bool:
     """Whether nothing but tokens at the usual price is billed, as far as request and answer show it."""
-    if any(isinstance(part, ServerItem) and part.kind not in _FREE_ITEMS for part in reply.message.parts):
+    for part in reply.message.parts:
+        if type(part) is ServerItem and part.kind not in _FREE_ITEMS:
+            return False
+    if reply.service_tier is not None and _is_dear(reply.service_tier):
         return False
-    if _is_dear(reply.service_tier):
-        return False
-    return extra is None or not (any(extra.get(key) for key in _DEAR) or any(map(_is_dear, _tiers(extra))))
+    return not extra or not (any(extra.get(key) for key in _DEAR) or any(map(_is_dear, _tiers(extra))))
 
 
 def _tiers(told: Mapping[str, Any]) -> list[Any]:
@@ -126,12 +130,13 @@ def is_unbilled(error: ProviderError) -> bool:
 
 
 def _is_usual(raw: Mapping[str, Any]) -> bool:
+    if _TELLING_KEYS.isdisjoint(raw):
+        return True
     if any(_is_dear(tier) for tier in (*_tiers(raw), raw.get("trafficType"))):
         return False
     if raw.get("speed") not in (None, "standard") or raw.get("inference_geo") not in _USUAL_PLACES:
         return False
-    tools = ("server_tool_use", "server_tool_use_details", "serverToolUsage", "num_sources_used", "search_units")
-    return not any(_any(raw.get(key)) for key in tools)
+    return not any(_any(raw.get(key)) for key in _TOOL_KEYS)
 
 
 def _openai(usage: Usage, raw: Mapping[str, Any]) -> Billed | None:

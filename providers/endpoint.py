@@ -449,21 +449,20 @@ class EndpointStream:
         return self
 
     async def __anext__(self) -> ModelEvent:
-        if self._ready:
-            return self._ready.pop()
-        if self._failed is not None:
-            error, self._failed = self._failed, None
-            raise error
-        if self._reply is not None or self._decoder is None:
-            raise StopAsyncIteration
-        call = self._call
-        if call is None:
-            raise RuntimeError("the stream was read after its block had ended")
-        try:
-            await (self._read_whole(call) if self._whole else self._read(call, self._decoder))
-        except ProviderError as error:
-            self._fail(error, call, self._decoder)
-        return await self.__anext__()
+        while not self._ready:
+            if self._failed is not None:
+                error, self._failed = self._failed, None
+                raise error
+            if self._reply is not None or self._decoder is None:
+                raise StopAsyncIteration
+            call = self._call
+            if call is None:
+                raise RuntimeError("the stream was read after its block had ended")
+            try:
+                await (self._read_whole(call) if self._whole else self._read(call, self._decoder))
+            except ProviderError as error:
+                self._fail(error, call, self._decoder)
+        return self._ready.pop()
 
     def _fail(self, error: ProviderError, call: Call, decoder: StreamDecoder) -> None:
         """Keep the error for when the decoded events are handed out; a cut behind the finish reason is none."""

@@ -9,7 +9,7 @@ is laid beside the JSON schema, which finds all mistakes at once and their place
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any, Final, cast
 
@@ -89,7 +89,7 @@ def _from_text(schema: FunctionSchema, raw: str | bytes) -> Any:
         schema.closer is not None
         or data.count(b"{") > 1
         or b"\\" in data
-        or any(data.count(key) > 1 for key in schema.keys)
+        or _repeats(data, schema.keys)
     ):
         value = json.loads(data, object_pairs_hook=_refuse_twice)
         if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
@@ -98,6 +98,14 @@ def _from_text(schema: FunctionSchema, raw: str | bytes) -> Any:
     elif data.count(b"[") > MAX_DEPTH:
         _check_values(msgspec.json.decode(data))
     return arguments
+
+
+def _repeats(data: bytes, keys: Sequence[bytes]) -> bool:
+    """Whether a key may be there twice."""
+    for key in keys:
+        if data.count(key) > 1:
+            return True
+    return False
 
 
 def _from_values(schema: FunctionSchema, raw: Mapping[str, Any]) -> Any:

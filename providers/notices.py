@@ -12,8 +12,6 @@ Without a listener nothing is told.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Literal, Protocol, TypeAlias
 
@@ -74,12 +72,17 @@ class Listener(Protocol):
 listening: ContextVar[Listener | None] = ContextVar("greenroom_listener", default=None)
 
 
-@contextmanager
-def heard_by(listener: Listener) -> Generator[None]:
+class heard_by:
     """Have `listener` told of the calls that this task makes in the block."""
-    before = listening.get()
-    listening.set(listener)
-    try:
-        yield
-    finally:
-        listening.set(before)  # not by a token: a task that is dropped unfinished is closed in another context
+
+    __slots__ = ("_before", "_listener")
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def __enter__(self) -> None:
+        self._before = listening.get()
+        listening.set(self._listener)
+
+    def __exit__(self, *exc_info: object) -> None:
+        listening.set(self._before)  # not by a token: a task that is dropped unfinished is closed in another context

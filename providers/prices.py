@@ -115,11 +115,14 @@ class Prices:
         base_url: str | None = getattr(provider, "base_url", None)
         family: str | None = getattr(provider, "family", None)
         price = self._own(provider.name, [name for name in (reply.model, provider.model) if name])
-        told = None
-        if price is None and self._published:
+        if price is None:
+            if not self._published:
+                return None
             told = reported(usage, _TELLING.get((base_url or "").rstrip("/")))
-        if told is not None or (price is None and not self._published) or not is_plain(reply, extra):
-            return told
+            if told is not None or not is_listed(base_url):
+                return told
+        if not is_plain(reply, extra):
+            return None
         counted = billed(usage, family)
         if counted is None:
             return None
@@ -146,6 +149,8 @@ class Prices:
         return max(asked)
 
     def _own(self, vendor: str, models: Sequence[str]) -> Price | None:
+        if not self._table and not self._begins:
+            return None
         names = [name for model in models for name in (f"{vendor}:{model}", model)]
         found = next((self._table[name] for name in names if name in self._table), None)
         if found is not None or not self._begins:

@@ -1,4 +1,6 @@
-"""httpcore's errors as httpx's, which is what a transport under httpx must raise."""
+"""What goes wrong on a connection: httpcore's errors, ours of the same kinds, and httpx's, which a transport under httpx
+must raise.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,14 @@ import httpx
 
 class NotHttp(httpcore.RemoteProtocolError):
     """What came instead of the head of an answer is none: another protocol, or a head without end."""
+
+
+class BrokenBody(httpcore.RemoteProtocolError):
+    """The body of an answer is not framed as its head says, or not whole."""
+
+
+class Unsendable(httpcore.LocalProtocolError):
+    """A request that HTTP cannot carry."""
 
 
 class NotHttpx(httpx.RemoteProtocolError):

@@ -29,17 +29,17 @@ from typing import Self
 import anyio
 import anyio.abc
 import anyio.streams.tls
-import h11
 import httpcore
 import httpx
 import msgspec
 
+from .answer import Head
 from .failures import HTTPX_ERRORS, to_httpx
+from .request import Headers, written
 from .wire import Wire
 
 CLOSE_TIMEOUT = 2.0
 NEVER = float("inf")
-Headers = list[tuple[bytes, bytes]]
 _Origin = tuple[bytes, bytes, int]
 
 
@@ -150,10 +150,8 @@ class FreeListTransport(httpx.AsyncBaseTransport):
             )
         except tuple(HTTPX_ERRORS) as error:
             raise to_httpx(error) from error
-        extensions = {"http_version": b"HTTP/" + answer.head.http_version, "reason_phrase": answer.head.reason}
-        return httpx.Response(
-            answer.status, headers=answer.head.headers.raw_items(), stream=answer, extensions=extensions
-        )
+        extensions = {"http_version": b"HTTP/" + answer.head.version, "reason_phrase": answer.head.reason}
+        return httpx.Response(answer.status, headers=answer.headers, stream=answer, extensions=extensions)
 
     async def exchange(
         self,
@@ -185,16 +183,13 @@ class FreeListTransport(httpx.AsyncBaseTransport):
         try:
             for stale in lease.stale:
                 await _close(stale)
-            try:
-                head = h11.Request(method=target.method, target=target.path, headers=headers)
-            except h11.LocalProtocolError as error:
-                raise httpcore.LocalProtocolError(str(error)) from error
+            request = written(target.method, target.path, headers, body)
             connection = lease.connection
             if connection is not None:
                 self._reused += 1
                 connection.deadline = _until(first_byte, deadline)
                 try:
-                    return Body(self, lease, connection, await connection.request(head, body))
+                    return Body(self, lease, connection, await connection.request(request))
                 except (httpcore.NetworkError, httpcore.RemoteProtocolError):
                     if connection.received:
                         raise
@@ -203,7 +198,7 @@ class FreeListTransport(httpx.AsyncBaseTransport):
                     await _close(connection)
             connection = lease.connection = await self._connect(origin, connect, deadline)
             connection.deadline = _until(first_byte, deadline)
-            return Body(self, lease, connection, await connection.request(head, body))
+            return Body(self, lease, connection, await connection.request(request))
         except BaseException:
             try:
                 if lease.connection is not None:
@@ -365,7 +360,7 @@ class Body(httpx.AsyncByteStream):
 
     __slots__ = ("_connection", "_lease", "_transport", "head")
 
-    def __init__(self, transport: FreeListTransport, lease: _Lease, connection: Wire, head: h11.Response) -> None:
+    def __init__(self, transport: FreeListTransport, lease: _Lease, connection: Wire, head: Head) -> None:
         self._transport = transport
         self._lease = lease
         self._connection: Wire | None = connection
@@ -373,11 +368,11 @@ class Body(httpx.AsyncByteStream):
 
     @property
     def status(self) -> int:
-        return self.head.status_code
+        return self.head.status
 
     @property
-    def headers(self) -> Headers:
-        return list(self.head.headers)
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return self.head.headers
 
     async def read(self, deadline: float) -> bytes | None:
         """The next bytes, or None at the end.

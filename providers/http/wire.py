@@ -1,8 +1,8 @@
-"""One HTTP/1.1 connection: h11 over a socket.
+"""One HTTP/1.1 connection: a request goes out, its answer comes back.
 
-h11 knows the protocol and does no I/O; here its events are moved over a socket. A request goes out in one write. What a
-read brings is handed out until it is used up, without a pause in between: an answer that came in one packet with its
-head costs one wait. Only a wait for the socket has a deadline, so what is there already needs none.
+What the bytes mean is in `request` and `answer`, which do no I/O; here they are moved over a socket. A request goes out
+in one write. What a read brings is handed out in one piece, without a pause in between: an answer that came in one
+packet with its head costs one wait. Only a wait for the socket has a deadline, so what is there already needs none.
 
 `received` counts the bytes of the present answer, which decides whether a request may be sent again.
 """
@@ -15,12 +15,11 @@ from typing import Any
 
 import anyio
 import anyio.abc
-import h11
 import httpcore
 
-from .failures import NotHttp
+from .answer import Answer, Head
+from .request import Request
 
-_MAX_HEAD = 100 * 1024
 _LOST = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError, ssl.SSLError)
 
 
@@ -31,63 +30,60 @@ class Wire:
     the books' own.
     """
 
-    __slots__ = ("_connection", "_descriptor", "_stream", "deadline", "idle_since", "received")
+    __slots__ = ("_answer", "_closes", "_descriptor", "_stream", "deadline", "idle_since", "received")
 
     def __init__(self, stream: anyio.abc.ByteStream) -> None:
         self._stream = stream
-        self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
+        self._answer: Answer | None = None
+        self._closes = False  # whether the request at hand is the last
         raw: Any = stream.extra(anyio.abc.SocketAttribute.raw_socket, None)
         self._descriptor: int = -1 if raw is None else raw.fileno()
         self.received = 0
         self.deadline = float("inf")
         self.idle_since = 0.0
 
-    async def request(self, head: h11.Request, body: bytes) -> h11.Response:
+    async def request(self, request: Request) -> Head:
         """Send a request, and wait for the head of its answer."""
-        send = self._connection.send
         self.received = 0
-        try:
-            data = b"%b%b%b" % (send(head) or b"", send(h11.Data(data=body)) or b"", send(h11.EndOfMessage()) or b"")
-        except h11.LocalProtocolError as error:
-            raise httpcore.LocalProtocolError(str(error)) from error
+        self._closes = request.closes
+        self._answer = answer = Answer(request.method)
         with anyio.CancelScope(deadline=self.deadline):
             try:
-                await self._stream.send(data)
+                await self._stream.send(request.data)
             except _LOST:
                 pass  # a server may answer and close before it has read everything: its answer says more
             while True:
-                try:
-                    event = self._event()
-                except httpcore.RemoteProtocolError as error:
-                    raise NotHttp(str(error)) from error
-                if type(event) is h11.Response:
-                    return event
-                if event is h11.NEED_DATA:
-                    await self._receive()
-                elif type(event) is not h11.InformationalResponse:
-                    raise httpcore.RemoteProtocolError("what came is not an answer")
+                data = await self._receive()
+                if not data:
+                    raise httpcore.RemoteProtocolError("the server closed the connection without an answer")
+                answer.feed(data)
+                head = answer.head()
+                if head is not None:
+                    return head
         raise httpcore.ReadTimeout("no answer in time")
 
     async def read(self) -> bytes | None:
         """More of the answer's body, or None at its end."""
-        event = self._event()
-        if event is h11.NEED_DATA:
+        answer = self._answer
+        assert answer is not None
+        piece = answer.take()
+        if not piece and not answer.ended:
             with anyio.CancelScope(deadline=self.deadline) as scope:
-                while event is h11.NEED_DATA:
-                    await self._receive()
-                    event = self._event()
+                while not piece and not answer.ended:
+                    data = await self._receive()
+                    if data:
+                        answer.feed(data)
+                        piece = answer.take()
+                    else:
+                        answer.close()
             if scope.cancelled_caught:
                 raise httpcore.ReadTimeout("no byte in time")
-        return bytes(event.data) if isinstance(event, h11.Data) else None
+        return piece or None
 
     def renew(self) -> bool:
-        """Get ready for another request. False: the answer is not read to its end, or something follows it."""
-        connection = self._connection
-        ended = connection.our_state is h11.DONE and connection.their_state is h11.DONE
-        if not ended or connection.trailing_data[0]:
-            return False
-        connection.start_next_cycle()
-        return True
+        """Whether another request may be sent: the answer is read to its end, and nothing follows it."""
+        answer, self._answer = self._answer, None
+        return answer is not None and answer.is_clean and not answer.closes and not self._closes
 
     def has_ended(self) -> bool:
         """Whether an idle connection has something to read, which can only be its end."""
@@ -101,20 +97,13 @@ class Wire:
         """Close the socket."""
         await self._stream.aclose()
 
-    def _event(self) -> Any:
-        try:
-            return self._connection.next_event()
-        except h11.RemoteProtocolError as error:
-            raise httpcore.RemoteProtocolError(str(error)) from error
-
-    async def _receive(self) -> None:
+    async def _receive(self) -> bytes:
+        """The next bytes, or none at the end of the connection."""
         try:
             data = await self._stream.receive()
         except anyio.EndOfStream:
-            if self._connection.their_state is h11.SEND_RESPONSE:
-                raise httpcore.RemoteProtocolError("the server closed the connection without an answer") from None
-            data = b""
+            return b""
         except _LOST as error:
             raise httpcore.ReadError("the connection was lost") from error
         self.received += len(data)
-        self._connection.receive_data(data)
+        return data
