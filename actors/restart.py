@@ -76,11 +76,14 @@ class Intensity:
     def __init__(self, limit: int, period: float) -> None:
         self.limit = limit
         self.period = period
-        self.stamps: deque[float] = deque()
+        #: A deque takes 0.7 KiB even when it is empty, and most owners never restart anything.
+        self.stamps: deque[float] | tuple[()] = ()
 
     def allows(self, now: float) -> bool:
         """Count one restart at `now`; False if it is one too many."""
         stamps = self.stamps
+        if isinstance(stamps, tuple):
+            stamps = self.stamps = deque()
         while stamps and now - stamps[0] > self.period:
             stamps.popleft()
         stamps.append(now)

@@ -162,6 +162,7 @@ class Agent(Generic[DepsT, OutputT]):
         "_fingerprint",
         "_frozen",
         "_output",
+        "_rules",
         "_summariser",
         "audience",
         "context",
@@ -292,6 +293,7 @@ class Agent(Generic[DepsT, OutputT]):
         self._frozen = False
         self._output = OutputType(output)
         self._asking: Asking | None = None
+        self._rules: tuple[Limits, Rules] | None = None
         self.context = read_window(context)
         self._summariser: Agent[Any, str] | None = None
         self.audience = Audience(hooks)
@@ -337,6 +339,11 @@ class Agent(Generic[DepsT, OutputT]):
     def stop_poll(self) -> float:
         """Seconds between two polls."""
         return self._config["stop_poll"]
+
+    @property
+    def instructions(self) -> Instructions:
+        """The system prompt, or the function that makes one for each model call."""
+        return self._config["instructions"]
 
     @property
     def settings(self) -> ModelSettings | None:
@@ -419,7 +426,12 @@ class Agent(Generic[DepsT, OutputT]):
         return self._summariser
 
     def rules(self, limits: Limits) -> Rules:
-        """What a run's machine must know."""
+        """What a run's machine must know; the same for all runs under the same limits."""
+        if self._rules is None or self._rules[0] is not limits:
+            self._rules = limits, self._rules_under(limits)
+        return self._rules[1]
+
+    def _rules_under(self, limits: Limits) -> Rules:
         retries = self._config["output_retries"], self._config["tool_retries"]
         restore = self._output.restore if self.validators else None
         asking = self.asking
@@ -529,7 +541,7 @@ class Agent(Generic[DepsT, OutputT]):
                 made = Tool(function, **options, **rules)
             tools = (*self._config["tools"], made)
             self.toolbox = _toolbox(tools, self.memory)
-            self._asking = None  # beside tools, another way may be the better one
+            self._asking = self._rules = None  # beside tools, another way of asking may be the better one
             self._config["tools"] = tools
             return made
 

@@ -11,7 +11,7 @@ the next lies in its cell.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from anyio import CancelScope
@@ -164,7 +164,8 @@ class Attempt:
             request = await self._request()
             run.write()
             await run.diary.durable()
-            fact = await self._ask(request)
+            fitted = request if self.view is None else await self._fit(request, self.view)
+            fact = fitted if isinstance(fitted, ModelFailed) else await self._ask(fitted)
         call = self.call
         if fact is None:
             fact = ModelCut(call.partial if call is not None else None)
@@ -179,35 +180,39 @@ class Attempt:
             await run.voice.say(events.TurnEnded)
         return effects
 
-    async def _ask(self, request: ModelRequest) -> Fact:
+    async def _fit(self, request: ModelRequest, view: ContextView) -> ModelRequest | ModelFailed:
+        """The request as it fits the context window."""
+        try:
+            return await view.fit(request)
+        except ContextOverflow as error:
+            facts = {"model": self._run.agent.provider.model, "attempt": 1, "kind": error.kind, "error": str(error)}
+            await self._run.voice.say(events.ModelFailed, **facts)
+            return ModelFailed(error)
+
+    def _ask(self, request: ModelRequest) -> Coroutine[Any, Any, Fact]:
+        """The model call, to be awaited."""
         run = self._run
-        if self.view is not None:
-            try:
-                request = await self.view.fit(request)
-            except ContextOverflow as error:
-                facts = {"model": run.agent.provider.model, "attempt": 1, "kind": error.kind, "error": str(error)}
-                await run.voice.say(events.ModelFailed, **facts)
-                return ModelFailed(error)
-        self.call = ModelCall(run, request, self.view)
+        call = self.call = ModelCall(run, request, self.view)
         instruments = run.stage.instruments
-        if instruments is not None:
-            return await in_model_span(instruments, run, self.call, request)
-        return await self.call.perform()
+        return call.perform() if instruments is None else in_model_span(instruments, run, call, request)
 
     async def _request(self) -> ModelRequest:
         run, machine = self._run, self.machine
         agent = run.agent
-        instructions = await agent.instructions_for(RunContext(run))
+        instructions = agent.instructions
+        if not isinstance(instructions, str | None):
+            instructions = await agent.instructions_for(RunContext(run))
         if run.auto_recall is not None:
             instructions = await run.auto_recall.behind(instructions, run)
         if machine.due:
             await inbox.of(run).deliver(machine)
-        return ModelRequest(
+        asking = agent.asking
+        return ModelRequest.of_records(
             machine.messages,
-            tools=agent.asking.tools(agent.toolbox.specs),
-            instructions=agent.asking.instructions(instructions),
-            settings=agent.settings,
-            output_schema=agent.asking.schema,
+            asking.tools(agent.toolbox.specs),
+            asking.instructions(instructions),
+            agent.settings,
+            asking.schema,
         )
 
     async def _say(self, reminders: Sequence[Reminder]) -> None:

@@ -21,7 +21,7 @@ class Diary:
     def __init__(self, journal: Journal, run_id: str, clock: Callable[[], float]) -> None:
         self._journal = journal
         self._claim: Claim | None = None
-        self._held: list[Record] = []
+        self._held: tuple[Record, ...] = ()
         self.run_id = run_id
         self.clock = clock
         #: Whether the last entry is written.
@@ -73,7 +73,7 @@ class Diary:
         """
         if self._held:
             records = (*self._held, *records)
-            self._held.clear()
+            self._held = ()
         if records and self._claim is not None and not self.is_over:
             self.is_over = final
             self._journal.append(self._claim, encode(*records), final=final)
@@ -103,7 +103,7 @@ class Diary:
     def release(self) -> None:
         """Let the run go: it is over, or goes on elsewhere."""
         claim, self._claim = self._claim, None
-        self._held.clear()
+        self._held = ()
         if claim is not None:
             self._journal.release(claim)
 

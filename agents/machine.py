@@ -353,16 +353,16 @@ class Machine:
         self._places: dict[str | None, int] = {}
         self._results: dict[str, ToolResult] = {}
         #: Calls that wait for an approval.
-        self._pending: set[str] = set()
+        self._pending: frozenset[str] = frozenset()
         self._failure: BaseException | None = None
         self._stop: StopAsked | None = None
         #: Messages that are not in the conversation yet, in the order in which they came.
-        self._sent: list[Sent] = []
+        self._sent: tuple[Sent, ...] = ()
         #: Whether the provider goes on with an answer that it has suspended, into which nothing may be put.
         self._mid_answer = False
         # What we have put into the conversation by ourselves, for the skin to write down; and to say.
-        self._unwritten: list[ToolResult | Message | Reminder] = []
-        self._unsaid: list[Reminder] = []
+        self._unwritten: tuple[ToolResult | Message | Reminder, ...] = ()
+        self._unsaid: tuple[Reminder, ...] = ()
         #: How often in a row the same turn has come.
         self._streak = Streak()
         if kept is not None:
@@ -377,7 +377,7 @@ class Machine:
     @property
     def open_calls(self) -> tuple[ToolCall, ...]:
         """The calls that have no result yet, without that of the output tool."""
-        return tuple(call for call in self._calls if call.id not in self._results and call is not self._answer)
+        return tuple([call for call in self._calls if call.id not in self._results and call is not self._answer])
 
     def place_of(self, call_id: str) -> int:
         """Where an open call stands among those of its reply, from 0."""
@@ -386,7 +386,7 @@ class Machine:
     @property
     def due(self) -> tuple[Sent, ...]:
         """The messages that the next request is to hold."""
-        return () if self._mid_answer else tuple(sent for sent in self._sent if sent.when == "asap")
+        return () if self._mid_answer else tuple([sent for sent in self._sent if sent.when == "asap"])
 
     @property
     def cuts(self) -> list[Effect]:
@@ -423,7 +423,7 @@ class Machine:
             case State.ACTING, ToolDone(result):
                 return self._tool_done(result)
             case State.ACTING, ToolPends(call_id):
-                self._pending.add(call_id)
+                self._pending |= {call_id}
                 return self._once_all_done()
             case State.ACTING, Aborted(error):
                 self._failure = self._failure or error
@@ -442,7 +442,7 @@ class Machine:
             case State.CALLING, Reminded(reminder):
                 return self._reminded(reminder)
             case State.READY | State.CALLING | State.ACTING | State.CHECKING, Sent() as sent:
-                self._sent.append(sent)
+                self._sent += (sent,)
                 return []
             case _, StopAsked() as stop:
                 return self._asked_to_stop(stop)
@@ -451,16 +451,12 @@ class Machine:
 
     def take_unwritten(self) -> Sequence[ToolResult | Message | Reminder]:
         """What the machine has put into the conversation by itself since it was last asked, for the journal."""
-        taken = self._unwritten
-        if taken:
-            self._unwritten = []
+        taken, self._unwritten = self._unwritten, ()
         return taken
 
     def take_unsaid(self) -> Sequence[Reminder]:
         """The reminders since it was last asked, for the events."""
-        taken = self._unsaid
-        if taken:
-            self._unsaid = []
+        taken, self._unsaid = self._unsaid, ()
         return taken
 
     def go_on_with(self, rules: Rules) -> None:
@@ -474,7 +470,7 @@ class Machine:
 
     def forget_written(self) -> None:
         """The journal that was replayed holds what was said to it, but not a reminder that is new."""
-        self._unwritten = [item for item in self._unwritten if isinstance(item, Reminder)]
+        self._unwritten = tuple([item for item in self._unwritten if isinstance(item, Reminder)])
 
     def abandon(self, result_of: Callable[[ToolCall], ToolResult], partial: Message | None = None) -> None:
         """Close what is open although nobody will act on it: the run is over, perhaps cut off from outside.
@@ -497,13 +493,13 @@ class Machine:
         messages = self._result_messages()
         self._messages += messages
         self._calls, self._results, self._answer = (), {}, None
-        self._pending.clear()
+        self._pending = frozenset()
         return [message.tool_results[0] for message in messages]
 
     def _put_result(self, result: ToolResult) -> None:
         """Give a call a result that nobody has reported."""
         self._results[result.call_id] = result
-        self._unwritten.append(result)
+        self._unwritten += (result,)
 
     # -- transitions
 
@@ -595,14 +591,14 @@ class Machine:
     def _go_on(self) -> list[Effect]:
         """There is an answer, and a message to come after it. What could wait has waited when nothing else is left."""
         if not self.due:
-            self._sent = [msgspec.structs.replace(sent, when="asap") for sent in self._sent]
+            self._sent = tuple([msgspec.structs.replace(sent, when="asap") for sent in self._sent])
         return self._next_turn()
 
     def _deliver(self) -> list[Effect]:
         if self._mid_answer:
             return []
         self._messages += [sent.message for sent in self.due]
-        self._sent = [sent for sent in self._sent if sent.when != "asap"]
+        self._sent = tuple([sent for sent in self._sent if sent.when != "asap"])
         return []
 
     def _tool_done(self, result: ToolResult) -> list[Effect]:
@@ -652,8 +648,8 @@ class Machine:
 
     def _remind(self, reminder: Reminder) -> None:
         self._reminded(reminder)
-        self._unwritten.append(reminder)
-        self._unsaid.append(reminder)
+        self._unwritten += (reminder,)
+        self._unsaid += (reminder,)
 
     def _reminded(self, reminder: Reminder) -> list[Effect]:
         if reminder.why == "stuck":
@@ -693,10 +689,13 @@ class Machine:
 
     def _put_message(self, message: Message) -> None:
         self._messages.append(message)
-        self._unwritten.append(message)
+        self._unwritten += (message,)
 
     def _result_messages(self) -> list[Message]:
-        found = [self._results.get(call.id or "") for call in self._calls]
+        results = self._results
+        if not results:
+            return []
+        found = [results.get(call.id or "") for call in self._calls]
         return [Message("tool", (result,)) for result in found if result is not None]
 
 

@@ -266,7 +266,7 @@ class ModelCall:
 
     def note(self, notice: GateOpened | ThreadOutlived) -> None:
         if isinstance(notice, ThreadOutlived):
-            self._run.outlived.append(notice.name)
+            self._run.outlived += (notice.name,)
         else:
             self.gate_wait += notice.waited
             self._run.voice.mention(events.GateOpened, **msgspec.structs.asdict(notice))

@@ -36,7 +36,7 @@ def make_result(run: RunCell, finish: Finish, messages: list[Message], error: Ba
         started_at=utc(run.began_at),
         ended_at=utc(run.stage.sources.clock()),
         conversation_id=run.options.conversation_id,
-        outlived=tuple(run.outlived),
+        outlived=run.outlived,
         stop_reason=run.machine.stop_reason if run.machine is not None else None,
         pending=_pending(run, own) if finish.status == "waiting" else (),
         error=described(error) if error is not None else None,

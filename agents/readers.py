@@ -45,7 +45,7 @@ class EventLog:
 
     def __init__(self) -> None:
         # Made at its first use: most runs are never followed.
-        self._kept: deque[Event] | None = None
+        self._kept: list[Event] | None = None
         #: How many lifecycle events are not kept any more, and the sequence number of the last of them.
         self._gone, self._gone_until = 0, 0
         #: A tuple, so that whoever goes through it minds no reader that comes or goes meanwhile.
@@ -62,9 +62,9 @@ class EventLog:
         """Hand an event to every reader."""
         if type(event) not in DELTAS:
             if self._kept is None:
-                self._kept = deque()
+                self._kept = []
             elif len(self._kept) >= KEPT:
-                self._gone_until = self._kept.popleft().seq
+                self._gone_until = self._kept.pop(0).seq
                 self._gone += 1
             self._kept.append(event)
         for known in self._readers:

@@ -192,13 +192,13 @@ class RunCell(Cell):
         #: Model calls that were tried again.
         self.retries = 0
         #: What was given up but still runs.
-        self.outlived: list[str] = []
+        self.outlived: tuple[str, ...] = ()
         #: What the run has written down.
         self.diary = Diary(stage.journal, run_id, stage.sources.clock)
         #: What of its agent's memory fits its prompt.
         self.auto_recall = AutoRecall(agent.memory) if agent.memory is not None else None
         #: Calls that have nobody to approve them.
-        self.pending: list[PendingCall] = []
+        self.pending: tuple[PendingCall, ...] = ()
         #: Of a root: what its tree asks; made at the first question.
         self.approvals: Approvals | None = None
         #: Of a root: what the tools of its tree ask the user; made at the first question.

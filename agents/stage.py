@@ -16,6 +16,7 @@ from anyio.lowlevel import RunVar
 
 from ..actors import DeadLetters, Home, SystemClosed
 from ..actors.pool import Pool
+from ..actors.timers import Timers
 from ..journal import Journal, MemoryJournal
 from ..mailbox import Budget
 from ..providers import GateLimits
@@ -58,6 +59,7 @@ class RunStage:
         processes: bounds the processes of tools; None takes the default.
         talks: its conversations.
         group: where a run goes on that has no run above it any more.
+        timers: what is to be done later for runs of that group.
         require: what a run must be given, of its user's and its conversation's id.
         observers: called with each event of all runs.
         instruments: entered around the work of all runs; None for none.
@@ -86,6 +88,7 @@ class RunStage:
         "sources",
         "talks",
         "threads",
+        "timers",
     )
 
     def __init__(
@@ -106,6 +109,7 @@ class RunStage:
         processes: int | None = None,
         talks: Talks | None = None,
         group: TaskGroup | None = None,
+        timers: Timers | None = None,
         require: tuple[str, ...] = (),
         observers: tuple[Callable[[Any], Any], ...] = (),
         instruments: Instruments | None = None,
@@ -120,6 +124,7 @@ class RunStage:
         self.queue = queue
         self.talks = talks
         self.group = group
+        self.timers = timers
         #: Those that are known by name: who recovers a run may have to take up others below it.
         self.agents: dict[str, Agent[Any, Any]] = {}
         self.observers = observers

@@ -9,8 +9,10 @@ Code that heeds its cancellation never sees the second rung. What swallows it, o
 ended in Python: whoever waits for the run gets its result all the same, in which it is named, and its task keeps its
 group open until it ends by itself.
 
-A ladder is climbed by one task beside the run, in the same group, from the first stop that has a grace to the run's
-end. A run that nobody stops has none.
+A ladder stands from the first stop with a grace to the run's end; a run that nobody stops has none. Its rungs are
+deadlines. Those of a run in its System's own group are among the System's timers, where ten thousand that are stopped
+at once cost ten thousand entries in a heap. A run in its caller's group may outlive the System's timers, so it has
+timers of its own, whose one task is in that group.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import anyio
 from anyio import CancelScope
 from anyio.abc import TaskGroup
 
+from ..actors.timers import Timer, Timers
 from . import events
 from .machine import StopAsked, StopMode
 from .orphans import hand_over_orphans
@@ -44,57 +47,71 @@ _URGE, _KILL, _GIVE_UP, _TOP = range(4)
 class StopLadder:
     """The ladder of one run. Belongs to the loop's thread."""
 
-    __slots__ = ("_at", "_rest", "_run", "_rung", "_stands")
+    __slots__ = ("_at", "_group", "_next", "_own", "_run", "_rung")
 
     def __init__(self, run: RunCell) -> None:
         self._run = run
         #: The next rung, and when it is climbed.
         self._rung = _URGE
         self._at = inf
-        self._rest: CancelScope | None = None
-        self._stands = False
+        self._next: Timer | None = None
+        #: The group of the run, and timers in it, where those of the System are not to be relied on.
+        self._group: TaskGroup | None = None
+        self._own: Timers | None = None
 
     def ask(self, mode: StopMode, grace: float, group: TaskGroup) -> None:
         """Have the next rung climbed in `grace` seconds, unless what was asked before is more urgent."""
         rung = _KILL if mode == "now" else _URGE
-        stage = self._run.stage
-        at = stage.home.now() + grace
+        at = self._run.stage.home.now() + grace
         if rung < self._rung or (rung == self._rung and at >= self._at):
             return
-        self._rung, self._at = rung, at
-        if self._rest is not None:
-            self._rest.deadline = at
-        elif not self._stands and at < inf:
-            self._stands = True
-            # Whoever asks may be in another thread, or in no task at all: the context is not theirs.
-            group.create_task(self._climb(), name=f"{self._run.name}: stop", context=stage.context)
+        self._group = group
+        self._set(rung, grace)
 
     def fall(self) -> None:
         """The run has ended: nobody climbs any further."""
         self._rung = _TOP
-        if self._rest is not None:
-            self._rest.cancel()
+        if self._next is not None:
+            self._next.cancel()
+        self._close()
 
-    async def _climb(self) -> None:
-        while self._rung < _TOP:
-            with CancelScope(deadline=self._at) as self._rest:
-                await anyio.sleep_forever()
-            self._rest = None
-            if anyio.current_time() < self._at:
-                continue  # asked anew, or the run has ended
-            run = self._run
-            match self._rung:
-                case 0:
-                    self._rung, self._at = _KILL, anyio.current_time() + run.stage.grace
-                    run.urge()
-                case 1:
-                    self._rung, self._at = _GIVE_UP, anyio.current_time() + LAST
-                    run.kill()
-                case 2:
-                    self._rung = _TOP
-                    await give_up(run)
-                case _:
-                    return
+    def _close(self) -> None:
+        if self._own is not None:
+            self._own.close()
+
+    def _set(self, rung: int, delay: float) -> None:
+        self._rung, self._at = rung, self._run.stage.home.now() + delay
+        if self._next is not None:
+            self._next.cancel()
+        self._next = self._timers().after(delay, self._climb) if delay < inf else None
+
+    def _timers(self) -> Timers:
+        stage, group = self._run.stage, self._group
+        assert group is not None
+        if stage.timers is not None and group is stage.group:
+            return stage.timers
+        if self._own is None:
+            name = f"{self._run.name}: stop"
+            # Whoever asks may be in another thread, or in no task at all: the context is not theirs.
+            self._own = Timers(lambda run: group.create_task(run(), name=name, context=stage.context), stage.home.now)
+        return self._own
+
+    def _climb(self) -> None:
+        run, self._next = self._run, None
+        match self._rung:
+            case 0:
+                self._set(_KILL, run.stage.grace)
+                run.urge()
+            case 1:
+                self._set(_GIVE_UP, LAST)
+                run.kill()
+            case 2:
+                self._rung = _TOP
+                assert self._group is not None
+                self._group.create_task(give_up(run), name=f"{run.name}: given up", context=run.stage.context)
+                self._close()
+            case _:
+                return
 
 
 async def give_up(run: RunCell) -> None:
@@ -107,7 +124,7 @@ async def give_up(run: RunCell) -> None:
     run.forsaken = True
     _log.warning("run %s has ended, but %s", run.name, _name_survivors(run))
     if run.result is not None:
-        run.result = dataclasses.replace(run.result, outlived=tuple(run.outlived))
+        run.result = dataclasses.replace(run.result, outlived=run.outlived)
     with CancelScope(shield=True, deadline=anyio.current_time() + FAREWELL):
         if run.result is None:
             run.settle_cut_off()
@@ -124,11 +141,11 @@ def _name_survivors(run: RunCell) -> str:
     stuck = [cell for cell in batch.cells.values() if cell.exit is None] if batch is not None else []
     for cell in stuck:
         below = [f"{each.name}/{name}" for each in run.subruns(cell.call_id) for name in each.outlived]
-        run.outlived += below or [f"{cell.tool.name}:{cell.call_id}"]
+        run.outlived += tuple(below) or (f"{cell.tool.name}:{cell.call_id}",)
         run.voice.mention(events.ToolOutlived, call_id=cell.call_id, tool=cell.tool.name)
     told = run.voice.telling
     if not stuck:
-        run.outlived.append(f"{provider.name}:{provider.model}" if run.call is not None and told is None else run.name)
+        run.outlived += (f"{provider.name}:{provider.model}" if run.call is not None and told is None else run.name,)
         if told is not None:
             observer, event = told
             name = getattr(observer, "__qualname__", None) or type(observer).__qualname__

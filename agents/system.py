@@ -235,6 +235,7 @@ class System(ActorSystem):
                 processes=self._processes,
                 talks=Talks(self._journal.survives),
                 group=self.group,
+                timers=self.timers,
                 require=self.require,
                 observers=self._on_event,
                 instruments=self._instruments,

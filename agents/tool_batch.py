@@ -181,7 +181,7 @@ class ToolBatch:
                 voice.mention(events.ApprovalResolved, answer="withdrawn", **facts)
             self._mention_questions(cell)
             if cell.exit is not None and cell.outlived:
-                self._run.outlived.append(f"{cell.tool.name}:{cell.call_id}")
+                self._run.outlived += (f"{cell.tool.name}:{cell.call_id}",)
                 voice.mention(events.ToolOutlived, **facts)
             facts.update(result=result.content, seconds=cell.seconds)
             if result.is_error:
@@ -269,7 +269,7 @@ class ToolBatch:
         question = cell.question
         if cell.pends:
             assert question is not None
-            self._run.pending.append(question.asked)
+            self._run.pending += (question.asked,)
             return self._machine.handle(ToolPends(cell.call_id))
         result = cell.result
         assert result is not None
@@ -362,7 +362,7 @@ class ToolBatch:
         voice = self._run.voice
         facts: dict[str, Any] = {"call_id": cell.call_id, "tool": cell.tool.name}
         if cell.outlived:
-            self._run.outlived.append(f"{cell.tool.name}:{cell.call_id}")
+            self._run.outlived += (f"{cell.tool.name}:{cell.call_id}",)
             _log.warning(
                 "tool %r goes on in its %s although its call was given up (call %s of run %s); its result is dropped",
                 *(cell.tool.name, cell.tool.where, cell.call_id, self._run.name),

@@ -6,7 +6,8 @@ signature of a thought and the id of an item as `details` of their part, an item
 the family that minted the message, and only a dialect of the same family may open any of these.
 
 Nothing here knows a wire format, a client or an actor. All records are frozen and encode to JSON or MessagePack with
-msgspec, tagged by `type`, so that a journal can keep them.
+msgspec, tagged by `type`, so that a journal can keep them. What encodes so holds no cycle: the cyclic collector, which
+walks through everything that is alive, need not know them (`gc=False`).
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ import msgspec
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
 
-class Text(msgspec.Struct, frozen=True, tag="text", omit_defaults=True):
+class Text(msgspec.Struct, frozen=True, gc=False, tag="text", omit_defaults=True):
     """Plain text. `details` is what the message's family wants back with it."""
 
     text: str
     details: dict[str, Any] | None = None
 
 
-class Thinking(msgspec.Struct, frozen=True, tag="thinking", omit_defaults=True):
+class Thinking(msgspec.Struct, frozen=True, gc=False, tag="thinking", omit_defaults=True):
     """Reasoning that the provider made visible.
 
     `signature` is the provider's proof of it, `details` what else the message's family wants back, both unchanged.
@@ -38,14 +39,14 @@ class Thinking(msgspec.Struct, frozen=True, tag="thinking", omit_defaults=True):
     details: dict[str, Any] | None = None
 
 
-class Refusal(msgspec.Struct, frozen=True, tag="refusal", omit_defaults=True):
+class Refusal(msgspec.Struct, frozen=True, gc=False, tag="refusal", omit_defaults=True):
     """The model's stated refusal, where the provider has a field for it."""
 
     text: str
     details: dict[str, Any] | None = None
 
 
-class Image(msgspec.Struct, frozen=True, tag="image", omit_defaults=True):
+class Image(msgspec.Struct, frozen=True, gc=False, tag="image", omit_defaults=True):
     """An image, by `url` or as `data` with its `media_type` (for example ``image/png``)."""
 
     url: str | None = None
@@ -54,7 +55,7 @@ class Image(msgspec.Struct, frozen=True, tag="image", omit_defaults=True):
     detail: Literal["auto", "low", "high"] | None = None
 
 
-class Document(msgspec.Struct, frozen=True, tag="document", omit_defaults=True):
+class Document(msgspec.Struct, frozen=True, gc=False, tag="document", omit_defaults=True):
     """A file for the model to read, by `url` or as `data` with its `media_type` (for example ``application/pdf``)."""
 
     url: str | None = None
@@ -63,7 +64,7 @@ class Document(msgspec.Struct, frozen=True, tag="document", omit_defaults=True):
     name: str | None = None
 
 
-class ToolCall(msgspec.Struct, frozen=True, tag="tool_call", omit_defaults=True):
+class ToolCall(msgspec.Struct, frozen=True, gc=False, tag="tool_call", omit_defaults=True):
     """A tool that the model wants run.
 
     `raw` is the argument text as the provider sent it; `arguments` is that text parsed, or None when it is not a JSON
@@ -78,7 +79,7 @@ class ToolCall(msgspec.Struct, frozen=True, tag="tool_call", omit_defaults=True)
     details: dict[str, Any] | None = None
 
 
-class ToolResult(msgspec.Struct, frozen=True, tag="tool_result", omit_defaults=True):
+class ToolResult(msgspec.Struct, frozen=True, gc=False, tag="tool_result", omit_defaults=True):
     """The one answer to one tool call.
 
     `cause` says why there is no ordinary result (``failed``, ``cancelled``, ``timed_out``, ``denied``, ``invalid``,
@@ -102,7 +103,7 @@ class ToolResult(msgspec.Struct, frozen=True, tag="tool_result", omit_defaults=T
         return tuple([part for part in self.parts or () if not isinstance(part, Text)])
 
 
-class ServerItem(msgspec.Struct, frozen=True, tag="server_item", omit_defaults=True):
+class ServerItem(msgspec.Struct, frozen=True, gc=False, tag="server_item", omit_defaults=True):
     """Something that the provider said or did and that has no meaning elsewhere, kept as it came.
 
     For example a search that its own tool made, that tool's result, hidden reasoning. `kind` is the provider's word for
@@ -116,7 +117,7 @@ class ServerItem(msgspec.Struct, frozen=True, tag="server_item", omit_defaults=T
 Part: TypeAlias = Text | Thinking | Refusal | Image | Document | ToolCall | ToolResult | ServerItem
 
 
-class ProviderData(msgspec.Struct, frozen=True, omit_defaults=True):
+class ProviderData(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The stamp of a message: `family` and `model` minted it. `items` is what they want back for the whole of it.
 
     Only a dialect of `family` may open `items`, the `details` of the parts and the `ServerItem`s.
@@ -127,7 +128,7 @@ class ProviderData(msgspec.Struct, frozen=True, omit_defaults=True):
     items: Any = None
 
 
-class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+class Message(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One message of a conversation.
 
     `partial` marks an assistant message whose stream ended before the model had finished.

@@ -25,7 +25,7 @@ StopReason: TypeAlias = Literal[
 ]
 
 
-class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Tokens of one or more model calls, in the provider's own counting. None: not reported.
 
     `raw` keeps the provider's object of a single call; a sum has none.
@@ -124,7 +124,7 @@ _SETTINGS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 _TAKEN = ("messages", "model", "stream")
 
 
-class ModelReply(msgspec.Struct, frozen=True, omit_defaults=True):
+class ModelReply(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A whole answer of a model.
 
     `stop_reason` is our word and None when the provider gave none; `stop_reason_raw` is the provider's. `service_tier`
@@ -223,6 +223,24 @@ class ModelRequest:
         self.instructions = instructions
         self.settings = settings if isinstance(settings, ModelSettings) else _settings(settings)
         self.output_schema = output_schema
+
+    @classmethod
+    def of_records(
+        cls,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec],
+        instructions: str | None,
+        settings: ModelSettings | None,
+        output_schema: dict[str, Any] | None,
+    ) -> ModelRequest:
+        """A request of what is known to be records: neither looked at nor copied, so nobody may change the lists."""
+        request = cls.__new__(cls)
+        request.messages = messages
+        request.tools = tools
+        request.instructions = instructions
+        request.settings = settings if settings is not None else _DEFAULTS
+        request.output_schema = output_schema
+        return request
 
 
 def _message(message: Any) -> Message:

@@ -207,7 +207,7 @@ def test_an_answer_in_between_breaks_the_row() -> None:
     assert run.handle(calls("a")) == [CallModel()]
     assert run.handle(says("the answer")) == [CallModel()]
     assert run.handle(calls("a")) == [CallModel()]
-    assert run.take_unsaid() == []
+    assert not run.take_unsaid()
     assert run.handle(Replied(ModelReply(assistant("so far"), "pause"))) == [CallModel()]
     assert run.handle(calls("a")) == [CallModel()]
     [reminder] = run.take_unsaid()

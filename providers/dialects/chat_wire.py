@@ -137,9 +137,9 @@ def make_usage(raw: Mapping[str, Any] | None) -> Usage | None:
 
 
 def _count(holder: Any, key: str) -> int | None:
-    if not isinstance(holder, Mapping):
+    if not isinstance(holder, dict):
         return None
-    value = cast("Mapping[str, Any]", holder).get(key)
+    value = cast("dict[str, Any]", holder).get(key)
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -105,5 +105,10 @@ class Wire:
             return b""
         except _LOST as error:
             raise httpcore.ReadError("the connection was lost") from error
+        except BaseException as error:
+            # On trio, anyio's stream raises a cancellation from a function that was given it. With that frame in its
+            # traceback it leads back to itself, and all that its task held would wait for the cyclic collector.
+            error.__traceback__ = None
+            raise
         self.received += len(data)
         return data
