@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from .system import System
     from .tool_cell import ToolCell
 
+_WHEN_BUSY = get_args(WhenBusy)
+
 
 class Launch:
     """The arguments of one run, checked.
@@ -104,8 +106,8 @@ class Launch:
             raise TypeError(f"metadata= takes a dictionary, not {metadata!r}")
         check_policy(policy)
         check_approve(approve)
-        if when_busy not in get_args(WhenBusy):
-            raise ValueError(f"when_busy={when_busy!r} is not one of {', '.join(map(repr, get_args(WhenBusy)))}")
+        if when_busy not in _WHEN_BUSY:
+            raise ValueError(f"when_busy={when_busy!r} is not one of {', '.join(map(repr, _WHEN_BUSY))}")
         self.agent = agent
         self._when_busy: WhenBusy = when_busy
         #: The conversation that it takes part in; and whether it goes on with the one of its id, where that is kept.
