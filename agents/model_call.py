@@ -11,6 +11,7 @@ the text that was shown (`run.shown`), and only the rest of it is shown; an answ
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, assert_never
 
 import anyio
@@ -84,8 +85,9 @@ class ModelCall:
         self._view = view
         #: What it may come to, in a tree of runs that is bounded in that.
         self._budget = ModelBudget(run, request) if run.spending.ledger is not None else None
-        self._text: list[str] = []
-        self._thinking: list[str] = []
+        #: What has been streamed, by a try that streams.
+        self._text: Sequence[str] = ()
+        self._thinking: Sequence[str] = ()
         self._answering: tuple[str, str] | None = None
         #: Whether it is not known what a provider has cost that another one took the place of.
         self._lost = False
@@ -278,20 +280,22 @@ class ModelCall:
         now = run.stage.home.now
         asked = now()
         self.streamed, self.first_chunk = True, None
+        text_so_far = self._text = list[str]()
+        thinking_so_far = self._thinking = list[str]()
         async with run.agent.provider.stream(request) as stream:
             async for event in stream:
                 if self.first_chunk is None:
                     self.first_chunk = now() - asked
                 match event:
                     case TextDelta(text):
-                        self._text.append(text)
+                        text_so_far.append(text)
                         if known:
                             text, known = _beyond(known, text)
                         if text:
                             run.shown_pieces.append(text)
                             await run.voice.say(events.ModelTextDelta, text=text)
                     case ThinkingDelta(text):
-                        self._thinking.append(text)
+                        thinking_so_far.append(text)
                         await run.voice.say(events.ModelThinkingDelta, text=text)
                     case ToolCallDelta():
                         await run.voice.say(

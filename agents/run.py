@@ -109,8 +109,11 @@ class Run(Generic[OutputT]):
         async with waiting_for((cell,)):
             await cell.wait_over()
         if cell.error is not None:
-            # All who wait are given one object: its traceback must not grow with each of them.
-            raise cell.error.with_traceback(None)
+            try:
+                # All who wait are given one object: its traceback must not grow with each of them.
+                raise cell.error.with_traceback(None)
+            finally:
+                del self, cell  # this frame is in the traceback, and the run has the error
         assert cell.result is not None
         return cell.result
 

@@ -86,7 +86,7 @@ async def summarise(run: RunCell, text: str, name: str) -> Summary:
             await cell.wait_over()
         run.diary.hold(*_spent(run, _used(cell)))
         raise
-    run.outlived += [f"{cell.name}/{each}" for each in cell.outlived]
+    run.outlived += tuple([f"{cell.name}/{each}" for each in cell.outlived])
     result, used = cell.result, _used(cell)
     if result is None or result.status != "completed":
         why = f"{type(cell.error).__name__}: {cell.error}" if cell.error is not None else result and result.reason

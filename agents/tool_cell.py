@@ -1,9 +1,11 @@
 """One tool call as a child actor of its run.
 
 The call runs in its own task and is given up with it. Where there is something to do afterwards, for it has a deadline,
-is asked for before it runs or has a process to end, it runs in **one** cancel scope inside its task; nowhere else, since
-a scope costs about as much as all the rest of a call. Whatever happens, the call ends with one `ToolResult` that tells its true cause; nothing that a tool raises leaves
-this module, so a failing call can neither end its run nor disturb its siblings.
+is asked for before it runs or has a process to end, it runs in **one** cancel scope inside its task; nowhere else,
+since a scope costs about as much as all the rest of a call.
+
+Whatever happens, the call ends with one `ToolResult` that tells its true cause; nothing that a tool raises leaves this
+module, so a failing call can neither end its run nor disturb its siblings.
 
 A tool may be tried again within its call: there is one intent and one outcome, however many attempts lie between them.
 

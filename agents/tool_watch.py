@@ -38,7 +38,7 @@ def watched(coroutine: Coroutine[Any, Any, Any], tell: Callable[[float], None]) 
         except StopIteration as done:
             return done.value
         finally:
-            error = None  # its traceback holds this frame
+            error = value = None  # a traceback holds this frame; on trio, what is sent may hold the error
             if clock() - began > BLOCKED_AFTER:
                 tell(clock() - began)
         try:

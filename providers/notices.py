@@ -73,16 +73,30 @@ listening: ContextVar[Listener | None] = ContextVar("greenroom_listener", defaul
 
 
 class heard_by:
-    """Have `listener` told of the calls that this task makes in the block."""
+    """Have `listener` told of the calls that this task makes in the block.
+
+    Contexts outlive their tasks: asyncio keeps that of a timer that was cancelled until the timer would be due. So what
+    is in them is this object, and it lets go of the listener, and of all behind it, at the end of the block.
+    """
 
     __slots__ = ("_before", "_listener")
 
     def __init__(self, listener: Listener) -> None:
-        self._listener = listener
+        self._listener: Listener | None = listener
+        self._before: Listener | None = None
 
     def __enter__(self) -> None:
         self._before = listening.get()
-        listening.set(self._listener)
+        listening.set(self)
 
     def __exit__(self, *exc_info: object) -> None:
         listening.set(self._before)  # not by a token: a task that is dropped unfinished is closed in another context
+        self._listener = self._before = None
+
+    async def hear(self, notice: GateWaiting | FellBack) -> None:
+        if self._listener is not None:
+            await self._listener.hear(notice)
+
+    def note(self, notice: GateOpened | ThreadOutlived) -> None:
+        if self._listener is not None:
+            self._listener.note(notice)

@@ -219,7 +219,9 @@ class ModelRequest:
         self.messages: Sequence[Message] = [
             message if isinstance(message, Message) else _message(message) for message in messages
         ]
-        self.tools: Sequence[ToolSpec] = [tool if isinstance(tool, ToolSpec) else tool_spec(tool) for tool in tools]
+        self.tools: Sequence[ToolSpec] = tuple(
+            [tool if isinstance(tool, ToolSpec) else tool_spec(tool) for tool in tools]
+        )
         self.instructions = instructions
         self.settings = settings if isinstance(settings, ModelSettings) else _settings(settings)
         self.output_schema = output_schema

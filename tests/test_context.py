@@ -446,7 +446,7 @@ def test_what_is_left_out_is_summarised(backend: str) -> None:
             result = await agent.run("Go", system=system, on_event=heard.append, history=talk(3), run_id="r")
         assert result.output == "Done."
         first, second, *_ = model.asked
-        assert (first.tools, first.settings.tool_choice, first.instructions) == ([], None, SUMMARY_PROMPT)
+        assert (first.tools, first.settings.tool_choice, first.instructions) == ((), None, SUMMARY_PROMPT)
         (prompt,) = first.messages
         assert "user: q0 xxx" in prompt.text
         assert "a look(" not in prompt.text

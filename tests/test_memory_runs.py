@@ -189,7 +189,7 @@ async def test_an_agent_without_a_memory_has_nothing_of_it() -> None:
     agent = Agent("helper", model, instructions="Be kind.")
     await agent.run("Go")
     assert agent.memory is None
-    assert model.requests[0].tools == []
+    assert not model.requests[0].tools
     assert model.requests[0].instructions == "Be kind."
 
 

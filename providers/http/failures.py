@@ -1,5 +1,5 @@
-"""What goes wrong on a connection: httpcore's errors, ours of the same kinds, and httpx's, which a transport under httpx
-must raise.
+"""What goes wrong on a connection: httpcore's errors and ours of the same kinds; and as httpx's, which is what a
+transport under httpx must raise.
 """
 
 from __future__ import annotations
