@@ -14,9 +14,9 @@ import anyio
 
 from ..agents import Agent, RunContext, tool
 from ..providers import Provider
+from .orders import RETRY
 from .plan import Call, Plan, Turn
 from .sink import Effect, Sink
-from .workload import RETRY
 
 Contract: TypeAlias = Literal["safe", "keyed", "never"]
 

@@ -19,18 +19,18 @@ from ..providers import OpenAIChat, Timeouts, shared_connections
 from .attempts import Attempts, Counted
 from .faults import Faults
 from .latency import Latency
+from .orders import CALLS_AT_ONCE, TURNS, Order, OrderAgent, order_agent
 from .process import SimulatedServer, simulated_server
 from .reconcile import reconcile
 from .report import Report, peak_memory, present_memory
 from .stats import Stats
 from .tally import Tally, cause_of
-from .workload import CALLS_AT_ONCE, TURNS, Order, OrderAgent, order_agent
 
 #: Runs at work at once; more wait for their turn.
 MAX_RUNNING = 1_000
 #: A stall of the server costs `idle`; it must be longer than a busy event loop takes for one round.
 TIMEOUTS = Timeouts(connect=10.0, first_byte=60.0, idle=2.0, total=120.0)
-#: Failures of one request in a row; fewer than `workload.RETRY` has attempts, so that every run can complete.
+#: Failures of one request in a row; fewer than `orders.RETRY` has attempts, so that every run can complete.
 IN_A_ROW = 2
 #: Of the simulated model: slow enough, as real ones are, for a thousand runs to be in flight at the same time.
 LATENCY = "1s-3s+10ms"

@@ -8,15 +8,14 @@ randomness lives here: `draw` turns a uniform number, given by the caller, into 
 from __future__ import annotations
 
 import math
-import re
 from statistics import NormalDist
 
 import msgspec
 
+from .durations import parse_seconds
+
 _NORMAL = NormalDist()
 _Z99 = _NORMAL.inv_cdf(0.99)
-_DURATION = re.compile(r"(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>us|ms|s)?")
-_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, None: 1.0}
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -46,7 +45,7 @@ class Latency(msgspec.Struct, frozen=True):
     def parse(cls, text: str) -> Latency:
         """Read ``"50ms"`` (always), ``"50ms-200ms"`` (median to p99), or either with ``"+5ms"`` (per chunk).
 
-        Units are us, ms and s; a bare number is seconds.
+        Units are us, ms, s, m and h; a bare number is seconds.
 
         Raises:
             ValueError: `text` has another form, or its numbers make no distribution.
@@ -54,8 +53,8 @@ class Latency(msgspec.Struct, frozen=True):
         times, plus, chunk = text.partition("+")
         median, dash, p99 = times.partition("-")
         try:
-            first = _seconds(median)
-            return cls(first, _seconds(p99) if dash else first, _seconds(chunk) if plus else 0.0)
+            first = parse_seconds(median)
+            return cls(first, parse_seconds(p99) if dash else first, parse_seconds(chunk) if plus else 0.0)
         except ValueError as error:
             raise ValueError(f"not a latency: {text!r} ({error}); write 50ms, 50ms-200ms or 50ms-200ms+5ms") from None
 
@@ -64,10 +63,3 @@ class Latency(msgspec.Struct, frozen=True):
         if self.p99 == self.median or self.median == 0.0:
             return self.median
         return self.median * math.exp(math.log(self.p99 / self.median) / _Z99 * _NORMAL.inv_cdf(u))
-
-
-def _seconds(text: str) -> float:
-    match = _DURATION.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"{text.strip()!r} is not a time")
-    return float(match["number"]) * _SECONDS[match["unit"]]

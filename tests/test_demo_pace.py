@@ -20,8 +20,8 @@ from greenroom.load import Faults, Latency
 from greenroom.load.attempts import Attempts, Counted
 from greenroom.load.demo import IN_A_ROW, LATENCY, TIMEOUTS
 from greenroom.load.model import Ending, SimulatedModel
+from greenroom.load.orders import Order, order_agent
 from greenroom.load.tally import Tally
-from greenroom.load.workload import Order, order_agent
 from greenroom.providers import OpenAIChat
 from greenroom.testing import run
 

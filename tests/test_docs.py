@@ -27,6 +27,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
         ("limits.md", 0),
         ("subagents.md", 0),
         ("observability.md", 0),
+        ("load-testing.md", 0),
     ],
 )
 def test_the_examples_of_the_page_pass(page: str, more: int, tmp_path: Path) -> None:

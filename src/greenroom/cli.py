@@ -1,4 +1,4 @@
-"""The command line: ``greenroom demo``, ``greenroom run`` and ``greenroom runs``.
+"""The command line: ``greenroom demo``, ``greenroom run``, ``greenroom runs`` and ``greenroom load``.
 
 A thin skin: it reads arguments, starts an event loop, and turns what comes back into lines and an exit status. 0 is
 success; 1 says that what was asked for went wrong; 2 that it could not be understood; 130 that it was interrupted. An
@@ -18,6 +18,7 @@ from cyclopts.validators import Number
 
 from . import __version__
 from .cli_demo import run_crash_demo, run_demo
+from .cli_load import load
 from .cli_loop import Interrupted
 from .cli_run import Answering, Misuse, answer
 from .cli_runs import runs
@@ -36,6 +37,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 app.command(runs)
+app.command(load)
 
 
 @app.command

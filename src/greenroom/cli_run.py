@@ -49,7 +49,7 @@ def answer(asked: Answering, backend: str) -> int:
     try:
         agent = Agent(
             "greenroom",
-            _provider(asked),
+            provider_for(asked),
             instructions=asked.instructions,
             tools=[find_tool(each) for each in asked.tools],
             limits=Limits(turns=asked.turns),
@@ -68,7 +68,12 @@ def answer(asked: Answering, backend: str) -> int:
     return 0
 
 
-def _provider(asked: Answering) -> Provider:
+def provider_for(asked: Answering) -> Provider:
+    """The model that is asked: a vendor's, or that of any endpoint that speaks Chat Completions.
+
+    Raises:
+        TypeError, ValueError: an unknown model, or a URL that cannot be used.
+    """
     given = {"base_url": asked.base_url, "key_variable": asked.key_variable}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if asked.base_url is None or names_vendor(asked.model):
