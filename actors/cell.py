@@ -192,7 +192,9 @@ class Cell:
                 if not is_crash(error) and not isinstance(error, GeneratorExit):
                     self.cancelled = not self._killed
                     self._over(self._exit_of_cancellation(error), in_place=False)
-                    await self._pass_on(error)
+                    if is_ordinary_group(error):
+                        await checkpoint()  # a scope would not know its cancellation inside a group
+                    raise
                 exit = Exit("crashed", stray(self.name, error))
                 # Without a context it was not raised while a cancellation was being dealt with. The look is not free.
                 self.cancelled = not self._killed and error.__context__ is not None and is_cancelled()
@@ -215,12 +217,6 @@ class Cell:
         if self._stop is not None:
             return Exit("killed", reason=self._stop.reason)
         return Exit("killed", reason=None if is_cancelled() else type(error).__name__)
-
-    async def _pass_on(self, error: BaseException) -> None:
-        """Raise what must leave the task. A scope would not know its cancellation inside a group."""
-        if is_ordinary_group(error):
-            await checkpoint()
-        raise error
 
     def _over(self, exit: Exit, in_place: bool) -> Verdict:
         """End the incarnation: settle the message at hand, ask the parent, act on its verdict."""

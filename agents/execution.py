@@ -34,7 +34,10 @@ async def run_here(launch: Launch, on_limit: OnLimit) -> RunResult[Any]:
         await parent[0].regain(parent[1])
     assert cell.result is not None
     if cell.error is not None and not (cell.result.status == "limited" and on_limit == "return"):
-        raise cell.error.with_traceback(None)
+        try:
+            raise cell.error.with_traceback(None)
+        finally:
+            del cell  # the error's traceback holds this frame
     return cell.result
 
 

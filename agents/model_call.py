@@ -141,7 +141,7 @@ class ModelCall:
                 with heard_by(self):
                     reply = await (self._streamed(request) if streams else run.agent.provider.complete(request))
             except ProviderError as error:
-                failure = error
+                failure = error.with_traceback(None)  # which holds this frame, and so the failure itself
                 self._over(None, 0.0 if is_unbilled(error) and not self._lost else None)
                 if self._budget is not None:
                     self._budget.settle_failed(self.cost is not None)

@@ -424,10 +424,11 @@ class RunCell(Cell):
                 if isinstance(failure, JournalError):
                     self.diary.forget()  # another owner goes on with the run, or somebody who can store it
                     return Finish("failed", "error", error=failure)
-                error = stray(self.name, failure)
-                if isinstance(error, StrayCancellation) or not self._intensity.allows(anyio.current_time()):
+                # By no other name: this one is unbound at the end, and the frame is in the error's own traceback.
+                failure = stray(self.name, failure)
+                if isinstance(failure, StrayCancellation) or not self._intensity.allows(anyio.current_time()):
                     # Nobody knows what state a task is in that was cancelled by mistake: it is not started again.
-                    return Finish("failed", "error", error=self._gave_up(error))
+                    return Finish("failed", "error", error=self._gave_up(failure))
                 self.restarts += 1
                 self.rests = False
                 attempt.give_up()
@@ -435,7 +436,7 @@ class RunCell(Cell):
                     events.RunRestarted,
                     agent=self.agent.name,
                     restarts=self.restarts,
-                    error=f"{type(error).__name__}: {error}",
+                    error=f"{type(failure).__name__}: {failure}",
                 )
 
     def _gave_up(self, error: BaseException) -> BaseException:

@@ -3,6 +3,7 @@
     python benchmarks/bench_tell.py                          every contender on both backends, as a table
     python benchmarks/bench_tell.py --json                   the same as JSON, every repeat in it
     python benchmarks/bench_tell.py --backend trio --only ask --count 1000
+    uv run --with uvloop benchmarks/bench_run.py --backend uvloop              asyncio's contenders on another loop
     python benchmarks/bench_tell.py --contender "raw stream" --backend trio    in this process, for a profiler
 
 A file passes its question, its contenders and its numeric options to `main`. A contender measures one repeat and
@@ -34,6 +35,12 @@ import anyio
 from bench_erlang import ABSENT, erlang_figures
 
 BACKENDS = ("asyncio", "trio")
+#: What `--backend` may name besides, with anyio's backend and its options.
+LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
+    "asyncio": ("asyncio", {}),
+    "trio": ("trio", {}),
+    "uvloop": ("asyncio", {"use_uvloop": True}),
+}
 LIBRARIES = ("greenroom", "anyio", "trio", "httpx", "httpcore", "h11", "msgspec")
 
 
@@ -73,7 +80,7 @@ def main(
         options: numeric options and their defaults, given to `measure`.
     """
     parser = argparse.ArgumentParser(description=question)
-    parser.add_argument("--backend", choices=(*BACKENDS, "both"), default="both")
+    parser.add_argument("--backend", choices=(*LOOPS, "both"), default="both")
     parser.add_argument("--contender", help="run this one here and print its figures")
     parser.add_argument("--only", default="", help="only contenders with this in their name; the baseline always runs")
     parser.add_argument("--repeats", type=int, default=repeats, help="measured repeats in each process")
@@ -86,8 +93,11 @@ def main(
     if arguments.contender is not None:
         logging.getLogger("greenroom").setLevel(logging.CRITICAL)  # crashes and dead letters are no news here
         contender = next(each for each in contenders if each.name == arguments.contender)
-        backend = arguments.backend if arguments.backend in BACKENDS else contender.backends[0]
-        print(json.dumps(anyio.run(_repeat, contender, warm_up, arguments.repeats, chosen, backend=backend)))
+        backend, how = LOOPS[arguments.backend if arguments.backend in LOOPS else contender.backends[0]]
+        measured = anyio.run(
+            _repeat, contender, warm_up, arguments.repeats, chosen, backend=backend, backend_options=how
+        )
+        print(json.dumps(measured))
         return
     backends = BACKENDS if arguments.backend == "both" else (arguments.backend,)
     rows = _compare(
@@ -95,7 +105,7 @@ def main(
             (backend, each)
             for backend in backends
             for each in contenders
-            if backend in each.backends and (arguments.only in each.name or each.name == baseline)
+            if LOOPS[backend][0] in each.backends and (arguments.only in each.name or each.name == baseline)
         ],
         arguments,
         chosen,

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from hashlib import blake2b
 from typing import Literal, TypeAlias
-from zlib import crc32
 
 import msgspec
 
@@ -167,7 +166,7 @@ def _keys(request: wire.ChatRequest) -> tuple[str, str]:
         if message.role == "user":
             first = message.text
             break
-    mark = f"{crc32(first.encode('utf-8', 'replace')):08x}"
+    mark = blake2b(first.encode("utf-8", "replace"), digest_size=8).hexdigest()
     return (request.user, f"{request.user}:{mark}") if request.user else (mark, mark)
 
 

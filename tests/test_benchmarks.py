@@ -21,7 +21,17 @@ from greenroom.mailbox import Mailbox
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 NAMES = ("tell", "ask", "spawn", "restart", "idle", "stop", "fan_in", "control", "cancel")
-NAMES += ("provider", "provider_memory", "tool_call", "process_tool", "journal_store", "journal", "recovery")
+NAMES += (
+    "provider",
+    "provider_memory",
+    "stream",
+    "tool_call",
+    "process_tool",
+    "journal_store",
+    "journal",
+    "recovery",
+    "in_flight",
+)
 TINY = dict.fromkeys(("supervisors", "children", "group", "waiting"), 2) | {
     "count": 20,
     "runs": 20,
@@ -32,6 +42,7 @@ TINY = dict.fromkeys(("supervisors", "children", "group", "waiting"), 2) | {
     "rounds_of_chaos": 6,
     "first_seed": 0,
     "instant": 0,
+    "latency_ms": 5,
 }
 
 
@@ -119,6 +130,12 @@ def test_a_ratio_is_of_best_repeats_and_a_count_is_of_the_worst() -> None:
     }
     assert goals.figure(speed, "trio", figures) == 0.25
     assert goals.figure(fault, "trio", figures) == 3.0
+
+
+def test_a_goal_may_be_about_another_figure_than_the_first() -> None:
+    repeat = {"KiB": 40.0, "peak MB": 480.0}
+    assert goals.Case("f", "to the end").figure(repeat) == 40.0
+    assert goals.Goal("many", (500, 500), "f", "to the end", column="peak MB").cases()[0].figure(repeat) == 480.0
 
 
 # -- what must not happen

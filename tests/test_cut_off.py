@@ -4,15 +4,16 @@ anything."""
 from __future__ import annotations
 
 import gc
+from contextlib import suppress
 from typing import Any
 
 import anyio
 import pytest
 
-from greenroom import Agent, ModelRetry, Run, System, tool
+from greenroom import Agent, AgentError, ModelRetry, Run, System, tool
 from greenroom.agents.run_cell import RunCell
 from greenroom.journal import Said
-from greenroom.providers import Scripted, call
+from greenroom.providers import InvalidRequest, ModelReply, ModelRequest, Provider, ProviderError, Scripted, call
 from greenroom.testing import Interruption, interrupt_everywhere
 from greenroom.testing import run as play
 
@@ -80,6 +81,50 @@ def test_a_run_that_has_ended_is_no_work_for_the_collector(backend: Any) -> None
         agent = Agent("above", Scripted([call("below", prompt="?"), call("wait")], "Done."), tools=[below, wait])
         async with System():
             await agent.run("Go")
+            assert [each for each in gc.get_objects() if isinstance(each, RunCell)] == []
+
+    gc.collect()
+    gc.disable()
+    try:
+        play(scenario, backend=backend)
+    finally:
+        gc.enable()
+
+
+class Broken(Provider):
+    """Fails for good."""
+
+    name = model = "broken"
+
+    async def complete(self, request: ModelRequest) -> ModelReply:
+        raise InvalidRequest("no", provider=self.name)
+
+
+@tool
+async def fail() -> str:
+    """Fail."""
+    raise RuntimeError("a bug")
+
+
+@backends
+@pytest.mark.parametrize(
+    "agent",
+    [
+        Agent("helper", Broken()),
+        Agent("helper", Scripted([call("fail")], "Done."), tools=[fail]),
+    ],
+    ids=["model", "tool"],
+)
+@pytest.mark.parametrize("how", ["run", "start"])
+def test_a_run_that_fails_is_no_work_for_the_collector(backend: Any, agent: Agent[Any, str], how: str) -> None:
+    """An error that is kept holds, in its traceback, the frames that it came through. Those of a crash stay, for who
+    has to mend it."""
+
+    async def scenario() -> None:
+        async with System() as system:
+            with suppress(AgentError, ProviderError):
+                await (agent.run("Go") if how == "run" else (await system.start(agent, "Go")).result())
+            await anyio.wait_all_tasks_blocked()
             assert [each for each in gc.get_objects() if isinstance(each, RunCell)] == []
 
     gc.collect()

@@ -92,10 +92,10 @@ def show(title: str, lines: Sequence[tuple[str, str]]) -> None:
     for label, value in lines:
         table.add_row(label, value)
     if sys.stdout.isatty():
-        Console(highlight=False).print(table)
+        Console(highlight=False, markup=False).print(table)
         return
     # A pipe has no width of its own; who reads it wants one line for each row, and no blanks at its end.
-    console = Console(highlight=False, width=120)
+    console = Console(highlight=False, markup=False, width=120)
     with console.capture() as captured:
         console.print(table)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
