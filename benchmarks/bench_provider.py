@@ -17,7 +17,7 @@ which a contender of ours opened more connections than it has runs in flight.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from time import perf_counter, process_time
 from typing import Any
@@ -84,48 +84,65 @@ async def _use(name: str, arguments: str) -> str:
     return await TOOLS[name](**msgspec.json.decode(arguments))
 
 
-@asynccontextmanager
-async def by_hand(server: SimulatedServer, in_flight: int, streams: bool) -> AsyncGenerator[Once]:
-    """No client, no provider: three requests with nothing in between."""
-    url = httpx.URL(f"{server.base_url}/chat/completions")
-    headers = [
+#: From the body of a request to what the model said and the number of its pieces.
+Ask = Callable[[dict[str, Any]], Awaitable[tuple[_Said, int]]]
+
+
+async def talk(prompt: str, streams: bool, ask: Ask) -> tuple[str, int]:
+    """The loop by hand: three requests, and what the tools give, with nothing in between."""
+    messages: list[Any] = [{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": prompt}]
+    while True:
+        body = {"model": "simulated", "messages": messages, "tools": _SCHEMAS}
+        if streams:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+        said, pieces = await ask(body)
+        if not said.tool_calls:
+            return said.content or "", pieces
+        messages.append(said)
+        for call in said.tool_calls:
+            text = await _use(call.function.name or "", call.function.arguments)
+            messages.append({"role": "tool", "tool_call_id": call.id, "content": text})
+
+
+def headers_for(server: SimulatedServer) -> list[tuple[bytes, bytes]]:
+    return [
         (b"host", f"{server.host}:{server.port}".encode()),
         (b"content-type", b"application/json"),
         (b"authorization", b"Bearer none"),
     ]
 
+
+@asynccontextmanager
+async def by_hand(server: SimulatedServer, in_flight: int, streams: bool) -> AsyncGenerator[Once]:
+    """No client, no provider."""
+    url, headers = httpx.URL(f"{server.base_url}/chat/completions"), headers_for(server)
+
+    async def ask(body: dict[str, Any]) -> tuple[_Said, int]:
+        request = httpx.Request("POST", url, headers=headers, content=msgspec.json.encode(body))
+        response = await transport.handle_async_request(request)
+        assert response.status_code == 200
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        return await (read_stream(response.stream) if streams else read_whole(response.stream))
+
     async def once(prompt: str) -> tuple[str, int]:
-        messages: list[Any] = [{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": prompt}]
-        while True:
-            body = {"model": "simulated", "messages": messages, "tools": _SCHEMAS}
-            if streams:
-                body |= {"stream": True, "stream_options": {"include_usage": True}}
-            request = httpx.Request("POST", url, headers=headers, content=msgspec.json.encode(body))
-            response = await transport.handle_async_request(request)
-            assert response.status_code == 200
-            said, pieces = await (_read_stream(response) if streams else _read_whole(response))
-            if not said.tool_calls:
-                return said.content or "", pieces
-            messages.append(said)
-            for call in said.tool_calls:
-                text = await _use(call.function.name or "", call.function.arguments)
-                messages.append({"role": "tool", "tool_call_id": call.id, "content": text})
+        return await talk(prompt, streams, ask)
 
     async with FreeListTransport(limit=in_flight) as transport:
         yield once
 
 
-async def _read_whole(response: httpx.Response) -> tuple[_Said, int]:
-    said = _decode(b"".join([chunk async for chunk in response.stream])).choices[0].message
+async def read_whole(chunks: AsyncIterable[bytes]) -> tuple[_Said, int]:
+    said = _decode(b"".join([chunk async for chunk in chunks])).choices[0].message
     assert said is not None
     return said, 1
 
 
-async def _read_stream(response: httpx.Response) -> tuple[_Said, int]:
+async def read_stream(chunks: AsyncIterable[bytes]) -> tuple[_Said, int]:
+    """Server-sent events, split at empty lines."""
     texts: list[str] = []
     calls: list[_Call] = []
     rest = b""
-    async for chunk in response.stream:
+    async for chunk in chunks:
         *events, rest = (rest + chunk).split(b"\n\n")
         for event in events:
             if event == b"data: [DONE]":
@@ -224,12 +241,12 @@ Place = Callable[[SimulatedServer, int, bool], AbstractAsyncContextManager[Once]
 
 def contender(name: str, place: Place, *, ours: bool = True) -> Contender:
     async def measure(options: Mapping[str, int]) -> dict[str, float]:
-        return await _measure(place, options["runs"], options["in_flight"], options["chunks"], ours)
+        return await measured(place, options["runs"], options["in_flight"], options["chunks"], ours)
 
     return Contender(name, measure)
 
 
-async def _measure(place: Place, runs: int, in_flight: int, chunks: int, ours: bool) -> dict[str, float]:
+async def measured(place: Place, runs: int, in_flight: int, chunks: int, ours: bool) -> dict[str, float]:
     in_flight = min(in_flight, runs)
     plan = Plan(turns=TURNS, answer=ANSWER, chunks=chunks or None)
     prompts = iter([plan.prompt(f"Run {number}: weather?") for number in range(runs)])

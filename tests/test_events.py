@@ -135,6 +135,22 @@ async def test_what_is_no_longer_kept_is_announced() -> None:
         assert [event.seq for event in read] == list(range(since + 1, last + 1))
 
 
+async def test_readers_that_were_forgotten_do_not_gather() -> None:
+    """A page that is opened again and again leaves nothing behind in a run that lasts for days."""
+    log = EventLog()
+    for _ in range(3):
+        log.follow(0)
+        TextReader(log, "r")
+    assert not log.followed
+    reader = log.follow(0)
+    assert log.followed
+    assert len(log._readers) == 1
+    log.drop(reader)
+    log.publish(text(1, "x"))
+    assert not reader._buffer
+    assert log._readers == ()
+
+
 async def test_a_run_that_nobody_missed_anything_of_announces_no_gap() -> None:
     log = EventLog()
     for seq in range(1, KEPT + 1):

@@ -33,6 +33,7 @@ from greenroom.providers import (
     RateLimited,
     Stalled,
     StreamInterrupted,
+    TextDelta,
     Timeouts,
     shared_connections,
     user,
@@ -197,6 +198,13 @@ async def test_reading_rules_of_a_stream() -> None:
             async for _ in stream:
                 break
         with pytest.raises(RuntimeError, match="block had ended"):
+            await anext(stream)
+    cut = sse_answer(events(delta(content="one"), done=False), "fin")
+    async with serve(cut) as server, model(server) as provider, provider.stream(REQUEST) as stream:
+        assert await anext(stream) == TextDelta("one")
+        with pytest.raises(StreamInterrupted):
+            await anext(stream)
+        with pytest.raises(StopAsyncIteration):  # its error is told once
             await anext(stream)
 
 

@@ -139,3 +139,48 @@ async def test_an_httpx_client_over_our_transport() -> None:
 async def pieces() -> AsyncIterator[bytes]:
     yield b"one, "
     yield b"two"
+
+
+async def test_a_request_that_asks_for_the_end_of_its_connection_gets_it() -> None:
+    async with saying(HEAD + BODY) as url:
+        transport = FreeListTransport(limit=1)
+        async with httpx.AsyncClient(transport=transport, headers={"connection": "close"}) as client:
+            assert [(await client.post(url)).content for _ in range(2)] == [BODY, BODY]
+        assert (transport.statistics().opened, transport.statistics().reused) == (2, 0)
+
+
+async def test_what_cannot_be_sent_is_refused_and_costs_no_slot() -> None:
+    """A line break in a value would be a header of whoever chose the value."""
+    async with saying(HEAD + BODY) as url:
+        transport = FreeListTransport(limit=1)
+        async with httpx.AsyncClient(transport=transport) as client:
+            with pytest.raises(httpx.LocalProtocolError, match="not of HTTP"):
+                await client.post(url, headers=[(b"x", b"a\r\ny: z")])
+            with pytest.raises(httpx.LocalProtocolError, match="length"):
+                await client.post(url, headers={"content-length": "3"}, content=b"four")
+            assert (await client.post(url)).content == BODY
+        assert (transport.statistics().opened, transport.statistics().leased) == (1, 0)
+
+
+async def test_nothing_is_sent_again_after_half_a_head() -> None:
+    """The server has begun to answer, so it has acted on the request."""
+    asked = 0
+
+    async def answer(stream: anyio.abc.SocketStream) -> None:
+        nonlocal asked
+        async with stream:
+            for said in (HEAD + BODY, HEAD[:20]):
+                await stream.receive()
+                asked += 1
+                await stream.send(said)
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    url = f"http://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
+    async with listener, anyio.create_task_group() as tasks, shared_connections() as connections:
+        tasks.start_soon(listener.serve, answer)
+        assert await ask(url) == "hi"
+        with pytest.raises(StreamInterrupted, match="without an answer"):
+            await ask(url)
+        assert asked == 2
+        assert (connections.statistics().idle, connections.statistics().leased) == (0, 0)
+        tasks.cancel_scope.cancel()
