@@ -86,6 +86,7 @@ PURE_MODULES = {
     "greenroom.agents.tool_results",
     "greenroom.agents.trimming",
     "greenroom.providers.dialects.attachments",
+    "greenroom.providers.dialects.tool_bytes",
     "greenroom.providers.function_arguments",
     "greenroom.providers.function_schemas",
     "greenroom.providers.function_types",

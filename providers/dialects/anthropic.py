@@ -30,6 +30,7 @@ from .anthropic_models import abilities
 from .anthropic_schema import fitted_schema
 from .anthropic_stream import KEPT, AnthropicStreamDecoder
 from .rounds import schema_instruction
+from .tool_bytes import ToolBytes
 
 _encode = msgspec.json.Encoder().encode
 
@@ -72,6 +73,7 @@ class AnthropicDialect:
         self.family = f"anthropic-messages/{vendor}"
         self._abilities = abilities(model)
         self._max_tokens = max_tokens if max_tokens is not None else self._abilities.max_tokens
+        self._tools = ToolBytes(_tool)
 
     def encode(self, request: ModelRequest, *, stream: bool) -> Encoded:
         """The path and the JSON body of a request.
@@ -117,7 +119,7 @@ class AnthropicDialect:
             body["system"] = "\n\n".join(system)
         body["messages"] = messages
         if request.tools:
-            body["tools"] = [_tool(tool) for tool in request.tools]
+            body["tools"] = self._tools(request.tools)
         if request.tools or "tools" in (settings.extra or ()):
             choice = _tool_choice(settings)
             if choice is not None:

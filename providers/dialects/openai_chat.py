@@ -38,6 +38,7 @@ from .chat_wire import (
 )
 from .rounds import schema_instruction
 from .strict_schema import obeys_strict_rules
+from .tool_bytes import ToolBytes
 from .wire_errors import error_object, excerpt, make_error, read_error
 
 _encode = msgspec.json.Encoder().encode
@@ -55,6 +56,7 @@ class ChatDialect:
         self.model = model
         self.family = f"chat-completions/{vendor}"
         self.quirks = quirks if quirks is not None else Quirks()
+        self._tools = ToolBytes(_tool)
 
     def encode(self, request: ModelRequest, *, stream: bool) -> Encoded:
         """The path and the JSON body of a request.
@@ -70,7 +72,7 @@ class ChatDialect:
         messages = write_messages(request.messages, instructions, quirks, self.family)
         body: dict[str, Any] = {"model": self.model, "messages": messages}
         if request.tools:
-            body["tools"] = [_tool(tool) for tool in request.tools]
+            body["tools"] = self._tools(request.tools)
             if settings.tool_choice is not None:
                 body["tool_choice"] = self._tool_choice(settings.tool_choice)
             if settings.parallel_tool_calls is not None and quirks.parallel_tool_calls:
