@@ -79,6 +79,7 @@ def none_of(what: str, unit: str, file: str, contender: str, *backends: str, **o
 
 
 BY_HAND, MODEL = "by hand", ("bench_provider.py", "OpenAIChat")
+RUN, HTTPX = ("bench_run.py", "agent.run in a System"), "httpx by hand"
 TO_THE_END, MANY = ("bench_in_flight.py", "system.start, to the end"), {"in_flight": 10_000}
 STREAM, PING_PONG, NESTED = "anyio stream", "anyio.Event ping-pong", "nested cancel, each a cleanup"
 ONE_MESSAGE, NOTHING = "actor, one message", "tg.start_soon, nothing"
@@ -103,6 +104,10 @@ GOALS = [
     ratio("three model calls, 100 in flight", 1.15, *MODEL, BY_HAND, in_flight=100),
     ratio("three model calls, 1,000 in flight", 1.15, *MODEL, BY_HAND, in_flight=1_000, runs=2_000),
     ratio("three model calls, streamed in 60 pieces", 1.3, *MODEL, BY_HAND, chunks=60, runs=300),
+    ratio("run, without a wire", 5.8, "bench_scripted.py", "agent.run in a System", "task groups by hand"),
+    ratio("run, 100 in flight", 1.35, *RUN, HTTPX, in_flight=100),
+    ratio("run, streamed in 60 pieces, all events", 1.5, "bench_stream.py", "system.start, followed", HTTPX),
+    ratio("run, streamed in 60 pieces, text()", 1.5, "bench_stream.py", "agent.stream, text()", HTTPX),
     Goal("model call in flight, 4,000 of them", (36, 36), "bench_provider_memory.py", "OpenAIChat", unit="KiB"),
     Goal("run in flight, of 1,000 to their end", (45, 45), *TO_THE_END, unit="KiB"),
     Goal("10,000 runs to their end, resident", (500, 500), *TO_THE_END, unit="MB", options=MANY, column="peak MB"),

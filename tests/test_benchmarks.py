@@ -24,6 +24,7 @@ NAMES = ("tell", "ask", "spawn", "restart", "idle", "stop", "fan_in", "control",
 NAMES += (
     "provider",
     "provider_memory",
+    "scripted",
     "stream",
     "tool_call",
     "process_tool",
