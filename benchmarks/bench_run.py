@@ -273,18 +273,20 @@ async def _measure(place: Any, runs: int, in_flight: int, limit: int | None) -> 
     return figures
 
 
+CONTENDERS = [
+    contender("httpx by hand", httpx_by_hand),
+    contender("transport by hand", transport_by_hand),
+    contender("OpenAIChat by hand", provider_by_hand),
+    contender("agent.run", run_alone, limit=500),
+    contender("agent.run in a System", run_inside),
+    contender("system.start", start),
+    contender("system.start, followed", followed),
+]
+
 if __name__ == "__main__":
     main(
         "CPU time of one agent run: three requests, three tool calls",
-        [
-            contender("httpx by hand", httpx_by_hand),
-            contender("transport by hand", transport_by_hand),
-            contender("OpenAIChat by hand", provider_by_hand),
-            contender("agent.run", run_alone, limit=500),
-            contender("agent.run in a System", run_inside),
-            contender("system.start", start),
-            contender("system.start, followed", followed),
-        ],
+        CONTENDERS,
         baseline="httpx by hand",
         repeats=3,
         runs=1_000,

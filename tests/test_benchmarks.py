@@ -64,6 +64,8 @@ def load(name: str) -> ModuleType:
 
 goals, runner, bench_cancel = load("goals"), load("runner"), load("bench_cancel")
 CONTENDERS = {f"bench_{name}.py": load(f"bench_{name}").CONTENDERS for name in NAMES}
+#: That of the whole run is not run here: what it does, the demo and the peers' tests do too.
+KNOWN = {**CONTENDERS, "bench_run.py": load("bench_run").CONTENDERS}
 
 
 # -- they run
@@ -108,7 +110,7 @@ def test_noise_is_compared_by_its_best_and_a_fault_by_its_worst_repeat(worst: bo
 
 @pytest.mark.parametrize("goal", goals.GOALS, ids=lambda goal: goal.what)
 def test_a_goal_names_what_there_is(goal: Any) -> None:
-    contenders = {each.name: each for each in CONTENDERS[goal.file]}
+    contenders = {each.name: each for each in KNOWN[goal.file]}
     for case in goal.cases():
         assert set(goal.backends) <= set(contenders[case.contender].backends)
     assert set(goal.options) <= set(TINY)
