@@ -427,9 +427,10 @@ class Agent(Generic[DepsT, OutputT]):
 
     def rules(self, limits: Limits) -> Rules:
         """What a run's machine must know; the same for all runs under the same limits."""
-        if self._rules is None or self._rules[0] is not limits:
-            self._rules = limits, self._rules_under(limits)
-        return self._rules[1]
+        known = self._rules  # looked at once: runs of other limits may begin in other threads meanwhile
+        if known is None or known[0] is not limits:
+            known = self._rules = limits, self._rules_under(limits)
+        return known[1]
 
     def _rules_under(self, limits: Limits) -> Rules:
         retries = self._config["output_retries"], self._config["tool_retries"]

@@ -252,7 +252,8 @@ class ToolCell(Cell):
                     if self.governed:
                         result = await self._admit()
                         began = now()
-                    if result is None and not self.pends:
+                    # A stop may have come between the run's leave to go on and this task's turn to take it.
+                    if result is None and not self.pends and not self._cut:
                         if timeout is not None:
                             self.deadline = self._scope.deadline = began + timeout
                         result = await self._work()

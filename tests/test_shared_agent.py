@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
+from types import FrameType
 from typing import Any
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from greenroom import Agent, MemoryJournal, RunContext, System
+from greenroom import Agent, Limits, MemoryJournal, RunContext, System
 from greenroom.providers import Message, ModelReply, ModelRequest, Provider, Usage, assistant, call
 
 TURNS = 5
@@ -160,3 +162,24 @@ async def test_an_agent_keeps_nothing_of_its_runs() -> None:
         assert result.output == f"{name}: u{name} {name} {name} {name} {name}"
         assert result.usage == Usage(4, 2)
         assert len(result.messages) == 4
+
+
+def test_a_run_goes_by_its_own_limits_whoever_begins_meanwhile() -> None:
+    """Runs begin in several threads: another may come between any two lines."""
+    agent, ours, theirs = Agent("clerk", Clerk()), Limits(turns=3), Limits(turns=7)
+
+    def between(frame: FrameType, event: str, _argument: Any) -> Any:
+        if event == "line":
+            sys.settrace(None)
+            assert agent.rules(theirs).turns == 7
+            sys.settrace(between)
+        return between if frame.f_code is Agent.rules.__code__ else None
+
+    before = sys.gettrace()
+    for _ in range(2):
+        sys.settrace(between)
+        try:
+            rules = agent.rules(ours)
+        finally:
+            sys.settrace(before)
+        assert rules.turns == 3

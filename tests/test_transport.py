@@ -21,6 +21,8 @@ from greenroom.providers import (
     user,
 )
 from greenroom.providers.http import FreeListTransport
+from greenroom.providers.http.request import written
+from greenroom.providers.http.wire import Wire
 
 pytestmark = pytest.mark.anyio
 
@@ -184,3 +186,28 @@ async def test_nothing_is_sent_again_after_half_a_head() -> None:
         assert asked == 2
         assert (connections.statistics().idle, connections.statistics().leased) == (0, 0)
         tasks.cancel_scope.cancel()
+
+
+class HalfClosed(anyio.abc.ByteStream):
+    """A connection whose server has answered without reading, and takes nothing more."""
+
+    async def send(self, item: bytes) -> None:
+        raise anyio.BrokenResourceError
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        return HEAD + BODY
+
+    async def send_eof(self) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def test_an_answer_before_the_request_was_read_is_read_and_is_the_last() -> None:
+    """A waiter that was handed such a connection would ask in vain."""
+    connection = Wire(HalfClosed())
+    request = written("POST", b"/", [(b"host", b"models.example"), (b"content-length", b"2")], b"hi")
+    assert (await connection.request(request)).status == 200
+    assert (await connection.read(), await connection.read()) == (BODY, None)
+    assert not connection.renew()

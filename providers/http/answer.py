@@ -27,8 +27,9 @@ _BLANK = re.compile(rb"\n\r?\n")
 _FIELDS = rb"(?:\r?\n%b:[^\0\r\n]*)*" % TOKEN
 _HEAD = re.compile(rb"HTTP/([0-9]\.[0-9]) ([1-9][0-9]{2})(?: ([^\0\r\n]*))?(%b)\r?" % _FIELDS)
 _TRAILER = re.compile(rb"%b\r?" % _FIELDS)
-_FOLD = re.compile(rb"[ \t]*\r?\n[ \t]+")
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,20})(?:;[^\0\r\n]*)?[ \t]*\r\n")
+# No two neighbours of a pattern may take the same bytes, or a line of blanks costs the square of its length.
+_FOLD = re.compile(rb"\r?\n[ \t]+")
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,20})(?:;[^\0\r\n]*+|[ \t]*+)\r\n")
 _LENGTH = re.compile(rb"[0-9]{1,20}")
 
 
@@ -169,41 +170,46 @@ class Answer:
         pieces: list[bytes] = []
         buffer, at, end = self._buffer, 0, len(self._buffer)
         left = self._left or 0
-        while at < end and not self.ended:
-            if left:
-                piece = buffer[at : at + left]
-                pieces.append(piece)
-                at += len(piece)
-                left -= len(piece)
-                self._between = not left
-            elif self._between:
-                if not buffer.startswith(b"\r\n", at):
-                    if buffer[at:] == b"\r":
-                        break
-                    raise BrokenBody("a chunk of the body is longer than it says")
-                at += 2
-                self._between = False
-            elif self._trailing:
-                at = self._end_at(buffer, at)
-                break
-            else:
-                size = _SIZE.match(buffer, at)
-                if size is None:
-                    if buffer.find(b"\n", at) >= 0 or end - at > MAX_HEAD:
-                        raise BrokenBody("the size of a chunk of the body is no number")
+        try:
+            while at < end and not self.ended:
+                if left:
+                    piece = buffer[at : at + left]
+                    pieces.append(piece)
+                    at += len(piece)
+                    left -= len(piece)
+                    self._between = not left
+                elif self._between:
+                    if not buffer.startswith(b"\r\n", at):
+                        if buffer[at:] == b"\r":
+                            break
+                        raise BrokenBody("a chunk of the body is longer than it says")
+                    at += 2
+                    self._between = False
+                elif self._trailing:
+                    at = self._end_at(buffer, at)
                     break
-                at = size.end()
-                left = int(size[1], 16)
-                self._trailing = not left
+                else:
+                    size = _SIZE.match(buffer, at)
+                    if size is None:
+                        if buffer.find(b"\n", at) >= 0 or end - at > MAX_HEAD:
+                            raise BrokenBody("the size of a chunk of the body is no number")
+                        break
+                    at = size.end()
+                    left = int(size[1], 16)
+                    self._trailing = not left
+        except BrokenBody:
+            if not pieces:
+                raise
+            # What was whole before the damage is handed out first, as if it had come by itself; then this is met again.
         self._left = left
         self._buffer = buffer[at:]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _end_at(self, buffer: bytes, at: int) -> int:
         """Where the answer ends behind its last chunk; `at` itself as long as it does not."""
-        if buffer.startswith(b"\r\n", at):
+        if buffer.startswith((b"\r\n", b"\n"), at):
             self.ended = True
-            return at + 2
+            return buffer.index(b"\n", at) + 1
         blank = _BLANK.search(buffer, at)
         if blank is None:
             if len(buffer) - at > MAX_HEAD:

@@ -36,11 +36,13 @@ def written(method: str, path: bytes, headers: Headers, body: bytes) -> Request:
     """
     fields = b"".join([b"%b: %b\r\n" % field for field in headers])
     head = b"%b %b HTTP/1.1\r\n%b\r\n" % (method.encode("latin-1", "replace"), path, fields)
-    # A line break in a value makes a line that looks like any other: they are counted.
+    # A line break in a value makes a line that looks like any other: they are counted. So does a name with a colon.
     if _HEAD.fullmatch(head) is None or head.count(b"\n") != len(headers) + 2 or method == "CONNECT":
         raise Unsendable("a name or a value in the head of the request is not of HTTP")
     hosts, length, closes = 0, None, False
     for name, value in headers:
+        if b":" in name:
+            raise Unsendable("the name of a header holds a colon")
         match name.lower():
             case b"host":
                 hosts += 1

@@ -51,7 +51,7 @@ class Wire:
             try:
                 await self._stream.send(request.data)
             except _LOST:
-                pass  # a server may answer and close before it has read everything: its answer says more
+                self._closes = True  # but a server may answer before it has read everything: its answer says more
             while True:
                 data = await self._receive()
                 if not data:
