@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -74,6 +75,8 @@ async def stubborn(it):
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "my_load.py").write_text(FILE)
+    (tmp_path / "nul.py").write_bytes(b"x = 1\0")
+    (tmp_path / "exits.py").write_text("import sys\nsys.exit(3)\n")
     return tmp_path
 
 
@@ -220,6 +223,41 @@ def test_a_second_signal_ends_everything_at_once(backend: str, folder: Path) -> 
     assert not (folder / "a.json").exists()
 
 
+@pytest.mark.parametrize("closed", ["1>&-", "1>&- --json -"])
+def test_a_closed_standard_output_costs_no_file(closed: str, folder: Path) -> None:
+    command = f"exec {shlex.join(COMMAND)} chat --count 20 --html a.html {' '.join(QUICK)} {closed}"
+    result = subprocess.run(
+        ["sh", "-c", command], cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True, timeout=60
+    )
+    assert (result.returncode, complaints(result.stderr)) == (0, [])
+    assert (folder / "a.html").exists()
+
+
+def test_a_reader_that_goes_away_costs_no_file(folder: Path) -> None:
+    command = [*COMMAND, "chat", "--count", "20", *QUICK, "--json", "-", "--html", "a.html"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = subprocess.run(
+        command, cwd=folder, env=environment(), stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60
+    )
+    os.close(writing)
+    assert (process.returncode, complaints(process.stderr)) == (1, [])
+    assert (folder / "a.html").exists()
+
+
+def test_progress_that_nobody_reads_any_more_costs_no_test() -> None:
+    shown: list[float] = []
+
+    def gone(stand: Progress) -> None:
+        shown.append(stand.at)
+        raise BrokenPipeError
+
+    watch = cli_load_watch._seldom(1.0, gone, at_once=True)
+    for at in (0.0, 0.5, 1.0):
+        watch(standing(at))
+    assert shown == [0.0, 1.0]
+
+
 # -- errors
 
 #: Arguments, exit status, and words that the one line must have.
@@ -233,7 +271,7 @@ ERRORS = {
     "two kinds of load": (["--rate", "5", "--concurrency", "3"], 2, ["--concurrency and --rate", "one of them"]),
     "no time": (["--duration", "soon"], 2, ["--duration: 'soon' is not a time", "1m30s"]),
     "no rate": (["--rate", "0"], 2, ["--rate must be above 0 runs per second"]),
-    "no stages": (["--stages", "10s"], 2, ["stages", "'10s' has no colon", "10s:50,30s:200"]),
+    "no stages": (["--stages", "10s"], 2, ["greenroom: --stages: '10s'", "'10s' has no colon", "10s:50,30s:200"]),
     "stages and more": (["--stages", "10s:5", "--duration", "3s"], 2, ["--stages say", "leave out --duration"]),
     "closed loop": (["--max-in-flight", "3"], 2, ["--max-in-flight is for an open loop"]),
     "number too small": (["--concurrency", "0"], 2, ["--concurrency", ">= 1"]),
@@ -249,6 +287,12 @@ ERRORS = {
     "no place": (["--json", "no/a.json"], 2, ["--json no/a.json: there is no folder"]),
     "no name": (["--json", "--html", "a.html"], 2, ["--json takes the name of a file, not --html"]),
     "a folder": (["--html", "."], 2, ["--html .: is a folder"]),
+    "no name at all": (["--html", ""], 2, ["--html takes the name of a file, not an empty text"]),
+    "one place for two": (["--json", "a", "--html", "./a"], 2, ["--json and --html both name ./a", "overwrite"]),
+    "too many steps": (["tools", "--steps", "100000000"], 2, ["--steps must be at most 1,000"]),
+    "too many tokens": (["context", "--tokens", "10000001"], 2, ["--tokens must be at most 10,000,000"]),
+    "no source": (["nul.py"], 2, ["nul.py: ", "null bytes"]),
+    "a file that exits": (["exits.py"], 2, ["exits.py cannot be imported: SystemExit: 3 (", "exits.py:2)"]),
     "no share": (["--max-errors", "few"], 2, ["--max-errors", "'few'", "10%"]),
     "no limit": (["--max-p99", "soon"], 2, ["--max-p99: 'soon' is not a time"]),
     "too many": (["--concurrency", "100000000"], 1, ["descriptors", "lower --concurrency"]),
@@ -397,9 +441,9 @@ def test_the_table_shows_what_there_is_and_no_more(report: LoadReport) -> None:
     assert dict(rows(late))["requests"] == "30 ok; 2 retries; 3 tool calls"
 
 
-def test_progress_is_one_line_that_leaves_out_what_is_nothing() -> None:
-    stand = Progress(
-        at=2.0,
+def standing(at: float) -> Progress:
+    return Progress(
+        at=at,
         ends=11.0,
         count=None,
         arrived=10,
@@ -415,6 +459,10 @@ def test_progress_is_one_line_that_leaves_out_what_is_nothing() -> None:
         p99=None,
         first_token=None,
     )
+
+
+def test_progress_is_one_line_that_leaves_out_what_is_nothing() -> None:
+    stand = standing(2.0)
     assert line_of(stand) == "2.00 s of 11.0 s, steady: 100 in flight, 1,234 ended, 98.2/s"
     more = msgspec.structs.replace(
         stand, ends=float("inf"), count=2_000, failed=3, waiting=7, retries=5, p50=0.25, p99=1.5, first_token=0.1
@@ -448,6 +496,8 @@ def test_each_doubt_has_a_line(report: LoadReport) -> None:
     assert "as many as may be" in doubtful(report, waited=True, start_delay=late, max_in_flight=5)
     assert "waited for a free connection" in doubtful(report, short=True)
     assert "only 19 runs completed" in doubtful(report, runs={"completed": 19})
+    assert "only 1 run completed" in doubtful(report, runs={"completed": 1})
+    assert "no run completed: percentiles" in doubtful(report, runs={})
     assert "shorter than two runs" in doubtful(report, window=0.9)
     assert "2 % of the runs failed" in doubtful(report, runs={"completed": 98, "failed": 2})
     assert doubtful(report, runs={"completed": 99, "failed": 1}) == ""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
 
 from greenroom import Agent, Limits
 from greenroom.load import Faults, Iteration, Latency, load_test, workload
-from greenroom.load.tester import Progress
+from greenroom.load.tester import Progress, read_report, write_report
+from greenroom.load.tester.page import page
 from greenroom.load.tester.workloads import BadWorkload
 from greenroom.providers import AuthError, ConnectionFailed, Overloaded, RateLimited, Retry, Scripted
 from greenroom.testing import run
@@ -286,7 +289,10 @@ def test_it_may_be_interrupted_while_the_endpoint_keeps_it_waiting(backend: str)
             return await load_test(ask, model=Mute(), until=until, clock=anyio.current_time)
 
     report = run(scenario, backend=backend)
-    assert (report.ended_by, report.runs.get("completed", 0)) == ("interrupted", 0)
+    assert report.ended_by == "interrupted"
+    assert (report.runs, report.peak_in_flight) == ({"arrived": 0}, 0), (
+        "a load came upon an endpoint that had not answered"
+    )
 
 
 @backends
@@ -460,6 +466,64 @@ def test_an_instant_workload_lets_others_have_their_turn(backend: str) -> None:
     report = virtual(Model(), what=nothing, backend=backend, concurrency=3, count=200)
     assert report.runs == {"arrived": 200, "completed": 200}
     assert len(seen) == 3
+
+
+@backends
+@pytest.mark.parametrize("load", [{"concurrency": 2}, {"rate": 1000.0, "max_in_flight": 2}])
+def test_a_workload_that_blocks_the_event_loop_ends_with_the_test(backend: str, load: dict[str, Any]) -> None:
+    """It takes long and never waits. Without a pause after each run the end of the test would never be noticed."""
+    asked = 0
+
+    async def scenario() -> Any:
+        until = anyio.Event()
+
+        @workload
+        async def busy(it: Iteration) -> None:
+            nonlocal asked
+            asked += 1
+            assert asked < 1_000, "the end of the test was not noticed"
+            time.sleep(0.001)
+            if asked == 20:
+                until.set()
+
+        return await load_test(busy, model=Model(), duration=60, until=until, **load)
+
+    report = anyio.run(scenario, backend=backend)
+    assert report.ended_by == "interrupted"
+    assert report.failures == 0.0
+    assert asked < 28, "others had to wait for their turn"
+
+
+@backends
+def test_a_workload_that_exits_has_failed_and_costs_no_report(backend: str) -> None:
+    @workload
+    async def leaving(it: Iteration) -> None:
+        if it.number == 1:
+            sys.exit(3)
+
+    report = virtual(Model(), what=leaving, backend=backend, concurrency=2, count=4)
+    assert report.runs == {"arrived": 4, "completed": 3, "failed": 1}
+    assert [(error.kind, error.example) for error in report.errors] == [("SystemExit", "3")]
+
+
+@backends
+def test_what_no_encoding_knows_costs_no_report(backend: str) -> None:
+    @workload(name="odd \ud800")
+    async def odd(it: Iteration) -> None:
+        raise ValueError("half a \ud83d character, \x1b[31mred")
+
+    report = virtual(Model(), what=odd, backend=backend, concurrency=1, count=1)
+    assert read_report(write_report(report)) == report
+    assert page(report).encode()
+    assert report.workload == "odd \N{REPLACEMENT CHARACTER}"
+    assert [error.example for error in report.errors] == [
+        "half a \N{REPLACEMENT CHARACTER} character, \N{REPLACEMENT CHARACTER}[31mred"
+    ]
+
+
+def test_a_name_that_is_no_text_is_refused() -> None:
+    with pytest.raises(TypeError, match="name= takes a text, not 5"):
+        workload(name=cast("Any", 5))(ask.function)
 
 
 @backends

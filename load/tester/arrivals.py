@@ -121,9 +121,9 @@ def parse_stages(text: str) -> tuple[tuple[Stage, ...], Mode]:
                 raise ValueError(f"{piece.strip()!r} has no colon")
             stages.append(Stage(parse_seconds(length), float(number)))
         except ValueError as error:
-            raise ValueError(f"not stages: {text!r} ({error}); {_STAGES}") from None
+            raise ValueError(f"stages: {text!r} ({error}); {_STAGES}") from None
     if len(modes) > 1:
-        raise ValueError(f"not stages: {text!r} (some are rates and some are not); {_STAGES}")
+        raise ValueError(f"stages: {text!r} (some are rates and some are not); {_STAGES}")
     mode = modes.pop()
     check_stages(stages, mode)
     return tuple(stages), mode

@@ -23,6 +23,9 @@ _ANSWER = "Everything is in order, and whoever asked will hear from us again tom
 #: Some words of filling; about four characters make a token.
 _FILLING = "It was written down in the ledger, and the ledger was put back on its shelf. "
 
+#: The most that an option takes: beyond it the tester would be busy with its own prompts.
+MOST: Mapping[str, int] = {"steps": 1_000, "subagents": 1_000, "tokens": 10_000_000, "pieces": 100_000}
+
 
 @tool(timeout=30, replay="safe")
 async def look_up(item: int) -> dict[str, int]:
@@ -139,4 +142,6 @@ def built_in(name: str, options: Mapping[str, int]) -> Workload:
             raise ValueError(f"workload {name} takes no {option}: {hint}")
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{option} must be a whole number, 1 or more, not {value!r}")
+        if value > MOST[option]:
+            raise ValueError(f"{option} must be at most {MOST[option]:,}, not {value:,}")
     return BUILT_IN[name](**options)

@@ -61,7 +61,8 @@ def _doubts(report: LoadReport, waited: bool, short_of_connections: bool, lag: f
     if short_of_connections:
         yield "requests waited for a free connection: allow more of them, or give the workload its width"
     if completed < FEW:
-        yield f"only {completed} runs completed: percentiles of so few say little"
+        ended = f"only {completed} run{'s' * (completed != 1)}" if completed else "no run"
+        yield f"{ended} completed: percentiles of so few say little"
     elif latency is not None and report.window < 2 * latency.p50:
         yield "the window is shorter than two runs: throughput and CPU per run are those of a beginning"
     unfinished = runs.get("cut", 0) + runs.get("never_begun", 0)

@@ -72,8 +72,9 @@ def _load(path: str) -> ModuleType:
         spec.loader.exec_module(module)
     except SyntaxError as error:
         del sys.modules[name]
-        raise BadWorkload(f"{error.filename}:{error.lineno}: {error.msg}") from None
-    except Exception as error:
+        place = f"{error.filename}:{error.lineno}" if error.lineno is not None else path
+        raise BadWorkload(f"{place}: {error.msg}") from None
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise BadWorkload(f"{path} cannot be imported: {in_a_line(error)}{where(error)}") from None
     finally:

@@ -16,6 +16,7 @@ import msgspec
 
 from ...actors.exits import sole
 from ...agents import LimitExceeded
+from ...agents.trace import printable
 from ...providers import ProviderError, Usage
 from .histogram import Histogram
 from .meter import Meter
@@ -221,6 +222,7 @@ class Recorder:
             words = "its message cannot be read"
         for secret in self._secrets:
             words = words.replace(secret, "[key]")
+        words = printable(words)
         return words if len(words) <= EXAMPLE else words[: EXAMPLE - 1] + "…"
 
 

@@ -34,8 +34,6 @@ from .workloads import Iteration, Surroundings, Workload
 
 #: Arrivals that are begun in one go, when the tester is late, before others get their turn.
 AT_ONCE = 32
-#: An iteration that takes less, in seconds, has waited for nothing, and others must get their turn.
-INSTANT = 50e-6
 
 
 class Session:
@@ -99,7 +97,10 @@ class Session:
             with self._runs:
                 async with anyio.create_task_group() as group:
                     with self._arriving:
-                        await (self._closed_loop(group) if demand.mode == "closed" else self._open_loop(group))
+                        if until is not None and until.is_set():
+                            self.ended_by = "interrupted"
+                        else:
+                            await (self._closed_loop(group) if demand.mode == "closed" else self._open_loop(group))
                     self._end_arrivals()
             self._close_window()
             around.cancel_scope.cancel()
@@ -207,8 +208,7 @@ class Session:
                     break
                 self.recorder.run_arrived(waits=False)
                 await self._iterate(number, begun, waited=False)
-                if self._now() - begun < INSTANT:
-                    await checkpoint()
+                await checkpoint()  # it may have waited for nothing, and others must get their turn
         finally:
             self._working -= 1
 
@@ -249,6 +249,7 @@ class Session:
             while self._waiting:
                 number, arrival = self._waiting.popleft()
                 await self._iterate(number, arrival, waited=True)
+                await checkpoint()
         finally:
             self._taken -= 1
 
@@ -264,7 +265,8 @@ class Session:
             await self._function(it)
             outcome = it.status
         except BaseException as raised:
-            if not is_crash(raised):
+            # A workload that exits must not take the report along.
+            if not (is_crash(raised) or isinstance(raised, SystemExit)):
                 raise
             outcome, error = outcome_of_run(raised), raised
         finally:

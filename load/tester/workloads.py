@@ -26,6 +26,7 @@ from typing import Any, TypeAlias, overload
 
 from ...agents import Agent, Run, RunResult, System
 from ...agents.run_stream import RunStream
+from ...agents.trace import printable
 from ...providers import Connections, Provider
 from ..plan import Plan
 from .copies import Copies
@@ -68,6 +69,8 @@ class Workload:
             inspect.signature(function).bind(None)
         except TypeError:
             raise TypeError(f"workload {function.__name__!r} must take one argument, the Iteration") from None
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name= takes a text, not {name!r}")
         if setup is not None and not callable(setup):
             raise TypeError(f"setup= takes a function that gives an async context manager, not {setup!r}")
         if not isinstance(width, int) or isinstance(width, bool):
@@ -75,8 +78,8 @@ class Workload:
         if width < 1:
             raise ValueError(f"width= must be at least 1, not {width!r}")
         self.function = function
-        self.name = name or function.__name__
-        self.about = about if about is not None else (inspect.getdoc(function) or "").partition("\n")[0]
+        self.name = printable(name or function.__name__)
+        self.about = printable(about if about is not None else (inspect.getdoc(function) or "").partition("\n")[0])
         self.setup: Setup = setup if setup is not None else _no_setup
         self.width = width
 
@@ -275,7 +278,7 @@ class _Streamed:
 
 def in_a_line(error: BaseException) -> str:
     """What has gone wrong in somebody's code, in a line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+    return printable(f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": "))
 
 
 def where(error: BaseException) -> str:

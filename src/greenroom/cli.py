@@ -120,7 +120,8 @@ def status_of(arguments: list[str]) -> int:
     """Carry out a command line; returns the exit status."""
     try:
         status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
-        sys.stdout.flush()
+        if sys.__stdout__ is not None:  # it is None where whoever started us has closed it
+            sys.stdout.flush()
         return status or 0
     except CycloptsError as error:
         return _complain(" ".join(str(error).split()), 2)

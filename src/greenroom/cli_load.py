@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from importlib.util import find_spec
+from os.path import realpath
 from typing import Annotated, Literal, TypeAlias
 
 from cyclopts import App, Group, Parameter
@@ -134,6 +135,8 @@ def carry_out(wanted: Wanted) -> int:
     """
     for option, place in (("--json", wanted.json), ("--html", wanted.html)):
         check_place(option, place)
+    if wanted.html is not None and wanted.json is not None and realpath(wanted.json) == realpath(wanted.html):
+        raise Misuse(f"--json and --html both name {wanted.html}: the one would overwrite the other")
     workload = read_workload(wanted)
     arguments = read_arguments(wanted)
     max_errors, max_p99 = read_share("--max-errors", wanted.max_errors), read_time("--max-p99", wanted.max_p99)
@@ -164,13 +167,17 @@ def carry_out(wanted: Wanted) -> int:
 def _write(wanted: Wanted, report: LoadReport) -> int:
     """Write the report wherever it is wanted; returns the exit status."""
     status = 0
+    # Files first: whoever reads what is printed may have gone.
+    if wanted.json != "-":
+        status = _write_file(wanted.json, write_report(report))
+    if wanted.html is not None:
+        status = _write_file(wanted.html, page(report).encode()) or status
+    if sys.__stdout__ is None:  # closed by whoever started us
+        return status
     if wanted.json == "-":
         print(write_report(report).decode())
     else:
-        status = _write_file(wanted.json, write_report(report))
         show(f"greenroom load {report.workload}", rows(report))
-    if wanted.html is not None:
-        status = _write_file(wanted.html, page(report).encode()) or status
     return status
 
 

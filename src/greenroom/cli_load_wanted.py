@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from .agents.trace import printable
 from .cli_run import Answering, Misuse, provider_for
 from .load.durations import parse_seconds
 from .load.latency import Latency
@@ -169,8 +170,8 @@ def check_place(option: str, place: str | None) -> None:
     """
     if place is None or (place == "-" and option == "--json"):
         return
-    if place.startswith("-"):
-        raise Misuse(f"{option} takes the name of a file, not {place}")
+    if not place or place.startswith("-"):
+        raise Misuse(f"{option} takes the name of a file, not {place or 'an empty text'}")
     folder = os.path.dirname(os.path.abspath(place))
     if os.path.isdir(place) or not os.path.isdir(folder):
         raise Misuse(f"{option} {place}: {'is a folder' if os.path.isdir(place) else f'there is no folder {folder}'}")
@@ -185,7 +186,11 @@ def _optioned(words: str, names: Iterable[str]) -> str:
 
 def _options(wanted: Wanted) -> dict[str, Any]:
     """What was given, for the report; an address without what may be secret in it."""
-    given = {name: value for name, value in msgspec.structs.asdict(wanted).items() if value not in (None, False)}
+    given = {
+        name: printable(value) if isinstance(value, str) else value
+        for name, value in msgspec.structs.asdict(wanted).items()
+        if value not in (None, False)
+    }
     if wanted.base_url is not None:
         parts = urlsplit(wanted.base_url)
         given["base_url"] = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
