@@ -172,7 +172,7 @@ def test_a_silent_machine_reminds_of_nothing() -> None:
     run = machine(silent=True)
     run.handle(calls("a"))
     assert run.handle(done(0)) == [CallModel()]
-    assert (shape(run.messages), run.take_unwritten(), run.take_unsaid()) == (["user", "assistant", "tool"], [], [])
+    assert (shape(run.messages), run.take_unwritten(), run.take_unsaid()) == (["user", "assistant", "tool"], (), ())
 
 
 # -- a crash
