@@ -6,12 +6,13 @@ things keep a ticket waiting:
 - **A freeze.** When the provider refuses a call (429, or "overloaded" with a Retry-After), nobody goes until the time
   that it asked for is over, plus a little of chance, never less. Calls that were on their way at that moment and are
   refused as well belong to the same wave: they can only make the freeze longer.
-- **A ramp.** After a freeze one call goes, or after a brief one half as many as were at work. Each that is answered
-  makes room for two, so that those who waited do not come back in one wave. What counts is calls without an answer, not
-  open ones: an answer may stream for a minute. A call that fails in another way is an answer too: it was not refused.
-  The ramp is over when as many could go as the freeze had met, and nobody waits.
+- **A ramp.** After a freeze one call goes, or after a brief one half as many as were at work, or a few. Each that is
+  answered makes room for two, so that those who waited do not come back in one wave. What counts is calls without an
+  answer, not open ones: an answer may stream for a minute. A call that fails in another way is an answer too: it was not
+  refused. The ramp is over when as many could go as the freeze had met, and nobody waits.
 - **A ceiling.** Some providers count the calls that are open at once, and tell nobody. Two refused waves in a row of
-  which about as many calls were taken are such a provider: no more are let in at once than were taken. The ceiling
+  which about as many calls were taken are such a provider: no more are let in at once than were taken. A brief refusal
+  says nothing of the kind. The ceiling
   grows by an eighth after many answers under it, and each time that it proves right it grows half as fast. A wave that
   it does not explain takes it away.
 - **Limits of the user**: calls inside at once, and requests and tokens in any 60 seconds.
@@ -41,6 +42,8 @@ from .rate_headers import Rate
 FREEZE = 1.0
 #: A provider that wants to be left alone for less than so many seconds has refused this one call, and is not full.
 BRIEF = 1.0
+#: Calls that go after a brief refusal in any case: one of the first of many may be the one that is refused.
+FEW = 8
 #: Seconds that a freeze lasts at most, before one call goes to look.
 MAX_FREEZE = 60.0
 #: Under a ceiling it takes so many answers for each call that is let in at once before more are tried; and at most.
@@ -108,6 +111,7 @@ class GateState:
 
     __slots__ = (
         "_admitted",
+        "_brief",
         "_ceiling",
         "_credit",
         "_goal",
@@ -166,6 +170,8 @@ class GateState:
         self._peak = 0
         self._refusals = 0
         self._taken: int | None = None
+        # Whether every refusal of the last wave was a brief one.
+        self._brief = False
         if limits is not None:
             self.limit(limits)
 
@@ -298,14 +304,16 @@ class GateState:
         same_wave = self._width is not None and ticket.number <= self._mark
         if same_wave:
             self._refusals += 1
+            self._brief = self._brief and brief
             if retry_after is None:
                 return
         else:
             self._peak = self.inside
             self._refusals = 1
+            self._brief = brief
             self._waves += 1
             self._mark = self._admitted
-            self._width = max(1, self.inside // 2) if brief else 1
+            self._width = max(FEW, self.inside // 2) if brief else 1
             self._unanswered = 0
             self._goal = max(self._goal, self.inside + len(self.queue))
             if self.troubled_since is None:
@@ -358,6 +366,8 @@ class GateState:
 
         What the gate cannot see (a call that was sent later than it was let in) makes the numbers inexact by some.
         """
+        if self._brief:
+            return  # single calls were refused, however many were inside
         taken = self._peak - self._refusals
         before = self._taken
         if before is not None and taken > 0 and abs(taken - before) <= max(1, before // 4):

@@ -317,6 +317,33 @@ def test_after_a_brief_refusal_half_as_many_go_on() -> None:
     assert len(state.admit(1.1)) == 50
 
 
+def test_brief_refusals_of_single_calls_are_no_ceiling() -> None:
+    """However alike the numbers of calls are that were taken: it is chance which one is refused."""
+    state, now = GateState(), 0.0
+    for _ in range(4):
+        tickets = [state.ask(now) for _ in range(80)]
+        inside = [ticket for ticket in tickets if ticket.place is Place.INSIDE]
+        state.refused(inside[0], now, 0.05, 0.0)
+        state.leave(inside[0])
+        now += 1.0
+        state.admit(now)
+        while any(ticket.place is not Place.LEFT for ticket in tickets):
+            leave_answered(state, [ticket for ticket in tickets if ticket.place is Place.INSIDE])
+            state.admit(now)
+        assert state._ceiling is None
+
+
+def test_one_of_the_first_calls_may_be_refused_briefly() -> None:
+    """The others, which come right behind it, need not begin with one."""
+    state = GateState()
+    first, *_ = [state.ask(0.0) for _ in range(2)]
+    state.refused(first, 0.0, 0.05, 0.0)
+    state.leave(first)
+    for _ in range(300):
+        state.ask(0.0)
+    assert len(state.admit(0.1)) == 8
+
+
 def test_a_ramp_is_not_over_while_those_who_were_refused_still_pause() -> None:
     """Nobody waits at the gate yet, for all pause before their next attempt: they find it narrow when they come."""
     state = GateState()
