@@ -8,8 +8,8 @@ things keep a ticket waiting:
   refused as well belong to the same wave: they can only make the freeze longer.
 - **A ramp.** After a freeze one call goes, or after a brief one half as many as were at work, or a few. Each that is
   answered makes room for two, so that those who waited do not come back in one wave. What counts is calls without an
-  answer, not open ones: an answer may stream for a minute. A call that fails in another way is an answer too: it was not
-  refused. The ramp is over when as many could go as the freeze had met, and nobody waits.
+  answer, not open ones: an answer may stream for a minute. A call that fails in another way is an answer too: it was
+  not refused. The ramp is over when as many could go as the freeze had met, and nobody waits.
 - **A ceiling.** Some providers count the calls that are open at once, and tell nobody. Two refused waves in a row of
   which about as many calls were taken are such a provider: no more are let in at once than were taken. A brief refusal
   says nothing of the kind. The ceiling
