@@ -71,14 +71,17 @@ KNOWN = {**CONTENDERS, "bench_run.py": load("bench_run").CONTENDERS}
 # -- they run
 
 
+#: Each contender on one backend, by turns: they are scripts, and to run all on both takes a minute.
+TURNS = [
+    (file, each, each.backends[place % len(each.backends)])
+    for file, contenders in CONTENDERS.items()
+    for place, each in enumerate(contenders)
+]
+
+
 @pytest.mark.parametrize(
     ("contender", "backend"),
-    [
-        pytest.param(each, backend, id=f"{file[6:-3]}-{each.name}-{backend}")
-        for file, contenders in CONTENDERS.items()
-        for each in contenders
-        for backend in each.backends
-    ],
+    [pytest.param(each, backend, id=f"{file[6:-3]}-{each.name}-{backend}") for file, each, backend in TURNS],
 )
 def test_a_contender_measures_something(contender: Any, backend: str) -> None:
     figures = anyio.run(contender.measure, TINY, backend=backend)

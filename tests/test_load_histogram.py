@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from greenroom.load.tester.histogram import Histogram
@@ -47,6 +47,7 @@ def test_two_histograms_add_up_to_that_of_all_their_samples(left: list[float], r
 
 
 @given(st.lists(SECONDS, min_size=1, max_size=200))
+@example([1020.0, 1024.0])
 def test_a_distribution_says_exactly_what_it_can(values: list[float]) -> None:
     found = filled(values).distribution()
     assert found is not None

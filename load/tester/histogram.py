@@ -67,7 +67,13 @@ class Histogram:
 
     def buckets(self) -> tuple[tuple[float, int], ...]:
         """The upper bound of each bucket that is not empty, ascending, and the samples in it."""
-        return tuple((min(_upper(index), self.maximum), count) for index, count in sorted(self._buckets.items()))
+        found: dict[float, int] = {}
+        for index, count in sorted(self._buckets.items()):
+            bound = min(
+                _upper(index), self.maximum
+            )  # where the maximum begins a bucket, that is the last one's bound too
+            found[bound] = found.get(bound, 0) + count
+        return tuple(found.items())
 
     def distribution(self) -> Distribution | None:
         """What a report says of the samples; None without any."""
