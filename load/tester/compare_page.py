@@ -6,11 +6,10 @@ from collections.abc import Iterable
 
 from .asked import facts
 from .compare import Comparison, Figure, compare, judge_comparison
-from .document import cell, document, head, row_head, shown, table
+from .document import cell, document, head, row_head, shown, table, verdict_box
 from .figures import spread_plot
 from .markup import Markup, join, tag
 from .noise import CONFIDENCE
-from .page import SIGNS
 from .plots import Plot, figure
 from .results import LoadReport
 from .units import share
@@ -33,7 +32,7 @@ def compare_page(a: LoadReport, b: LoadReport, names: tuple[str, str] = ("A", "B
         f"{b.workload}: two load reports",
         [
             _heading(a, b, names),
-            _verdict(comparison),
+            verdict_box(judge_comparison(comparison), comparison.doubts),
             *_differences(comparison),
             *_figures(comparison),
             *_plots(a, b),
@@ -69,23 +68,6 @@ def _side(letter: str, name: str, report: LoadReport) -> Markup:
         tag("h3", f"{letter} ", shown(name if name != letter else "")),
         tag("ul", *(tag("li", f"{key} ", tag("b", shown(value))) for key, value in words), class_="facts"),
         class_="side",
-    )
-
-
-def _verdict(comparison: Comparison) -> Markup:
-    verdict = judge_comparison(comparison)
-    sign = tag("span", SIGNS[verdict.tone], class_="sign", aria_hidden="true")
-    doubts = [tag("li", tag("span", "!", class_="sign", aria_hidden="true"), shown(each)) for each in comparison.doubts]
-    return tag(
-        "section",
-        tag(
-            "div",
-            tag("strong", sign, verdict.headline),
-            tag("p", verdict.words) if verdict.words else "",
-            class_=f"verdict {verdict.tone}",
-        ),
-        tag("ul", *doubts, class_="warnings", aria_label="Warnings") if doubts else "",
-        aria_label="Verdict",
     )
 
 

@@ -13,9 +13,12 @@ from pathlib import Path
 from .markup import Markup, join, tag
 from .page_style import POLICY, STYLE
 from .results import BadReport, LoadReport, read_report, write_report
+from .verdict import Verdict
 
 #: How the element of a report's data begins, as `document` writes it.
 _DATA = re.compile(r'<script type="application/json" id="[\w-]+" class="load-report">(.*?)</script>', re.DOTALL)
+#: Signs before a verdict, so that it is not told by colour alone.
+_SIGNS = {"good": "✓", "caution": "!", "bad": "✕"}
 
 
 def document(title: str, body: Iterable[Markup], reports: Mapping[str, LoadReport]) -> str:
@@ -77,6 +80,23 @@ def open_report_or_page(path: str | Path) -> LoadReport:
         raise BadReport(f"{path}: {error.strerror or error}") from None
     except BadReport as error:
         raise BadReport(f"{path}: {error}") from None
+
+
+def verdict_box(verdict: Verdict, warnings: Sequence[str]) -> Markup:
+    """What comes first: how it went, in a sentence, and what makes that doubtful."""
+    sign = tag("span", _SIGNS[verdict.tone], class_="sign", aria_hidden="true")
+    doubts = [tag("li", tag("span", "!", class_="sign", aria_hidden="true"), shown(each)) for each in warnings]
+    return tag(
+        "section",
+        tag(
+            "div",
+            tag("strong", sign, verdict.headline),
+            tag("p", verdict.words) if verdict.words else "",
+            class_=f"verdict {verdict.tone}",
+        ),
+        tag("ul", *doubts, class_="warnings", aria_label="Warnings") if doubts else "",
+        aria_label="Verdict",
+    )
 
 
 def table(heads: Sequence[Markup], rows: Iterable[Sequence[Markup]], caption: str) -> Markup:

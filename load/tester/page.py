@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .asked import facts
-from .document import document, shown
+from .document import document, shown, verdict_box
 from .figures import figures
 from .markup import Markup, join, tag
 from .page_tables import asked, errors, latencies, outcomes, resources
@@ -18,9 +18,6 @@ from .plots import figure
 from .results import Distribution, LoadReport
 from .units import UNKNOWN, known, number, per_second, seconds, share, size
 from .verdict import BAD, ENDED, judge
-
-#: Signs before a verdict, so that it is not told by colour alone.
-SIGNS = {"good": "✓", "caution": "!", "bad": "✕"}
 
 
 def page(report: LoadReport) -> str:
@@ -34,7 +31,7 @@ def page(report: LoadReport) -> str:
         f"{report.workload}: load report",
         [
             _heading(report),
-            _verdict(report),
+            verdict_box(judge(report), report.warnings),
             _tiles(report),
             *_plots(report),
             *latencies(report),
@@ -58,23 +55,6 @@ def _heading(report: LoadReport) -> Markup:
         tag("h1", shown(report.workload)),
         tag("p", shown(report.about)) if report.about else "",
         tag("ul", *(tag("li", f"{name} ", tag("b", shown(value))) for name, value in facts(report)), class_="facts"),
-    )
-
-
-def _verdict(report: LoadReport) -> Markup:
-    verdict = judge(report)
-    sign = tag("span", SIGNS[verdict.tone], class_="sign", aria_hidden="true")
-    warnings = [tag("li", tag("span", "!", class_="sign", aria_hidden="true"), shown(each)) for each in report.warnings]
-    return tag(
-        "section",
-        tag(
-            "div",
-            tag("strong", sign, verdict.headline),
-            tag("p", verdict.words) if verdict.words else "",
-            class_=f"verdict {verdict.tone}",
-        ),
-        tag("ul", *warnings, class_="warnings", aria_label="Warnings") if warnings else "",
-        aria_label="Verdict",
     )
 
 

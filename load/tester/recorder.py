@@ -92,7 +92,7 @@ class Recorder:
         self.start_delay = Histogram()
         self.overhead = Histogram()
         self._secrets = sorted((each for each in secrets if each), key=len, reverse=True)
-        self._errors: dict[tuple[str, str, int | None], list[int]] = {}
+        self._errors: Counter[tuple[str, str, int | None]] = Counter()
         self._examples: dict[tuple[str, str, int | None], str] = {}
 
     # -- runs
@@ -200,7 +200,7 @@ class Recorder:
                 count=count,
                 example=self._examples[where, kind, status],
             )
-            for (where, kind, status), (count,) in self._errors.items()
+            for (where, kind, status), count in self._errors.items()
         ]
         return tuple(sorted(found, key=lambda each: (-each.count, each.where, each.kind, each.status or 0)))
 
@@ -211,9 +211,8 @@ class Recorder:
         if key not in self._errors and len(self._errors) >= CLASSES:
             key = where, "others", None
         if key not in self._errors:
-            self._errors[key] = [0]
             self._examples[key] = self._in_a_line(error)
-        self._errors[key][0] += 1
+        self._errors[key] += 1
 
     def _in_a_line(self, error: BaseException) -> str:
         try:
