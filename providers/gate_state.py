@@ -12,9 +12,8 @@ things keep a ticket waiting:
   not refused. The ramp is over when as many could go as the freeze had met, and nobody waits.
 - **A ceiling.** Some providers count the calls that are open at once, and tell nobody. Two refused waves in a row of
   which about as many calls were taken are such a provider: no more are let in at once than were taken. A brief refusal
-  says nothing of the kind. The ceiling
-  grows by an eighth after many answers under it, and each time that it proves right it grows half as fast. A wave that
-  it does not explain takes it away.
+  says nothing of the kind. The ceiling grows by an eighth after many answers under it, and each time that it proves
+  right it grows half as fast. A wave that it does not explain takes it away.
 - **Limits of the user**: calls inside at once, and requests and tokens in any 60 seconds.
 - **Limits that the provider tells** with each answer: what is left, and when all of it is there again. Between two
   answers the rest is reckoned: it grows at the pace that the last answer implies, and shrinks with each call let in
