@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import anyio
@@ -19,7 +14,8 @@ from anyio.lowlevel import checkpoint
 
 from greenroom.mailbox import Mailbox
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+from .benchmark_modules import FOLDER, load
+
 NAMES = ("tell", "ask", "spawn", "restart", "idle", "stop", "fan_in", "control", "cancel")
 NAMES += (
     "provider",
@@ -45,21 +41,6 @@ TINY = dict.fromkeys(("supervisors", "children", "group", "waiting"), 2) | {
     "instant": 0,
     "latency_ms": 5,
 }
-
-
-@contextmanager
-def among_the_benchmarks() -> Iterator[None]:
-    """They import each other as scripts do: from their own folder."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(FOLDER))
-
-
-def load(name: str) -> ModuleType:
-    with among_the_benchmarks():
-        return importlib.import_module(name)
 
 
 goals, runner, bench_cancel = load("goals"), load("runner"), load("bench_cancel")

@@ -19,7 +19,17 @@ from greenroom.load import Faults, Iteration, Latency, load_test, workload
 from greenroom.load.tester import Progress, read_report, write_report
 from greenroom.load.tester.page import page
 from greenroom.load.tester.workloads import BadWorkload
-from greenroom.providers import AuthError, ConnectionFailed, Overloaded, RateLimited, Retry, Scripted
+from greenroom.providers import (
+    AuthError,
+    ConnectionFailed,
+    ModelReply,
+    ModelRequest,
+    Overloaded,
+    RateLimited,
+    Retry,
+    Scripted,
+)
+from greenroom.providers.notices import GateOpened, listening
 from greenroom.testing import run
 
 from .load_models import AGENT, Model, ask, virtual
@@ -544,6 +554,43 @@ def test_streamed_answers_have_a_first_token_and_time_per_token(backend: str) ->
     assert {round(each, 2) for each in first if each is not None} == {0.5}
     plain = virtual(Model(0.5), backend=backend, concurrency=2, count=6)
     assert (plain.streamed, plain.first_token, plain.per_token, plain.between_pieces) == (False, None, None, None)
+
+
+class _Gated(Model):
+    """Every other request waits 2 s at a gate, and says so, before the answer takes its 0.5 s."""
+
+    async def complete(self, request: ModelRequest) -> ModelReply:
+        await self._wait()
+        return await super().complete(request)
+
+    @asynccontextmanager
+    async def _streamed(self) -> AsyncGenerator[Any]:
+        await self._wait()
+        async with super()._streamed() as events:
+            yield events
+
+    async def _wait(self) -> None:
+        if self.asked % 2:
+            await anyio.sleep(2)
+            if (listener := listening.get()) is not None:
+                listener.note(GateOpened(self.name, self.model, 2.0))
+
+
+@backends
+@pytest.mark.parametrize("streamed", [False, True], ids=["plain", "streamed"])
+def test_what_a_request_waits_at_its_gate_is_counted_apart(backend: str, streamed: bool) -> None:
+    report = virtual(_Gated(0.5), backend=backend, concurrency=1, count=10, streams=streamed)
+    assert (report.gate_waits, report.requests) == (5, {"ok": 10})
+    assert report.gate_wait is not None
+    assert (report.gate_wait.count, report.gate_wait.maximum) == (5, pytest.approx(2.0))
+    answer = 0.5 + 3.0 if streamed else 0.5  # three more pieces, a second each
+    assert report.request_latency is not None
+    assert report.request_latency.maximum == pytest.approx(answer)
+    assert report.run_latency is not None
+    assert report.run_latency.maximum == pytest.approx(answer + 2.0)
+    if streamed:
+        assert report.first_token is not None
+        assert report.first_token.maximum == pytest.approx(0.5)
 
 
 @backends

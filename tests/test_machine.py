@@ -72,6 +72,23 @@ def test_an_answer_ends_the_run() -> None:
     assert [message.role for message in run.messages] == ["user", "assistant"]
 
 
+def test_a_conversation_once_given_does_not_change_as_the_run_goes_on() -> None:
+    """A request holds it without a copy, and a provider may look at it late."""
+    run = machine()
+    run.handle(Begin())
+    first = run.messages
+    run.handle(calls("look"))
+    second = run.messages
+    run.handle(done("id-0"))
+    third = run.messages
+    run.handle(says("hi"))
+    assert [[message.role for message in given] for given in (first, second, third)] == [
+        ["user"],
+        ["user", "assistant"],
+        ["user", "assistant", "tool"],
+    ]
+
+
 @pytest.mark.parametrize("reason", ["pause", "compaction"])
 def test_an_answer_that_the_provider_suspended_goes_on(reason: StopReason) -> None:
     """What it had said goes back to it; it is no answer yet, and costs a turn like any other call."""

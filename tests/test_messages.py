@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -371,3 +372,26 @@ async def test_the_true_error_ends_a_run() -> None:
     async with System():
         with pytest.raises(RestartLimit, match="ValueError: boom"):
             await Agent("a", Scripted(ValueError("boom"), "never")).run("x")
+
+
+# -- what they cost
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Text("a"),
+        Thinking("a"),
+        ToolCall("1", "add", {"a": [1]}, '{"a": [1]}'),
+        tool_result("1", "2"),
+        user("a"),
+        assistant("a", tool_calls=[call("add", a=1)]),
+        TextDelta("a"),
+        Usage(input_tokens=1),
+        ModelReply(assistant("a")),
+    ],
+    ids=lambda record: type(record).__name__,
+)
+def test_the_cyclic_collector_does_not_walk_through_conversations(record: object) -> None:
+    """They are held in hundreds of thousands, and cannot be part of a cycle."""
+    assert not gc.is_tracked(record)

@@ -10,10 +10,8 @@ import ast
 import importlib
 import json
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import anyio
@@ -22,26 +20,14 @@ import pytest
 
 from greenroom.load import Latency, SimulatedServer, Stats, simulated_server
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks" / "peers"
-CONTENDERS = FOLDER / "contenders"
+from .benchmark_modules import FOLDER as BENCHMARKS
+from .benchmark_modules import load
+
+PEERS = BENCHMARKS / "peers"
+CONTENDERS = PEERS / "contenders"
 
 
-@contextmanager
-def beside(folder: Path) -> Iterator[None]:
-    """Scripts import each other from their own folder."""
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
-
-
-def load(name: str, folder: Path = FOLDER) -> ModuleType:
-    with beside(folder):
-        return importlib.import_module(name)
-
-
-scripts, turns, tables, compare = load("peer_scripts"), load("peer_turn"), load("peer_table"), load("compare")
+scripts, turns, tables, compare = (load(name, PEERS) for name in ("peer_scripts", "peer_turn", "peer_table", "compare"))
 contender = load("contender", CONTENDERS)
 SCRIPTS = scripts.read_scripts()
 
@@ -74,7 +60,7 @@ def test_what_comes_from_this_checkout_is_this_checkout() -> None:
     for name in (compare.GREENROOM, compare.FLOOR):
         (script,) = [each for each in SCRIPTS if each.path.name == name]
         assert 'greenroom = { path = "../../..", editable = true }' in script.path.read_text(encoding="utf-8")
-        assert (script.path.parent / "../../..").resolve() == FOLDER.parents[1]
+        assert (script.path.parent / "../../..").resolve() == PEERS.parents[1]
 
 
 def written(folder: Path, dependencies: str = '["some==1.0"]', peer: str = "", body: str = "", **more: str) -> Path:

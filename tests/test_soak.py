@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import random
 import sys
 from array import array
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
@@ -19,23 +15,7 @@ import pytest
 
 from greenroom.agents import events, talks
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-
-
-@contextmanager
-def among_the_benchmarks() -> Generator[None]:
-    """They import each other as scripts do: from their own folder."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(FOLDER))
-
-
-def load(name: str) -> ModuleType:
-    with among_the_benchmarks():
-        return importlib.import_module(name)
-
+from .benchmark_modules import load
 
 soak, samples, slope, workload = (load(name) for name in ("soak", "soak_samples", "soak_slope", "soak_workload"))
 
