@@ -51,6 +51,7 @@ class SystemKeywords(TypedDict, total=False):
     """Keywords of a System in a thread: those of `System`, without ``signals``."""
 
     name: str
+    agents: Iterable[Agent[Any, Any]]
     max_running: int
     max_queued: int | None
     fair: bool
@@ -344,7 +345,7 @@ class ThreadSystem:
 
     def recover(
         self,
-        agents: Iterable[Agent[Any, Any]],
+        agents: Iterable[Agent[Any, Any]] | None = None,
         *,
         deps: Any = None,
         deps_for: Callable[[Unfinished], Any] | None = None,

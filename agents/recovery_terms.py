@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ..providers.checks import is_whole
 from .approvals import Approver, check_approve
-from .hooks import Audience
+from .named_agents import agents_by_name
 from .policy import Policy, check_policy
 from .stop_poll import StopWhen, check_stop_when
 
@@ -72,7 +72,7 @@ class Terms:
         max_claims: int,
         takeover: bool,
     ) -> None:
-        self.agents = _by_name(agents)
+        self.agents = agents_by_name(agents)
         if isinstance(run_ids, str):
             raise TypeError(f"run_ids= takes a list of ids: write run_ids=[{run_ids!r}]")
         if run_ids is not None and (isinstance(run_ids, bytes) or not isinstance(run_ids, Iterable)):
@@ -98,24 +98,3 @@ class Terms:
         self.stop_when = stop_when
         self.max_claims = max_claims
         self.takeover = takeover
-
-
-def _by_name(agents: object) -> dict[str, Agent[Any, Any]]:
-    """Agents by their names.
-
-    Raises:
-        TypeError: not a list of agents.
-        ValueError: two of one name.
-    """
-    if isinstance(getattr(agents, "audience", None), Audience):
-        raise TypeError(f"agents= takes a list of agents: write [{getattr(agents, 'name', 'agent')}]")
-    if isinstance(agents, str | Mapping) or not isinstance(agents, Iterable):
-        raise TypeError(f"agents= takes a list of agents, not {agents!r}")
-    found: dict[str, Agent[Any, Any]] = {}
-    for agent in cast("Iterable[Agent[Any, Any]]", agents):
-        if not isinstance(getattr(agent, "audience", None), Audience):
-            raise TypeError(f"agents= takes a list of agents; {agent!r} is none")
-        if agent.name in found:
-            raise ValueError(f"two agents are called {agent.name!r}: runs are found by their agent's name")
-        found[agent.name] = agent
-    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 from anyio import CancelScope, Event
@@ -33,6 +33,7 @@ from .history import Prompt
 from .in_thread import SystemKeywords, ThreadSystem
 from .instruments import Instrument, read_instruments
 from .launch import Launch, check_agent, check_id
+from .named_agents import agents_by_name
 from .options import names_ours, names_ours_in, refuse_unknown
 from .policy import Policy
 from .recovery import Recoverer, Recovery
@@ -68,6 +69,7 @@ class System(ActorSystem):
 
     Args:
         name: for the tree and the logs.
+        agents: those that are known by name here, to a service in front of the System and to `recover` (default: none).
         max_running: runs at work at the same time, and connections to model endpoints (default 1,000); further runs
             wait for their turn, first come, first served. Subagents do not count.
         max_queued: how many runs may wait for their turn (default: any number); one more is refused with `SystemBusy`.
@@ -110,6 +112,7 @@ class System(ActorSystem):
         self,
         *,
         name: str = "system",
+        agents: Iterable[Agent[Any, Any]] = (),
         max_running: int = 1_000,
         max_queued: int | None = None,
         fair: bool = False,
@@ -162,6 +165,8 @@ class System(ActorSystem):
             on_report=on_report,
             chance=self._sources.chance,
         )
+        #: Those that are known here, by name.
+        self.agents: Mapping[str, Agent[Any, Any]] = MappingProxyType(agents_by_name(agents))
         self.max_running = max_running
         self.max_queued = max_queued
         self._fair = fair
@@ -245,6 +250,7 @@ class System(ActorSystem):
             await super().__aexit__(type(error), error, error.__traceback__)
             await self._close_journal(error)
             raise
+        stage.agents.update(self.agents)
         self._stage = stage
         enter_system(self)
         return self
@@ -368,7 +374,7 @@ class System(ActorSystem):
 
     async def recover(
         self,
-        agents: Iterable[Agent[Any, Any]],
+        agents: Iterable[Agent[Any, Any]] | None = None,
         *,
         deps: Any = None,
         deps_for: Callable[[Unfinished], Any] | None = None,
@@ -389,7 +395,7 @@ class System(ActorSystem):
         Call it once the System is open. Runs that are at work here, or in another process that runs, are left alone.
 
         Args:
-            agents: who may go on, found by name.
+            agents: who may go on, found by name (default: those of the System).
             deps, deps_for: what tools depend on: the same for all runs, or by a function of an `Unfinished`.
             run_ids: only these, also parked ones.
             on_event, policy, approve, stop_when: as for `start`. A run that was started with a policy goes on only with
@@ -403,8 +409,10 @@ class System(ActorSystem):
             TypeError, ValueError: an argument that cannot work.
             SystemDraining, SystemClosed: it takes no runs.
         """
+        if agents is None and not self.agents:
+            raise TypeError("recover() needs to know who can go on: recover([agent, …]), or System(agents=[agent, …])")
         terms = Terms(
-            agents,
+            self.agents.values() if agents is None else agents,
             deps=deps,
             deps_for=deps_for,
             run_ids=run_ids,

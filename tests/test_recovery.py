@@ -460,6 +460,31 @@ def test_an_agent_that_is_not_here(backend: str, caplog: pytest.LogCaptureFixtur
     assert "run r is not recovered" in caplog.text
 
 
+@backends
+def test_a_system_that_knows_its_agents_recovers_with_them(backend: str) -> None:
+    async def scenario() -> None:
+        journal = RecordingJournal()
+        await begin(helper(["look"], "Done."), journal)
+        agent = helper(["look"], "Done.")
+        async with System(journal=journal.after(2), sources=virtual(), agents=[agent]) as system:
+            assert dict(system.agents) == {"helper": agent}
+            recovery = await system.recover()
+            assert [(await run.result()).output for run in recovery.runs] == ["Done."]
+        async with System(journal=journal.after(2), sources=virtual()) as system:
+            with pytest.raises(TypeError, match=r"recover\(\[agent, …\]\), or System\(agents=\[agent, …\]\)"):
+                await system.recover()
+
+    play(scenario, backend=backend)
+
+
+def test_the_agents_of_a_system_are_a_list_of_different_ones() -> None:
+    agent = helper("x")
+    with pytest.raises(TypeError, match=r"agents= takes a list of agents: write \[helper\]"):
+        System(agents=agent)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="two agents are called 'helper'"):
+        System(agents=[agent, helper("y")])
+
+
 # -- waits
 
 

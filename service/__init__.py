@@ -1,0 +1,3 @@
+"""Agents over HTTP."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Ready-made tools."""
+
+__all__: list[str] = []
