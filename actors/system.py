@@ -334,18 +334,19 @@ class ActorSystem:
     def tree(self) -> Node:
         """The live tree at this moment."""
         now = anyio.current_time()
-        children = self._root.children() if self._root is not None else ()
         state = "open" if self.is_open else "closing" if self._group is not None else "closed"
         return Node(
             self.name,
             "system",
             state,
             now - self.opened_at if self._root is not None else 0.0,
-            children=(
-                *(cell.node(now) for cell in children),
-                *(cell.node(now) for cell in self.pool.cells()),
-            ),
+            children=tuple([cell.node(now) for cell in self._residents()]),
         )
+
+    def _residents(self) -> list[Cell]:
+        """What the tree has below the system itself."""
+        children = self._root.children() if self._root is not None else ()
+        return [*children, *self.pool.cells()]
 
 
 def _stem_of(start: object) -> str:

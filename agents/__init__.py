@@ -34,6 +34,7 @@ from .errors import (
     ToolCallInvalid,
     ToolError,
     ToolFailed,
+    ToolsetFailed,
     UnknownOption,
     ValidatorFailed,
 )
@@ -58,6 +59,7 @@ from .stop_token import StopToken
 from .system import System
 from .thread_run import ThreadConversation, ThreadRun
 from .tool import Tool, tool
+from .toolset import Toolkit, Toolset
 from .trace import Trace
 
 __all__ = [
@@ -121,6 +123,9 @@ __all__ = [
     "ToolCallInvalid",
     "ToolError",
     "ToolFailed",
+    "Toolkit",
+    "Toolset",
+    "ToolsetFailed",
     "Trace",
     "Unfinished",
     "UnknownOption",

@@ -58,6 +58,7 @@ from .stop_poll import STOP_POLL, StopWhen, check_stop_when
 from .system import System
 from .tool import DEFAULT_MAX_RESULT, Replay, Tool, Toolbox, Where
 from .tool_rules import OnError, RuleOptions, check_on_error, check_timeout
+from .toolset import Toolset
 from .validators import Checker, Validator, read_validators
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ R = TypeVar("R")
 D = TypeVar("D")
 
 Instructions: TypeAlias = "str | Callable[[RunContext[Any]], str | Awaitable[str]] | None"
-AnyTool: TypeAlias = "Tool[..., Any] | Callable[..., Any] | Agent[Any, Any]"
+AnyTool: TypeAlias = "Tool[..., Any] | Callable[..., Any] | Agent[Any, Any] | Toolset"
 
 
 class AgentKeywords(TypedDict, total=False):
@@ -113,7 +114,7 @@ class Agent(Generic[DepsT, OutputT]):
         model: a `Provider`, or a string such as ``"openai:gpt-5-mini"``.
         description: what the agent is for; a model that has it as a tool is told so.
         instructions: the system prompt, or a function of `RunContext` that gives it, asked before each model call.
-        tools: functions, `@tool` objects and agents.
+        tools: functions, `@tool` objects, agents, and toolsets, such as an MCP server or a workspace.
         output: the type of the answer (default ``str``): whatever msgspec or, where it is installed, pydantic can read.
         deps_type: the type of the ``deps=`` of its runs, for type checkers.
         settings: `ModelSettings`, or a dictionary of them.
@@ -169,6 +170,7 @@ class Agent(Generic[DepsT, OutputT]):
         "prices",
         "provider",
         "toolbox",
+        "toolsets",
         "validators",
     )
 
@@ -301,6 +303,8 @@ class Agent(Generic[DepsT, OutputT]):
         self.prices = read_prices(prices)
         self.prices.prepare(self.provider)
         self.toolbox = _toolbox(tools, memory)
+        #: Those of its tools that need something open.
+        self.toolsets = _toolsets(tools)
         self._fingerprint: Fingerprint | None = None
 
     # -- what it is
@@ -447,7 +451,8 @@ class Agent(Generic[DepsT, OutputT]):
     def asking(self) -> Asking:
         """How its runs ask for the answer."""
         if self._asking is None:
-            self._asking = asking_for(self._output, self._config["output_mode"], self.provider, self.toolbox.specs)
+            mode, specs = self._config["output_mode"], self.toolbox.specs
+            self._asking = asking_for(self._output, mode, self.provider, specs, more=bool(self.toolsets))
         return self._asking
 
     @property
@@ -824,17 +829,30 @@ def _label(name: str) -> str:
 def _listed(tools: object) -> tuple[AnyTool, ...]:
     if tools is None:
         raise TypeError("tools= takes a list, not None: leave it out, or give []")
-    if isinstance(tools, Tool | Agent) or callable(tools):
+    if isinstance(tools, Tool | Agent | Toolset) or callable(tools):
         shown = cast("Any", tools)
         raise TypeError(f"tools= takes a list: write tools=[{getattr(shown, '__name__', None) or shown.name}]")
     if isinstance(tools, str | bytes | Mapping) or not isinstance(tools, Iterable):
-        raise TypeError(f"tools= takes a list of functions, @tool objects and agents, not {tools!r}")
+        raise TypeError(f"tools= takes a list of functions, @tool objects, agents and toolsets, not {tools!r}")
     return tuple(cast("Iterable[AnyTool]", tools))
 
 
 def _toolbox(tools: Iterable[AnyTool], memory: Memory | None) -> Toolbox:
     own = memory_tools(memory) if memory is not None else ()
-    return Toolbox([*map(_as_tool, tools), *own])
+    return Toolbox([*[_as_tool(each) for each in tools if not isinstance(each, Toolset)], *own])
+
+
+def _toolsets(tools: Iterable[AnyTool]) -> tuple[Toolset, ...]:
+    found: dict[str, Toolset] = {}
+    for each in tools:
+        if isinstance(each, Toolset):
+            name: object = getattr(each, "name", None)
+            if not isinstance(name, str) or not name:
+                raise TypeError(f"a toolset needs a name, not {name!r}")
+            if each.name in found:
+                raise ValueError(f"two toolsets are called {each.name!r}: give one of them another name=")
+            found[each.name] = each
+    return tuple(found.values())
 
 
 def _as_tool(each: AnyTool) -> Tool[..., Any]:
@@ -843,10 +861,10 @@ def _as_tool(each: AnyTool) -> Tool[..., Any]:
     if isinstance(each, Agent):
         return cast("Agent[Any, Any]", each).as_tool()
     if isinstance(each, type):
-        raise TypeError(f"tools= takes functions, @tool objects and agents; {each.__name__} is a class")
+        raise TypeError(f"tools= takes functions, @tool objects, agents and toolsets; {each.__name__} is a class")
     if callable(each):
         return Tool(each)
-    raise TypeError(f"tools= takes functions, @tool objects and agents, not {each!r}")
+    raise TypeError(f"tools= takes functions, @tool objects, agents and toolsets, not {each!r}")
 
 
 #: Options of `Agent.run` alone, beside those of any run.

@@ -22,6 +22,8 @@ from . import events, inbox, pause
 from .context import RunContext
 from .context_view import ContextView
 from .enrolment import take_up
+from .equipment import Equipment
+from .errors import SystemDraining, ToolsetFailed
 from .handoff import hand_over
 from .machine import (
     Accepted,
@@ -114,6 +116,9 @@ class Attempt:
     async def _begin(self) -> list[Effect]:
         run, machine = self._run, self.machine
         if run.resumption is not None or run.restarts:
+            unfit = await self._equip_to_go_on(run.equipment) if run.equipment is not None else None
+            if unfit is not None:
+                return [unfit]
             effects = await take_up(run, self)
         else:
             await run.voice.say(events.RunStarted, agent=run.agent.name)
@@ -161,11 +166,15 @@ class Attempt:
                 await self._warn_of_turns()
             if unsaid := machine.take_unsaid():
                 await self._say(unsaid)
-            request = await self._request()
-            run.write()
-            await run.diary.durable()
-            fitted = request if self.view is None else await self._fit(request, self.view)
-            fact = fitted if isinstance(fitted, ModelFailed) else await self._ask(fitted)
+            unfit = await self._equip(run.equipment) if run.equipment is not None else None
+            if unfit is None:
+                request = await self._request()
+                run.write()
+                await run.diary.durable()
+                fitted = request if self.view is None else await self._fit(request, self.view)
+                fact = fitted if isinstance(fitted, ModelFailed) else await self._ask(fitted)
+            else:
+                fact = unfit
         call = self.call
         if fact is None:
             fact = ModelCut(call.partial if call is not None else None)
@@ -179,6 +188,24 @@ class Attempt:
         if machine.state not in (State.ACTING, State.CHECKING):
             await run.voice.say(events.TurnEnded)
         return effects
+
+    async def _equip(self, equipment: Equipment) -> ModelFailed | None:
+        """Have the tools that there are at present."""
+        try:
+            await equipment.equip()
+        except (ToolsetFailed, SystemDraining) as error:
+            return ModelFailed(error)
+        return None
+
+    async def _equip_to_go_on(self, equipment: Equipment) -> Finish | None:
+        """Have the tools that calls of the past were made of; how the run ends if they are not to be had."""
+        run, unfit = self._run, None
+        with CancelScope() as run._waiting:
+            unfit = await self._equip(equipment) if run.wanted is None else None
+        run._waiting = None
+        if run.wanted is not None and run.wanted.resumable:
+            return Finish("stopped", run.wanted.reason)  # whoever goes on takes it up as it was
+        return Finish("failed", "error", error=unfit.error) if unfit is not None else None
 
     async def _fit(self, request: ModelRequest, view: ContextView) -> ModelRequest | ModelFailed:
         """The request as it fits the context window."""
@@ -209,7 +236,7 @@ class Attempt:
         asking = agent.asking
         return ModelRequest.of_records(
             machine.messages,
-            asking.tools(agent.toolbox.specs),
+            asking.tools(run.toolbox.specs),
             asking.instructions(instructions),
             agent.settings,
             asking.schema,
@@ -268,4 +295,4 @@ class Attempt:
 
 def new_machine(run: RunCell) -> Machine:
     """A machine at the run's beginning."""
-    return Machine(run.agent.rules(run.options.limits), run.history, run.prompt, run.options.kept)
+    return Machine(run.rules, run.history, run.prompt, run.options.kept)

@@ -89,7 +89,7 @@ async def take_up(run: RunCell, attempt: Attempt) -> list[Effect]:
         entries = await run.diary.reclaim()
     if resumption is not None and resumption.chronicle.handed_over:
         run.go_on_with(resumption.goes_on_with)
-    past = attempt.past = replay(machine, entries, run.agent.toolbox, run.options.answers)
+    past = attempt.past = replay(machine, entries, run.toolbox, run.options.answers)
     if resumption is not None and resumption.chronicle.ended is not None:
         # It is over: an answer that is checked once more does not go back to the model.
         machine.rules = msgspec.structs.replace(machine.rules, output_retries=0)

@@ -10,6 +10,7 @@
     ├── Stuck                   turn after turn, the model made the same calls with the same results: `tools`, `repeats`
     ├── ToolError               a call of a tool with on_error="fail" failed; the __cause__ is what the tool raised
     ├── GuardFailed             a policy or an approver raised; its error is the __cause__
+    ├── ToolsetFailed           what tools need open could not be opened; the __cause__ is why
     ├── ValidatorFailed         a validator of the answer raised something else than ModelRetry; it is the __cause__
     └── RestartLimit            the run crashed too often; the last crash is the __cause__
 
@@ -143,6 +144,14 @@ class GuardFailed(AgentError):
         super().__init__(f"nobody can say whether tool {tool!r} may be called: {message}")
         self.tool = tool
         self.call_id = call_id
+
+
+class ToolsetFailed(AgentError):
+    """What an agent's tools need open could not be opened, or is no use. The ``__cause__``: why."""
+
+    def __init__(self, toolset: str, message: str) -> None:
+        super().__init__(f"toolset {toolset!r} {message}")
+        self.toolset = toolset
 
 
 class ValidatorFailed(AgentError):

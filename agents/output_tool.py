@@ -66,8 +66,10 @@ class Asking(msgspec.Struct, frozen=True):
         return f"{instructions}\n\n{told}" if instructions else told
 
 
-def asking_for(output: OutputType, mode: OutputMode, provider: Provider, tools: Sequence[ToolSpec]) -> Asking:
-    """How to ask `provider` for this output, beside these tools."""
+def asking_for(
+    output: OutputType, mode: OutputMode, provider: Provider, tools: Sequence[ToolSpec], *, more: bool
+) -> Asking:
+    """How to ask `provider` for this output, beside these tools; `more` says that others will come."""
     schema = output.schema
     if schema is None:
         return Asking(output.read)
@@ -75,7 +77,7 @@ def asking_for(output: OutputType, mode: OutputMode, provider: Provider, tools: 
     while name in taken:
         name += "_"
     called = AnswerTool(name, output.read_call)
-    if mode == "native" or (mode == "auto" and provider.takes_schema(schema, tools=bool(tools))):
+    if mode == "native" or (mode == "auto" and provider.takes_schema(schema, tools=more or bool(tools))):
         return Asking(output.read, schema=schema, called=called)
     read = partial(output.read, remedy=f"Call the tool {name} with your answer.")
     return Asking(read, tool=ToolSpec(name, _DESCRIPTION, schema), called=called)

@@ -39,10 +39,12 @@ from .auto_recall import AutoRecall
 from .background import Background
 from .diary import Diary
 from .enrolment import own, write_end
+from .equipment import Equipment
 from .errors import LimitExceeded, RestartLimit
 from .machine import (
     Finish,
     Machine,
+    Rules,
     State,
     StopAsked,
     StopMode,
@@ -53,6 +55,7 @@ from .model_call import ModelCall
 from .orphans import Orphan, end_below, hand_over_orphans, kill_below, stop_below
 from .outcome import last_event, make_error, make_result
 from .questions import Questions
+from .questions import asked_by as questions_by
 from .reminders import Reminder
 from .replay import Replayed, limit_of
 from .result import RunResult
@@ -63,6 +66,8 @@ from .spending import Spending
 from .stage import RunStage
 from .stop_ladder import FAREWELL, StopLadder, stop_in_force
 from .stop_poll import StopPoll
+from .tool import Toolbox
+from .tool_admission import asked_by
 from .tool_batch import Progress, ToolBatch, ToolEnded
 from .tool_cell import ToolCell
 from .voice import Voice
@@ -111,6 +116,8 @@ class RunCell(Cell):
         "concluded",
         "detached",
         "diary",
+        "equipment",
+        "equipped",
         "error",
         "forsaken",
         "group",
@@ -197,6 +204,9 @@ class RunCell(Cell):
         self.diary = Diary(stage.journal, run_id, stage.sources.clock)
         #: What of its agent's memory fits its prompt.
         self.auto_recall = AutoRecall(agent.memory) if agent.memory is not None else None
+        #: What its toolsets have open, of an agent that has some, and its tools with those.
+        self.equipment = Equipment(self) if agent.toolsets else None
+        self.equipped: Toolbox | None = None
         #: Calls that have nobody to approve them.
         self.pending: tuple[PendingCall, ...] = ()
         #: Of a root: what its tree asks; made at the first question.
@@ -298,6 +308,8 @@ class RunCell(Cell):
                     has_place = queue is not None and await self._take_place(queue)
                     self._start_the_clock(has_place)
                     finish = await self._run()
+                if self.equipment is not None:
+                    await self.equipment.close(self.stage.grace)
                 await self._conclude(finish)
             except BaseException as error:
                 if not is_crash(error):
@@ -315,6 +327,17 @@ class RunCell(Cell):
             self.diary.hold(journal.Started(self.diary.clock()))  # the wait for it was no work
         self.wall_time = WallTime(self, self.options.limits, told.worked if told is not None else 0.0)
         self.wall_time.start_in(self.group)
+
+    @property
+    def toolbox(self) -> Toolbox:
+        """Its tools at present."""
+        return self.equipped if self.equipped is not None else self.agent.toolbox
+
+    @property
+    def rules(self) -> Rules:
+        """What its machine must know."""
+        rules = self.agent.rules(self.options.limits)
+        return rules if self.equipped is None else msgspec.structs.replace(rules, refuse=self.equipped.refuse)
 
     @property
     def machine(self) -> Machine | None:
@@ -396,6 +419,8 @@ class RunCell(Cell):
         """Cancelled from outside, or interrupted: write the end, and let observers hear of it for a bounded time."""
         if self.result is None:
             await self._leave_below()
+        if self.equipment is not None:
+            self.equipment.kill()
         with CancelScope(shield=True, deadline=anyio.current_time() + FAREWELL):
             if self.result is None:
                 self.settle_cut_off()
@@ -486,6 +511,9 @@ class RunCell(Cell):
     def go_on_with(self, agent: Agent[Any, Any]) -> None:
         """Be a run of another agent from here on."""
         self.agent = agent
+        self.equipped = None
+        if self.equipment is None and agent.toolsets:
+            self.equipment = Equipment(self)
         self.voice.audience = agent.audience
         self.auto_recall = AutoRecall(agent.memory) if agent.memory is not None else None
         if self.attempt is not None:
@@ -630,9 +658,12 @@ class RunCell(Cell):
             detail["tokens"] = spending.usage.total_tokens
         if spending.cost:
             detail["cost"] = spending.cost
+        if asks := len(asked_by(self)) + len(questions_by(self)):
+            detail["asks"] = asks
         tools = self.batch.cells.values() if self.batch is not None else ()
         helpers = [run for run in self._subruns.values() if run.is_helper or run.orphan is not None]
-        children = tuple(cell.node(now) for cell in (*tools, *helpers))
+        open_here = self.equipment.cells() if self.equipment is not None else ()
+        children = tuple(cell.node(now) for cell in (*tools, *helpers, *open_here))
         node = super().node(now)
         return msgspec.structs.replace(node, state=pause.word_for(self) or node.state, detail=detail, children=children)
 
@@ -794,6 +825,8 @@ class RunCell(Cell):
             hand_over_orphans(self)
         for run in tuple(self._subruns.values()):
             run.kill()
+        if self.equipment is not None:
+            self.equipment.kill()
         if self.diary.is_open:
             self._let_go()
         if self.inbox is not None:

@@ -25,6 +25,7 @@ from ..providers.http import shared_connections
 from ..providers.threaded import SharedThreads
 from .errors import SeveralSystems, SystemDraining
 from .instruments import Instruments
+from .keepers import Keepers
 from .processes import Processes
 from .run_queue import RunQueue
 from .sources import Sources
@@ -80,6 +81,7 @@ class RunStage:
         "home",
         "instruments",
         "journal",
+        "keepers",
         "observers",
         "outside",
         "pool",
@@ -127,6 +129,8 @@ class RunStage:
         self.timers = timers
         #: Those that are known by name: who recovers a run may have to take up others below it.
         self.agents: dict[str, Agent[Any, Any]] = {}
+        #: Those of toolsets that all runs share, of a System.
+        self.keepers = Keepers(self, group) if group is not None else None
         self.observers = observers
         self.instruments = instruments
         self._require = require

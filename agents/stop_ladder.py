@@ -122,6 +122,8 @@ async def give_up(run: RunCell) -> None:
     if run.exit is not None or run.forsaken:
         return
     run.forsaken = True
+    if run.equipment is not None:
+        run.equipment.kill()
     _log.warning("run %s has ended, but %s", run.name, _name_survivors(run))
     if run.result is not None:
         run.result = dataclasses.replace(run.result, outlived=run.outlived)

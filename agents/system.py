@@ -18,6 +18,7 @@ from typing_extensions import Unpack
 
 from ..actors import ActorSystem, NameTaken, Report, raise_descriptor_limit
 from ..actors import RestartLimit as ActorRestartLimit
+from ..actors.cell import Cell
 from ..journal import Journal, UnknownRun
 from ..providers import GateLimits
 from ..providers.gate_names import check_gates
@@ -32,6 +33,7 @@ from .errors import RestartLimit
 from .history import Prompt
 from .in_thread import SystemKeywords, ThreadSystem
 from .instruments import Instrument, read_instruments
+from .keepers import Keepers
 from .launch import Launch, check_agent, check_id
 from .named_agents import agents_by_name
 from .options import names_ours, names_ours_in, refuse_unknown
@@ -487,6 +489,16 @@ class System(ActorSystem):
         if self._drained is not None:
             await self._drained.wait()  # the block has ended by itself meanwhile
         await super()._shut_down()
+        if self._keepers is not None:
+            await self._keepers.close(self.grace)
+
+    @property
+    def _keepers(self) -> Keepers | None:
+        return self._stage.keepers if self._stage is not None else None
+
+    def _residents(self) -> list[Cell]:
+        shared = self._keepers.cells() if self._keepers is not None else ()
+        return [*super()._residents(), *shared]
 
     def __repr__(self) -> str:
         state = "open" if self.is_open else "closing" if self._group else "closed" if self._closing else "not open"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -334,6 +334,15 @@ class Toolbox:
                 check_address(each.address, each.name, each, each.function)
             self._tools[each.name] = each
         self.specs: tuple[ToolSpec, ...] = tuple(each.spec for each in tools)
+
+    def beside(self, tools: Sequence[Tool[..., Any]]) -> Toolbox:
+        """One with these tools, too."""
+        return Toolbox([*self._tools.values(), *tools])
+
+    @property
+    def names(self) -> Collection[str]:
+        """What its tools are called."""
+        return self._tools.keys()
 
     def __getitem__(self, name: str) -> Tool[..., Any]:
         return self._tools[name]

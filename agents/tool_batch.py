@@ -94,7 +94,7 @@ class ToolBatch:
         if over is not None:
             return self._machine.handle(limited(over))
         try:
-            second = second_handoffs(calls, self._run.agent.toolbox)
+            second = second_handoffs(calls, self._run.toolbox)
             effects: list[Effect] = []
             for call in second:
                 effects = self._done(refused(call))
@@ -199,7 +199,7 @@ class ToolBatch:
 
     def _make(self, call: ToolCall) -> ToolCell:
         run = self._run
-        tool = run.agent.toolbox[call.name]
+        tool = run.toolbox[call.name]
         cell = ToolCell(run, tool, call, governed=self._governed or not tool.rules.plain)
         self.cells[cell.call_id] = cell
         return cell
