@@ -9,6 +9,9 @@ import pytest
 
 import greenroom  # noqa: F401 - a clone without links says so once, here
 
+# A change is tried with fewer schedules than a search for bugs: that is GREENROOM_SEEDS=1000, or --seeds 1000.
+os.environ.setdefault("GREENROOM_SEEDS", "60")
+
 pytest_plugins = ["greenroom.testing.plugin"]
 
 

@@ -232,16 +232,18 @@ def test_a_tool_that_blocks_the_loop_is_named(
 ) -> None:
     """Scenario 65: once for each call, in the log and as an event; one that waits as it should is not."""
     caplog.set_level(logging.WARNING, "greenroom")
-    monkeypatch.setattr(tool_watch, "BLOCKED_AFTER", 0.02)
+    now = 0.0  # a clock of the test's own: on a busy machine anybody may stand still for a while
+    monkeypatch.setattr(tool_watch, "monotonic", lambda: now)
 
     @tool(where="loop")
     async def blocks() -> str:
         """Block, before or after a first pause."""
+        nonlocal now
         if not before:
             await checkpoint()
-        time.sleep(0.03)
+        now += 0.75
         await checkpoint()
-        time.sleep(0.03)
+        now += 0.75
         return "done"
 
     async def waits() -> str:
@@ -256,12 +258,12 @@ def test_a_tool_that_blocks_the_loop_is_named(
         agent = Agent("helper", script, tools=[blocks, waits], hooks=Hooks(on_tool_error=told.append))
         result = await agent.run("Go", run_id="r", on_event=heard.append)
         assert results(result) == [("done", None)] * 2
-        assert [(each.tool, each.call_id, each.seconds >= 0.03) for each in told] == [("blocks", "call_1", True)]
+        assert [(each.tool, each.call_id, each.seconds) for each in told] == [("blocks", "call_1", 0.75)]
         assert [each.type for each in heard].count("tool.blocked") == 1
 
     run(scenario, backend=backend)
     [line] = [each.getMessage() for each in caplog.records]
-    assert line.startswith("tool 'blocks' blocked the event loop for 0.03")
+    assert line.startswith("tool 'blocks' blocked the event loop for 0.75")
     assert "(call call_1 of run r)" in line
 
 
