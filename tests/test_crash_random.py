@@ -1,6 +1,6 @@
 """A process with many runs is killed with SIGKILL at random moments, again and again, until all runs have ended.
 
-``GREENROOM_CRASHES`` says how many kills there are on each event loop (default 150), and ``GREENROOM_CRASH_SEED`` what
+``GREENROOM_CRASHES`` says how many kills there are on each event loop (default 75), and ``GREENROOM_CRASH_SEED`` what
 their moments follow from. How far a process gets until a moment depends on the machine, so a seed does not repeat a
 failure exactly.
 """
@@ -22,7 +22,7 @@ from .crashes.programs import noted
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kill -9")
 
-KILLS = int(os.environ.get("GREENROOM_CRASHES", "150"))
+KILLS = int(os.environ.get("GREENROOM_CRASHES", "75"))
 SEED = int(os.environ.get("GREENROOM_CRASH_SEED", "1"))
 #: The most kills of one crowd of runs: after so many it lives to its end, however slow the machine is.
 ROUND = 15
