@@ -111,7 +111,8 @@ class Example:
 def serving(example: Example) -> Iterator[str]:
     """uvicorn in a thread, on a free port of loopback."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        options: dict[str, Any] = {"interface": "asgi3", "lifespan": "on", "log_level": "critical"}
+        # uvloop, where it is installed, would keep a pipe of the process for ever.
+        options: dict[str, Any] = {"interface": "asgi3", "lifespan": "on", "log_level": "critical", "loop": "asyncio"}
         server = uvicorn.Server(uvicorn.Config(example.app, **options))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
