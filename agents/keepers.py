@@ -80,7 +80,7 @@ class Keeper(Cell):
     @property
     def is_open(self) -> bool:
         """Whether its tools can be used now."""
-        return self.announced and not self.is_down
+        return self.announced and not self.is_down and not (self.kit is not None and self.kit.is_broken)
 
     async def wait_open(self, patience: float) -> Toolkit:
         """Wait until it is open; for at most `patience` seconds where something was open before.

@@ -28,6 +28,14 @@ class Toolkit:
     def __init__(self, tools: Sequence[Tool[..., Any]] = ()) -> None:
         self.tools: tuple[Tool[..., Any], ...] = tuple(tools)
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether its tools are of no use any more, which may be known a little before the block has crashed.
+
+        A turn that begins then waits for what is opened instead. False, unless a subclass knows better.
+        """
+        return False
+
 
 class Toolset(ABC):
     """Tools that belong together, and what they need open. Subclass it, set `name`, write `open`.

@@ -1,3 +1,6 @@
-"""Ready-made tools."""
+"""Ready-made tools, as entries of an agent's ``tools=``."""
 
-__all__: list[str] = []
+from .mcp import MCP, MCPServerError
+from .workspace import Workspace
+
+__all__ = ["MCP", "MCPServerError", "Workspace"]

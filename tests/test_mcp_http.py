@@ -1,0 +1,235 @@
+"""Servers of MCP at a URL: answers whole and in streams, what breaks on the way, sessions that end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from greenroom import Agent, System, ToolFailed
+from greenroom.agents import Toolkit
+from greenroom.providers import Scripted, ToolResult, call
+from greenroom.tools import MCP, MCPServerError
+from greenroom.tools.mcp import http, http_answer
+
+from .mcp_calls import SERVERS, Ear, ask
+
+pytestmark = pytest.mark.anyio
+
+
+class Served:
+    """A running server."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self.process = process
+        self.port = port
+
+    def mcp(self, **options: Any) -> MCP:
+        return MCP.http(f"http://127.0.0.1:{self.port}/mcp", **{"name": "plain", "start_timeout": 20, **options})
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/log") as response:
+            return json.load(response)
+
+    @property
+    def asked(self) -> list[str]:
+        return [each["what"] for each in self.log]
+
+
+@contextmanager
+def serving(**options: Any) -> Iterator[Served]:
+    command = [sys.executable, str(SERVERS / "plain_http.py"), json.dumps(options)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            yield Served(process, int(process.stdout.readline()))
+        finally:
+            process.kill()
+
+
+async def do(kit: Toolkit, what: str, ear: Ear | None = None, **arguments: Any) -> str:
+    return (await ask(kit, "do", ear, what=what, **arguments)).content
+
+
+async def failure(kit: Toolkit, what: str, **arguments: Any) -> str:
+    with pytest.raises(ToolFailed) as raised:
+        await do(kit, what, **arguments)
+    return str(raised.value)
+
+
+async def test_answers_come_whole_and_in_streams_and_the_session_is_ended() -> None:
+    with serving() as server:
+        ear = Ear()
+        async with server.mcp().open() as kit:
+            assert await do(kit, "answer") == "here"
+            assert await do(kit, "stream", ear) == "streamed"
+            assert await do(kit, "another id") == "streamed"
+        assert ear.heard == [{"progress": 1.0}]
+        assert server.asked[-1] == "DELETE"
+
+
+async def test_headers_go_with_every_request_and_to_no_other_host() -> None:
+    with serving() as server, serving() as other:
+        async with server.mcp(headers={"Authorization": "Bearer sk-12345678"}).open() as kit:
+            await do(kit, "answer")
+            told = await failure(kit, "redirect", to=f"http://127.0.0.1:{other.port}/mcp")
+            assert "not followed" in told
+        assert {each["headers"].get("authorization") for each in server.log} == {"Bearer sk-12345678"}
+        assert other.asked == []
+
+
+@pytest.mark.parametrize(
+    ("what", "arguments", "says"),
+    [
+        ("status", {"status": 502}, "failed: the server answered HTTP 502 Bad Gateway"),
+        ("status", {"status": 401}, "failed: the server answered HTTP 401 Unauthorized"),
+        ("garbage", {}, "failed: "),
+        ("drop", {}, "failed: the answer has broken off"),
+        ("cut", {}, "failed: the server cannot be reached: RemoteProtocolError: Server disconnected"),
+        ("text", {}, "failed: Unexpected content type: text/plain"),
+        ("zipped", {}, "failed: the answer is compressed, which nobody has asked for"),
+    ],
+)
+async def test_what_goes_wrong_with_one_call_costs_no_other(what: str, arguments: dict[str, Any], says: str) -> None:
+    with serving() as server:
+        async with server.mcp().open() as kit, anyio.create_task_group() as group:
+            late: list[str] = []
+
+            async def other() -> None:
+                late.append(await do(kit, "late", seconds=0.5))
+
+            group.start_soon(other)
+            assert says in await failure(kit, what, **arguments)
+            assert await do(kit, "answer") == "here"
+        assert late == ["at last"]
+        assert server.asked.count("initialize") == 1
+
+
+@pytest.mark.parametrize("what", ["big", "big event"])
+async def test_an_answer_is_bounded(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "MOST_MESSAGE", 1024**2)
+    monkeypatch.setattr(http_answer, "MOST_MESSAGE", 1024**2)
+    with serving() as server:
+        async with server.mcp().open() as kit:
+            assert len(await do(kit, what, size=90_000)) == 90_000
+            assert "failed: " in await failure(kit, what, size=3 * 1024**2)
+            assert await do(kit, "answer") == "here"
+
+
+async def test_a_stream_that_was_cut_is_gone_on_with() -> None:
+    with serving() as server:
+        async with server.mcp().open() as kit:
+            assert await do(kit, "resume") == "the rest"
+        assert "resume" in server.asked
+
+
+async def test_a_stream_that_goes_on_after_the_answer_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_answer, "DRAIN", 0.2)
+    with serving() as server:
+        began = time.monotonic()
+        async with server.mcp().open() as kit:
+            assert await do(kit, "linger") == "lingering"
+        assert time.monotonic() - began < 3
+
+
+async def test_a_call_that_is_given_up_is_cancelled_and_holds_up_nobody() -> None:
+    """Though the server does not answer the cancellation for seconds."""
+    with serving(deaf=True) as server:
+        began = time.monotonic()
+        async with server.mcp().open() as kit:
+            with anyio.move_on_after(0.2):
+                await do(kit, "hang")
+            assert await do(kit, "answer") == "here"
+            assert time.monotonic() - began < 3
+            with anyio.fail_after(3):
+                while "notifications/cancelled" not in server.asked:
+                    await anyio.sleep(0.01)
+
+
+async def test_a_session_that_was_forgotten_crashes_the_block() -> None:
+    with serving() as server, pytest.raises(MCPServerError, match="MCP server 'plain' has forgotten the session"):
+        async with server.mcp().open() as kit:
+            assert await do(kit, "forget") == "who are you?"
+            assert "has forgotten the session" in await failure(kit, "answer")
+            await anyio.sleep_forever()
+
+
+async def test_a_server_that_dies_in_a_call_crashes_the_block() -> None:
+    with serving() as server, pytest.raises(MCPServerError, match=r"does not answer any more: \w+Error"):
+        async with server.mcp().open() as kit:
+            assert "MCP server 'plain'" in await failure(kit, "die")
+            await anyio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"status": 401}, "cannot be reached: HTTP 401 Unauthorized"),
+        (
+            {"status": 500, "body": "{}", "kind": "application/json"},
+            "cannot be reached: HTTP 500 Internal Server Error",
+        ),
+        ({"status": 200, "body": "hello"}, "cannot be reached: Unexpected content type: text/plain"),
+        ({"status": 202}, "cannot be reached: "),
+    ],
+)
+async def test_a_server_that_does_not_answer_as_one_is_one_clear_error(options: dict[str, Any], says: str) -> None:
+    with serving(**options) as server:
+        with pytest.raises(MCPServerError) as raised:
+            async with server.mcp(headers={"x-key": "sk-12345678"}).open():
+                pytest.fail("it is open")
+        assert str(raised.value).startswith(f"MCP server 'plain' {says}")
+        assert "sk-12345678" not in str(raised.value)
+
+
+async def test_a_server_that_is_down_is_one_clear_error() -> None:
+    with serving() as server:
+        pass
+    with pytest.raises(MCPServerError, match="MCP server 'plain' cannot be reached: ConnectError"):
+        async with server.mcp().open():
+            pytest.fail("it is open")
+
+
+async def test_a_run_goes_on_with_a_server_that_was_started_again() -> None:
+    with serving() as first:
+        with serving_again(first) as again:
+            script = Scripted(
+                [call("do", what="answer")], [call("do", what="die")], [call("again")], [call("do")], "done"
+            )
+            agent = Agent("helper", script, tools=[first.mcp(), again])
+            async with System() as system:
+                result = await agent.run("Go", system=system)
+        told: list[ToolResult] = [each for message in result.messages for each in message.tool_results]
+        assert [each.content for each in told if not each.is_error] == ["here", "again", "here"]
+        assert [each.cause for each in told] == [None, "failed", None, None]
+
+
+@contextmanager
+def serving_again(server: Served) -> Iterator[Any]:
+    running: list[subprocess.Popen[bytes]] = []
+
+    def again() -> str:
+        """Start the server anew."""
+        server.process.wait()
+        command = [sys.executable, str(SERVERS / "plain_http.py"), json.dumps({"port": server.port})]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        running.append(process)
+        assert process.stdout is not None
+        process.stdout.readline()
+        return "again"
+
+    try:
+        yield again
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()

@@ -1,0 +1,342 @@
+"""A session with one server: the handshake, its tools, the calls, and the end.
+
+Everything that stays open (the transport, the SDK's session, the tasks here) is entered and left by `opened`, in the
+task that runs it. Calls come from the tasks of runs. They only write a request and wait for its answer, so they need
+nothing of that task, and are over as soon as the link ends.
+
+The block crashes when the server is gone, so that whoever runs it opens it again. A process is gone when it has died or
+its output has ended. A server at a URL is gone when it cannot be reached, or does not know the session any more; where
+a call only lost its answer, the server is asked for its tools, and is gone when it does not answer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, TypeAlias, cast
+
+import anyio
+import msgspec
+
+from ...actors.exits import sole
+from ...agents import RunContext, Tool, ToolFailed, Toolkit
+from ...agents.tool import Replay
+from ...loops import RunningLoop
+from ...providers import ToolSpec
+from . import offered, results
+from .link import Link, MCPServerError, Outbox, load
+from .offered import Offer
+
+#: Tools of one server that are listed, and that are offered to a model.
+MOST_LISTED = 10_000
+MOST_OFFERED = 500
+#: Seconds between two looks at a list of tools that keeps changing.
+PAUSE = 1.0
+#: Seconds that a server has to answer when it may be gone.
+PROBE = 10.0
+
+Transport: TypeAlias = Callable[[Link], AbstractAsyncContextManager[tuple[Any, Outbox]]]
+
+#: Why the link of a session ends that nothing went wrong with.
+CLOSED = "is closed"
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "notice": logging.INFO, "warning": logging.WARNING}
+_log = logging.getLogger("greenroom.mcp")
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked for: see `MCP`."""
+
+    name: str
+    only: frozenset[str] | None
+    exclude: frozenset[str]
+    prefix: str
+    timeout: float | None
+    start_timeout: float
+    max_result: int
+    replay: Replay | None
+    rules: Mapping[str, Any]
+    version: str
+    secrets: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Terms(name={self.name!r})"
+
+
+class Kit(Toolkit):
+    """What is open of a server: of no use as soon as its link has ended."""
+
+    def __init__(self, tools: Sequence[Tool[..., Any]], link: Link) -> None:
+        super().__init__(tools)
+        self._link = link
+
+    @property
+    def is_broken(self) -> bool:
+        return self._link.why is not None
+
+
+class Session:
+    """What goes through the SDK's client of one server."""
+
+    __slots__ = ("_answers", "_client", "_sdk", "_terms", "_waits", "changed", "link")
+
+    def __init__(self, client: Any, link: Link, terms: Terms) -> None:
+        self._client = client
+        self._sdk = load("mcp")
+        self._terms = terms
+        self._waits = RunningLoop().outside
+        types = self._sdk.types
+        self._answers = load("pydantic").TypeAdapter(types.CallToolResult | types.InputRequiredResult)
+        self.link = link
+        self.changed = anyio.Event()
+
+    # -- tools
+
+    async def tools(self, *, first: bool) -> tuple[Tool[..., Any], ...]:
+        """The tools that the server has now.
+
+        Raises:
+            MCPServerError: it has too many, or, the `first` time, not those that were named.
+        """
+        terms = self._terms
+        listed = await self._listed()
+        names = {tool.name for tool in listed}
+        for option, wanted in (("only", terms.only or ()), ("exclude", terms.exclude)):
+            missing = sorted(set(wanted) - names)
+            if first and missing:
+                has = ", ".join(sorted(names)) or "none"
+                told = f"has no tool {missing[0]!r}, which {option}= names; its tools are: {has}"
+                raise MCPServerError(self.link.sentence(told))
+        chosen = offered.choose(listed, terms.only, terms.exclude)
+        if len(chosen) > MOST_OFFERED:
+            told = f"has {len(chosen)} tools: name those of use with only=[…], at most {MOST_OFFERED}"
+            raise MCPServerError(self.link.sentence(told))
+        return tuple([self._tool(offer) for offer in offered.offers(chosen, terms.prefix)])
+
+    async def _listed(self) -> list[Any]:
+        found: list[Any] = []
+        cursor: str | None = None
+        cursors: set[str] = set()
+        while True:
+            page = await self._client.list_tools(cursor=cursor)
+            found += page.tools
+            if len(found) > MOST_LISTED:
+                raise MCPServerError(self.link.sentence(f"lists more than {MOST_LISTED} tools"))
+            cursor = page.next_cursor
+            if not cursor:
+                return found
+            if cursor in cursors or len(cursors) >= MOST_LISTED:
+                raise MCPServerError(self.link.sentence("has a list of tools without an end"))
+            cursors.add(cursor)
+
+    def _tool(self, offer: Offer) -> Tool[..., Any]:
+        terms = self._terms
+        if offer.doubt is not None:
+            told = (
+                f"describes its tool {offer.name!r} in a way that cannot be checked ({offer.doubt}): it takes anything"
+            )
+            _log.warning("MCP server %r %s", self.link.server, self.link.text(told))
+
+        async def ask(context_of_the_run: RunContext[Any], **arguments: Any) -> results.Value:
+            return await self.call(offer, arguments, context_of_the_run)
+
+        rules = dict(terms.rules)
+        rules["tags"] = {*rules.get("tags", ()), "mcp", f"mcp:{terms.name}"}
+        rules["risk"] = rules.get("risk", offer.risk)
+        tool = Tool.from_schema(
+            offer.label,
+            offer.description,
+            offer.checked,
+            ask,
+            timeout=terms.timeout,
+            max_result=terms.max_result,
+            replay=terms.replay or ("safe" if offer.repeatable else "never"),
+            **rules,
+        )
+        tool.spec = ToolSpec(offer.label, offer.description, offer.shown)
+        return tool
+
+    # -- calls
+
+    async def call(self, offer: Offer, arguments: dict[str, Any], context: RunContext[Any]) -> results.Value:
+        """Call a tool of the server, and wait for what it returns.
+
+        Raises:
+            ToolFailed: it has failed, or the server is gone; the text tells the model.
+        """
+        under_way = True
+
+        async def report(progress: float, total: float | None, message: str | None) -> None:
+            if under_way:  # what comes later comes too late
+                told = {"progress": progress, "total": total, "message": message and self.link.text(message)}
+                context.emit({key: value for key, value in told.items() if value is not None})
+
+        try:
+            result = await self._ask(offer.name, arguments, report)
+        finally:
+            under_way = False
+        if result.is_error:
+            raise ToolFailed(results.text_of(result) or "the tool failed, and says nothing of why")
+        if result.structured_content is not None:
+            mistakes = offered.mistakes_of(offer, result.structured_content)
+            if mistakes:
+                told = f"{self._called(offer.name)} returned something else than it says it does: {'; '.join(mistakes)}"
+                raise ToolFailed(self.link.text(told))
+        return results.value_of(result)
+
+    async def _ask(self, name: str, arguments: dict[str, Any], report: Any) -> Any:
+        sdk, link = self._sdk, self.link
+        if link.why is not None:
+            raise ToolFailed(f"not called: {link.epitaph()}")
+        request = sdk.types.CallToolRequest(params=sdk.types.CallToolRequestParams(name=name, arguments=arguments))
+        try:
+            with self._waits:
+                # Not `call_tool`, which checks results with a schema whose patterns a server may have made slow.
+                result = await self._client.session.send_request(request, self._answers, progress_callback=report)
+        except sdk.MCPError as error:
+            if link.why is not None:
+                raise ToolFailed(f"no answer, and nobody knows whether it took effect: {link.epitaph()}") from None
+            if error.code == sdk.types.CONNECTION_CLOSED:
+                link.doubted.set()
+            raise ToolFailed(f"{self._called(name)} failed: {link.text(error.message)}") from None
+        except (ValueError, RuntimeError) as error:
+            if link.why is not None:
+                raise ToolFailed(f"no answer, and nobody knows whether it took effect: {link.epitaph()}") from None
+            told = f"{self._called(name)} gave an answer of no use: {type(error).__name__}: {error}"
+            raise ToolFailed(link.text(told)) from None
+        if isinstance(result, sdk.types.InputRequiredResult):
+            raise ToolFailed(f"{self._called(name)} wants more input in the middle of a call, which is not supported")
+        return result
+
+    def _called(self, name: str) -> str:
+        return f"tool {name!r} of MCP server {self.link.server!r}"
+
+    # -- what the server says by itself
+
+    async def heed(self, message: Any) -> None:
+        """Heed a notification."""
+        types = self._sdk.types
+        if isinstance(message, types.ToolListChangedNotification):
+            self.changed.set()
+        elif isinstance(message, types.LoggingMessageNotification):
+            said = message.params
+            _log.log(_LEVELS.get(said.level, logging.ERROR), "%s: %s", self.link.server, self.link.text(said.data))
+
+    # -- while it is open
+
+    async def watch(self) -> None:
+        """Crash when the server is gone."""
+        await self.link.ended.wait()
+        raise MCPServerError(self.link.epitaph())
+
+    async def look(self) -> None:
+        """Find out whether the server is gone, where a call went wrong."""
+        link = self.link
+        while True:
+            await link.doubted.wait()
+            link.doubted = anyio.Event()
+            try:
+                with anyio.fail_after(PROBE), self._waits:
+                    await self._client.list_tools()
+            except (self._sdk.MCPError, TimeoutError, ValueError, RuntimeError) as error:
+                why = link.refused or text_of(error)
+                link.end(f"does not answer any more: {why}")
+                return
+
+    async def follow(self, kit: Toolkit) -> None:
+        """Have the kit's tools be those that the server has."""
+        while True:
+            await self.changed.wait()
+            self.changed = anyio.Event()
+            try:
+                kit.tools = await self.tools(first=False)
+            except (self._sdk.MCPError, MCPServerError, ValueError, RuntimeError) as error:
+                told = f"has changed its tools, and does not say to what: {text_of(error)}"
+                _log.warning("MCP server %r %s", self.link.server, self.link.text(told))
+            await anyio.sleep(PAUSE)
+
+    async def listen(self) -> None:
+        """Ask a newer server to say when its tools change; an older one says so unasked."""
+        client = self._client
+        tools = client.server_capabilities.tools
+        if client.session.discover_result is None or tools is None or not tools.list_changed:
+            return
+        try:
+            async with client.listen(tools_list_changed=True) as events:
+                async for _ in events:
+                    self.changed.set()
+        except (self._sdk.MCPError, RuntimeError) as error:
+            _log.debug("MCP server %r does not say when its tools change: %s", self.link.server, error)
+
+
+@asynccontextmanager
+async def opened(terms: Terms, transport: Transport) -> AsyncGenerator[Toolkit]:
+    """A session with a server, for the length of the block.
+
+    Raises:
+        MCPServerError: the server cannot be started or reached, or is gone.
+    """
+    link = Link(terms.name, terms.secrets)
+    bodys: BaseException | None = None
+    is_open = False
+    try:
+        # Its deadline is that of the start; nothing else in it is limited.
+        with anyio.CancelScope(deadline=anyio.current_time() + terms.start_timeout) as patience:
+            async with AsyncExitStack() as stack:
+                with RunningLoop().outside:
+                    session = await _connected(stack, terms, transport, link)
+                    kit = Kit(await session.tools(first=True), link)
+                patience.deadline = float("inf")
+                is_open = True
+                group = await stack.enter_async_context(anyio.create_task_group())
+                for task in (session.watch, session.look, session.listen):
+                    group.start_soon(task)
+                group.start_soon(session.follow, kit)
+                try:
+                    yield kit
+                except BaseException as error:
+                    bodys = error
+                    raise
+                finally:
+                    group.cancel_scope.cancel()
+                    link.end(CLOSED)
+    except Exception as errors:
+        error = sole(cast("ExceptionGroup[Exception]", errors)) if isinstance(errors, ExceptionGroup) else errors
+        if error is bodys or isinstance(error, MCPServerError):
+            raise error from None
+        raise MCPServerError(_failure(link, error, is_open)) from None
+    if patience.cancelled_caught:
+        raise MCPServerError(link.sentence(f"was not ready within {terms.start_timeout:g} s"))
+
+
+async def _connected(stack: AsyncExitStack, terms: Terms, transport: Transport, link: Link) -> Session:
+    sdk = load("mcp")
+    session: Session | None = None
+
+    async def heed(message: Any) -> None:
+        if session is not None:
+            await session.heed(message)
+
+    client = sdk.Client(
+        transport(link),
+        message_handler=heed,
+        client_info=sdk.Implementation(name="greenroom", version=terms.version),
+        cache=None,
+    )
+    session = Session(await stack.enter_async_context(client), link, terms)
+    return session
+
+
+def _failure(link: Link, error: BaseException, is_open: bool) -> str:
+    if link.why not in (None, CLOSED):
+        return link.epitaph()
+    if is_open:
+        return link.sentence(f"is gone: {text_of(error)}")
+    return link.sentence(f"cannot be reached: {link.refused or text_of(error)}")
+
+
+def text_of(error: BaseException) -> str:
+    """What an error of the SDK, or of the library below it, says."""
+    message = getattr(error, "message", None) or str(error)
+    return message if type(error).__name__ == "MCPError" else f"{type(error).__name__}: {message}"
