@@ -1,0 +1,62 @@
+// The events of a run, as text: a line for each, and the chosen one whole.
+
+const EVENT_SHOWN = 50_000; // characters
+
+function eventList() {
+  const box = $("events");
+  const whole = $("event");
+  const sentences = new WeakMap(); // of events: one may have a megabyte of arguments
+  let events = [];
+  let run = null;
+  let chosen = null;
+  const list = rowList(box, {
+    make: () => el("div", { class: "row", role: "option" }, el("time"), el("code"), el("bdi"), el("span")),
+    fill,
+    count: () => events.length,
+    at: (index) => events[index],
+    press: (event) => choose(chosen === event ? null : event),
+  });
+
+  function fill(row, event, index) {
+    const [when, type, words, who] = row.children;
+    if (!sentences.has(event)) sentences.set(event, event.seq ? say(event) : "the server was started again");
+    write(when, event.seq ? `+${seconds(event.time - run.line.from)}` : "");
+    write(type, event.type);
+    type.className = `is-${toneOf(event.type)}`;
+    write(words, sentences.get(event));
+    write(who, event.run_id === run.id ? "" : (run.line.runs.get(event.run_id)?.lane.label ?? ""));
+    mark(row, "aria-selected", chosen === event);
+    mark(row, "aria-posinset", index + 1);
+    mark(row, "aria-setsize", events.length);
+  }
+
+  function choose(event) {
+    chosen = event;
+    whole.hidden = event === null;
+    whole.replaceChildren();
+    if (event === null) return list.draw();
+    const words = `${clock(event.time)}\n${plainly(asJson(event, 2))}`;
+    whole.append(clip(words, EVENT_SHOWN));
+    if (words.length > EVENT_SHOWN) {
+      whole.append(button(` Show all ${count(words.length)} characters`, () => write(whole, words)));
+    }
+    list.draw();
+  }
+
+  return {
+    // The latest event stays in sight for whoever looks at the end.
+    show(shown, of) {
+      const follows = box.scrollTop + box.clientHeight >= box.scrollHeight - 40;
+      const gone = of.ended && of.info !== null && of.events.length === 0;
+      write($("events-note"), gone ? "Its events are not kept any more." : "");
+      [events, run] = [shown, of];
+      list.draw();
+      if (follows) box.scrollTop = box.scrollHeight;
+    },
+    clear() {
+      events = [];
+      choose(null);
+      list.reset();
+    },
+  };
+}

@@ -1,0 +1,285 @@
+// The panel of one run: its time, its answer, its events, its questions, and what can be done with it.
+
+const EVENTS_KEPT = 5_000;
+const QUIET = new Set(["model.text_delta", "model.thinking_delta", "model.tool_args_delta"]);
+const ASKING = /^(approval\.|message\.(asked|answered)|run\.(completed|stopped|limited|waiting|failed)$)/u;
+
+// tree: what is known of the tree; serverNow(): the server's clock; leave(): the panel was closed; changed(): it is to be
+// drawn.
+function runPanel({ tree, serverNow, leave, changed }) {
+  const panel = $("panel");
+  let run = null; // of the run that is shown: see open
+  let dirty = false;
+
+  const cards = questionCards($("asks"), (path, body) => call("POST", path, body).finally(refresh));
+  const answer = answerView($("answer"), $("answer-note"));
+  const time = timelineView($("timeline"), {
+    now: serverNow,
+    line: () => run?.line ?? newTimeline(),
+    focus: () => run?.focus ?? null,
+  });
+  const events = eventList();
+
+  $("panel-close").addEventListener("click", leave);
+  $("latest").addEventListener("change", (event) => time.showLatest(event.target.checked));
+  $("focus").addEventListener("click", () => ((run.focus = null), change()));
+  $("send").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const field = $("send-text");
+    const body = { message: field.value, when: $("send-when").value };
+    deed("messages", body, "The message is on its way.").then((done) => done && (field.value = ""));
+  });
+  $("send-text").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      $("send").requestSubmit();
+    }
+  });
+  $("pause").addEventListener("click", () =>
+    isPaused()
+      ? deed("resume", undefined, "It goes on.")
+      : deed("pause", undefined, "It finishes the step at hand, and begins nothing new until you let it go on."),
+  );
+  for (const each of panel.querySelectorAll("[data-stop]")) {
+    each.addEventListener("click", () => deed("stop", { mode: each.dataset.stop }, "It was asked to stop."));
+  }
+
+  // Show a run; `focus` is the subagent that is meant, or null.
+  function open(id, focus) {
+    if (run?.id === id) {
+      run.focus = focus;
+      return change();
+    }
+    close();
+    const opened = { id, focus, events: [], line: newTimeline(), answers: newAnswers(), info: null };
+    run = Object.assign(opened, { ended: false, gone: null, lost: null, era: null, stop: null });
+    panel.hidden = false;
+    panel.classList.remove("is-actor");
+    events.clear();
+    write($("deed-note"), "");
+    run.stop = follow(`runs/${encodeURIComponent(id)}/events`, {
+      onEvent: (type, event, last) => opened === run && take(event, last),
+      onState: (state, more) => opened === run && linked(state, more),
+    });
+    change();
+  }
+
+  // Show what is no run: an actor, a supervisor, a system.
+  function openActor(node) {
+    close();
+    panel.hidden = false;
+    panel.classList.add("is-actor");
+    showActor(node);
+  }
+
+  function close() {
+    run?.stop?.();
+    run = null;
+    events.clear();
+    panel.hidden = true;
+    cards.clear();
+    answer.clear();
+    delete panel.dataset.node;
+  }
+
+  function linked(state, more) {
+    run.lost = state === "lost" || state === "busy" ? more : null;
+    run.gone = state === "gone" ? more : null;
+    if (state === "open") {
+      breakAnswers(run.answers, serverNow());
+      refresh();
+    }
+    change();
+  }
+
+  function take(event, last) {
+    const era = last?.split(".", 1)[0] ?? null;
+    if (run.era !== null && era !== run.era) {
+      const started = { type: "server.restarted", seq: 0, time: event.time, run_id: run.id, path: [run.id], turn: 0 };
+      run.events.push(started);
+    }
+    run.era = era;
+    addToTimeline(run.line, event);
+    addToAnswers(run.answers, event);
+    if (!QUIET.has(event.type)) run.events.push(event);
+    if (run.events.length > EVENTS_KEPT) run.events.splice(0, EVENTS_KEPT / 10);
+    if (ASKING.test(event.type)) refresh();
+    run.ended ||= event.run_id === run.id && ENDS.has(event.type);
+    change();
+    return run.ended;
+  }
+
+  // Ask the server what the run says of itself: at the beginning, and when its questions have changed.
+  async function refresh() {
+    const asked = run;
+    if (!asked || asked.asking) return void (asked && (asked.again = true));
+    asked.asking = true;
+    try {
+      const info = await call("GET", `runs/${encodeURIComponent(asked.id)}`);
+      asked.info = info;
+      asked.ended ||= info.status !== "running";
+      if (info.status !== "running" && info.text) endAnswer(asked.answers, asked.id, info.text);
+      const [approvals, questions] = asked.ended ? [[], []] : [info.pending, info.questions];
+      if (asked === run) cards.show(asked.id, approvals, questions);
+    } catch (error) {
+      if (error.status === 404 || error.status === 410) asked.gone = error.message;
+    }
+    asked.asking = false;
+    if (asked.again) {
+      asked.again = false;
+      refresh();
+    }
+    change();
+  }
+
+  async function deed(what, body, words) {
+    const note = $("deed-note");
+    note.classList.remove("refused");
+    try {
+      await call("POST", `runs/${encodeURIComponent(run.id)}/${what}`, body);
+      write(note, words);
+      return true;
+    } catch (error) {
+      note.classList.add("refused");
+      write(note, `Not done: ${error.message}`);
+      return false;
+    } finally {
+      refresh();
+    }
+  }
+
+  // -- showing
+
+  function change() {
+    dirty = true;
+    changed();
+  }
+
+  function isPaused() {
+    const node = live(tree, run.id);
+    return node ? paused(node) : Boolean(run.info?.paused);
+  }
+
+  // Called for every frame in which something has changed, and now and then.
+  function draw(regularly) {
+    if (panel.dataset.node) {
+      const node = tree.nodes.get(panel.dataset.node);
+      if (regularly && node) showActor(node);
+    }
+    if (!run || !(dirty || regularly)) return;
+    dirty = false;
+    showHead();
+    const shown = run.focus === null ? run.events : run.events.filter((event) => event.path.includes(run.focus));
+    events.show(shown, run);
+    showAnswer();
+    time.draw();
+    if (regularly) time.sum();
+  }
+
+  function showHead() {
+    const node = live(tree, run.id);
+    const info = run.info;
+    const status = run.ended && !node ? (info?.status ?? "ended") : (node?.state ?? info?.status ?? "asking");
+    const tokens = node?.detail.tokens ?? info?.usage?.total_tokens;
+    const cost = node?.detail.cost ?? info?.cost;
+    write($("panel-kind"), `run ${run.id}`);
+    write($("panel-name"), node?.detail.agent ?? info?.agent ?? run.line.runs.get(run.id)?.lane.label ?? run.id);
+    const took = (Date.parse(info?.ended_at) - Date.parse(info?.started_at)) / 1000;
+    showFacts([
+      [node && asks(node) ? "needs you" : "", "asks"],
+      [status, toneOfState(status)],
+      [node ? age(serverNow() - node.born) : Number.isFinite(took) ? `took ${seconds(took)}` : ""],
+      [node?.detail.turn || info?.turn ? `turn ${node?.detail.turn ?? info.turn}` : ""],
+      [tokens != null ? `${count(tokens)} tokens` : ""],
+      [cost ? money(cost) : ""],
+      [node?.restarts ? some(node.restarts, "restart") : "", "bad"],
+      [node?.depth ? `${some(node.depth, "message")} waiting` : ""],
+    ]);
+    note(
+      run.gone !== null
+        ? `The server does not have this run any more: ${run.gone}`
+        : run.lost !== null
+          ? "Connection lost. What happens meanwhile will be shown as soon as the server answers again."
+          : run.ended && info && info.status !== "completed" && (info.error || info.reason)
+            ? `It is over: ${info.error ?? info.reason}`
+            : "",
+      run.gone !== null || run.lost !== null,
+    );
+    const over = run.ended || run.gone !== null;
+    for (const field of $("deeds").querySelectorAll("button, textarea, select")) field.disabled = over;
+    $("deeds").hidden = over;
+    write($("pause"), isPaused() ? "Resume" : "Pause");
+    $("focus").hidden = run.focus === null;
+    write($("focus"), `Only the subagent ${run.focus}. Show all`);
+  }
+
+  function showFacts(facts) {
+    const shown = facts.filter(([words]) => words);
+    const box = $("panel-facts");
+    while (box.children.length > shown.length) box.lastChild.remove();
+    shown.forEach(([words, tone], at) => {
+      const item = box.children[at] ?? box.appendChild(el("li"));
+      item.className = tone ? `is-${tone}` : "";
+      write(item, words);
+    });
+  }
+
+  function note(words, grave) {
+    const box = $("panel-note");
+    box.hidden = words === "";
+    box.classList.toggle("grave", grave);
+    write(box, clip(words, 2_000));
+  }
+
+  function showAnswer() {
+    const known = run.answers.of.get(run.focus ?? run.id);
+    answer.show(known?.text ?? "");
+    if (!known?.text) answer.say(run.ended ? "It has written nothing." : "It has written nothing yet in this turn.");
+    else if (known.over) answer.say("");
+    else if (known.written) answer.say(`This it said in turn ${known.turn}.`);
+    else answer.say(`${known.partial ? "You see it from where you came in. " : ""}It is writing, in turn ${known.turn}.`);
+  }
+
+  function showActor(node) {
+    panel.dataset.node = node.id;
+    write($("panel-kind"), node.kind);
+    write($("panel-name"), node.label);
+    note("", false);
+    showFacts([
+      [node.state, toneOfState(node.state)],
+      [age(serverNow() - node.born)],
+      [node.children.size ? some(node.children.size, "child", "children") : ""],
+      [node.depth ? `${some(node.depth, "message")} waiting` : "mailbox empty"],
+      [node.restarts ? some(node.restarts, "restart") : "never restarted", node.restarts ? "bad" : ""],
+    ]);
+    write($("about"), `${ABOUT[node.kind] ?? ""} ${asJson(node.detail) === "{}" ? "" : plainly(asJson(node.detail, 2))}`);
+    $("about").hidden = false;
+  }
+
+  return { open, openActor, close, draw };
+}
+
+const ABOUT = {
+  system: "The root: it holds all runs and all actors of this service, and ends them in order.",
+  supervisor: "It starts its children, hears of it when one crashes, and starts that one again, or gives up.",
+  actor: "A long-lived part of the program, which takes one message at a time.",
+  toolset: "What tools keep open, such as a session with a server. Who crashes is opened again.",
+};
+
+const TONES = {
+  running: "good",
+  open: "good",
+  completed: "good",
+  paused: "caution",
+  pausing: "caution",
+  stopping: "caution",
+  closing: "caution",
+  limited: "caution",
+  waiting: "asks",
+  unfinished: "caution",
+  suspended: "caution",
+  restarting: "bad",
+  failed: "bad",
+  damaged: "bad",
+};
+const toneOfState = (state) => TONES[state] ?? "soft";
