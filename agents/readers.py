@@ -55,8 +55,8 @@ class EventLog:
 
     @property
     def followed(self) -> bool:
-        """Whether anybody reads now."""
-        return any(known() is not None for known in self._readers)
+        """Whether anybody reads now who wants deltas."""
+        return any((reader := known()) is not None and reader.deltas for known in self._readers)
 
     def publish(self, event: Event) -> None:
         """Hand an event to every reader."""
@@ -84,7 +84,7 @@ class EventLog:
         if self._error is not None:
             raise self._error
 
-    def follow(self, since: int) -> EventReader:
+    def follow(self, since: int, deltas: bool = True) -> EventReader:
         """A reader of all kept events after `since`, and of everything to come.
 
         Raises:
@@ -94,7 +94,7 @@ class EventLog:
             raise TypeError(f"events(since=) takes the sequence number of an event, or 0, not {since!r}")
         if since < 0:
             raise ValueError(f"events(since=) takes the sequence number of an event, or 0, not {since!r}")
-        reader = EventReader(self)
+        reader = EventReader(self, deltas)
         self.join(reader, since)
         return reader
 
@@ -121,12 +121,18 @@ class EventLog:
 
 
 class Reader:
-    """One who reads a log, and waits where there is nothing to read."""
+    """One who reads a log, and waits where there is nothing to read.
 
-    __slots__ = ("__weakref__", "_finished", "_wake", "log")
+    Args:
+        log: the log.
+        deltas: whether it wants deltas; a run that has no such reader need not stream.
+    """
 
-    def __init__(self, log: EventLog) -> None:
+    __slots__ = ("__weakref__", "_finished", "_wake", "deltas", "log")
+
+    def __init__(self, log: EventLog, deltas: bool = True) -> None:
         self.log = log
+        self.deltas = deltas
         self._wake: anyio.Event | None = None
         self._finished = False
 
@@ -166,16 +172,23 @@ class EventReader(Reader):
 
     __slots__ = ("_buffer", "_deltas", "_detached", "_last")
 
-    def __init__(self, log: EventLog) -> None:
-        super().__init__(log)
+    def __init__(self, log: EventLog, deltas: bool = True) -> None:
+        super().__init__(log, deltas)
         self._buffer: deque[Event] = deque()
         self._deltas = 0  # of them in the buffer
         self._detached = False
         self._last = 0
 
+    @property
+    def waiting(self) -> int:
+        """Events that are there to be read without a wait."""
+        return len(self._buffer)
+
     def push(self, event: Event) -> None:
         """Take an event; never waits."""
         if type(event) in DELTAS:
+            if not self.deltas:
+                return
             if self._deltas < DELTA_BOUND:
                 self._append(event)
                 self._deltas += 1

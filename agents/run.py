@@ -53,15 +53,17 @@ class Run(Generic[OutputT]):
         """Tokens used so far, subagents included."""
         return self._cell.spending.usage
 
-    def events(self, since: int = 0) -> EventReader:
+    def events(self, since: int = 0, *, deltas: bool = True) -> EventReader:
         """Follow the run and its subagents: lifecycle events after `since` that are still kept (the latest 1,000), then
         everything as it happens. Where others are gone, it begins with an `EventsDropped`. Raises the run's error after
         the last event.
 
         Args:
             since: the sequence number of the last event that is known (default 0: none).
+            deltas: whether answers are followed as they grow (default). Without, only lifecycle events come, and the
+                run asks its model for whole replies, unless somebody else wants more.
         """
-        return self._cell.voice.log.follow(since)
+        return self._cell.voice.log.follow(since, deltas)
 
     def text(self) -> TextReader:
         """Follow the answer's text, piece by piece; none of it twice. Raises the run's error at the end.
