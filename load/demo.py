@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 import anyio
 
-from ..agents import Run, System
+from ..agents import Run, System, events
 from ..providers import OpenAIChat, Timeouts, shared_connections
 from .attempts import Attempts, Counted
 from .faults import Faults
@@ -37,6 +38,23 @@ LATENCY = "1s-3s+10ms"
 _SETTLE_TIMEOUT = 10.0
 
 
+class Beside(Protocol):
+    """What goes on in the System of a demo beside its runs.
+
+    Attributes:
+        by_hand: how many runs it has stopped. What such a run had under way, the server may not have seen; so where
+            there are any, the counts of both sides are not compared.
+    """
+
+    by_hand: int
+
+    def heard(self, event: events.Event) -> None:
+        """An event of a run."""
+
+    async def attend(self, system: System, tally: Tally, attempts: Attempts) -> None:
+        """Do it; cancelled when the last run has ended."""
+
+
 async def demo(
     *,
     runs: int = 1_000,
@@ -45,6 +63,7 @@ async def demo(
     latency: Latency | None = None,
     watch: Callable[[Tally], None] | None = None,
     interval: float = 0.1,
+    beside: Beside | None = None,
 ) -> Report:
     """Run the demo.
 
@@ -55,6 +74,7 @@ async def demo(
         latency: of the simulated model; default `LATENCY`.
         watch: called with the counts so far, now and then, and once at the end.
         interval: seconds between two such calls.
+        beside: what goes on beside the runs, default nothing.
     """
     tally, attempts = Tally(), Attempts()
     injected, pace = Faults.of(faults, in_a_row=IN_A_ROW), latency or Latency.parse(LATENCY)
@@ -62,9 +82,10 @@ async def demo(
         provider = Counted(OpenAIChat("simulated", base_url=server.base_url, timeouts=TIMEOUTS), attempts)
         agent = order_agent(provider, tally)
         memory, began, cpu = present_memory(), time.perf_counter(), time.process_time()
-        resent = await _run_all(agent, runs, tally, watch, interval)
+        resent = await _run_all(agent, runs, tally, attempts, watch, interval, beside)
         seconds, cpu_seconds, peak = time.perf_counter() - began, time.process_time() - cpu, peak_memory()
         stats = await _final_stats(server)
+    by_hand = beside.by_hand if beside is not None else 0
     return Report(
         backend=anyio.get_cancelled_exc_class().__module__.partition(".")[0],
         tally=tally,
@@ -74,21 +95,31 @@ async def demo(
         seconds=seconds,
         cpu_seconds=cpu_seconds,
         memory=None if memory is None or peak is None else max(peak - memory, 0),
-        disagreements=reconcile(tally, attempts, resent, stats, calls_at_once=CALLS_AT_ONCE),
+        disagreements=[] if by_hand else reconcile(tally, attempts, resent, stats, calls_at_once=CALLS_AT_ONCE),
+        by_hand=by_hand,
     )
 
 
 async def _run_all(
-    agent: OrderAgent, runs: int, tally: Tally, watch: Callable[[Tally], None] | None, interval: float
+    agent: OrderAgent,
+    runs: int,
+    tally: Tally,
+    attempts: Attempts,
+    watch: Callable[[Tally], None] | None,
+    interval: float,
+    beside: Beside | None,
 ) -> int:
     """Run all orders to their ends; returns how many requests the transport sent a second time."""
+    heard = beside.heard if beside is not None else None
     async with (
-        System(name="demo", max_running=min(runs, MAX_RUNNING)) as system,
+        System(name="demo", max_running=min(runs, MAX_RUNNING), on_event=heard) as system,
         shared_connections() as connections,
         anyio.create_task_group() as watching,
     ):
         if watch is not None:
             watching.start_soon(_watch, watch, tally, interval)
+        if beside is not None:
+            watching.start_soon(beside.attend, system, tally, attempts)
         async with anyio.create_task_group() as streams:
             started: list[Run[str]] = []
             for number in range(runs):

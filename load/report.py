@@ -27,6 +27,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         cpu_seconds: processor time of the client's process in that time.
         memory: bytes that the client's process grew by at its peak; None where the system does not say.
         disagreements: lines that name the numbers that do not agree; empty when all is accounted for.
+        by_hand: runs that somebody has stopped by hand; where there are any, the counts are not compared.
     """
 
     backend: str
@@ -38,6 +39,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     cpu_seconds: float
     memory: int | None
     disagreements: list[str]
+    by_hand: int = 0
 
     @property
     def causes(self) -> dict[str, int]:
@@ -63,6 +65,9 @@ def rows(report: Report) -> list[tuple[str, str]]:
     if causes:
         failed += " (" + ", ".join(f"{cause} {number:,}" for cause, number in causes.items()) + ")"
     subagents = tally.begun - tally.launched
+    agree = "client and server agree" if not report.disagreements else "DO NOT AGREE"
+    if report.by_hand:
+        agree = f"not compared, because runs were stopped by hand ({report.by_hand:,})"
     memory = "unknown" if report.memory is None else f"{report.memory / max(tally.in_flight_max, 1) / 1024:,.0f} KiB"
     return [
         ("runs", f"{tally.launched:,} (and {subagents:,} subagents; {tally.in_flight_max:,} in flight at most)"),
@@ -75,7 +80,7 @@ def rows(report: Report) -> list[tuple[str, str]]:
         ("requests, client", _requests_of_client(report)),
         ("requests, server", _requests_of_server(server)),
         ("retries", f"{tally.retries:,}"),
-        ("counts", "client and server agree" if not report.disagreements else "DO NOT AGREE"),
+        ("counts", agree),
         ("run latency", f"p50 {percentile(tally.seconds, 50):.2f} s, p99 {percentile(tally.seconds, 99):.2f} s"),
         ("duration", f"{report.seconds:.1f} s, {runs / max(report.seconds, 1e-9):,.0f} runs/s"),
         ("CPU per run", f"{report.cpu_seconds / runs * 1000:.1f} ms (of the client's process)"),

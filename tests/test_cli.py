@@ -74,7 +74,6 @@ ERRORS = {
     "missing key": (["run", "hi", "--model", "groq:x"], 1, ["set GROQ_API_KEY"]),
     "bad URL": (["run", "hi", "--base-url", "localhost:8000"], 2, ["https://host/v1", "'localhost:8000'"]),
     "empty prompt": (["run", " "], 2, ["the prompt is empty"]),
-    "no prompt": (["run"], 2, ["PROMPT"]),
     "tool without colon": (["run", "hi", "--tools", "sky_tools"], 2, ["module:function"]),
     "no such module": (["run", "hi", "--tools", "sky_toolz:weather"], 2, ["there is no module 'sky_toolz'"]),
     "no such function": (["run", "hi", "--tools", "sky_tools:wether"], 2, ["did you mean weather?"]),
@@ -108,6 +107,11 @@ def test_an_error_is_one_clear_line(
     (line,) = printed.err.splitlines()
     assert line.startswith("greenroom: ")
     assert [each for each in words if each not in line] == []
+
+
+def test_without_a_prompt_and_a_terminal_there_is_nothing_to_do(folder: Path) -> None:
+    done = greenroom(folder, "run")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "greenroom: the prompt is empty\n")
 
 
 @pytest.mark.parametrize("name", ["missing key", "unsupported tool", "bad number"])

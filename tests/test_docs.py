@@ -21,6 +21,8 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
         ("actors.md", 0),
         ("runs.md", 0),
         ("tools.md", 0),
+        ("mcp.md", 0),
+        ("workspace.md", 0),
         ("recovery.md", 0),
         ("context.md", 0),
         ("memory.md", 1),
@@ -28,6 +30,9 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
         ("subagents.md", 0),
         ("observability.md", 0),
         ("load-testing.md", 0),
+        ("live-view.md", 0),
+        ("openai-endpoint.md", 0),
+        ("service.md", 0),
     ],
 )
 def test_the_examples_of_the_page_pass(page: str, more: int, tmp_path: Path) -> None:

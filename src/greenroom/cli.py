@@ -1,4 +1,4 @@
-"""The command line: ``greenroom demo``, ``greenroom run``, ``greenroom runs`` and ``greenroom load``.
+"""The command line: ``greenroom demo``, ``run``, ``runs``, ``load`` and ``serve``.
 
 A thin skin: it reads arguments, starts an event loop, and turns what comes back into lines and an exit status. 0 is
 success; 1 says that what was asked for went wrong; 2 that it could not be understood; 130 that it was interrupted. An
@@ -18,10 +18,12 @@ from cyclopts.validators import Number
 
 from . import __version__
 from .cli_demo import run_crash_demo, run_demo
+from .cli_live import is_possible
 from .cli_load import load
 from .cli_loop import Interrupted
 from .cli_run import Answering, Misuse, answer
 from .cli_runs import runs
+from .cli_serve import serve
 from .journal import BadRecord, JournalError
 from .load.demo import LATENCY
 
@@ -38,6 +40,7 @@ app = App(
 )
 app.command(runs)
 app.command(load)
+app.command(serve)
 
 
 @app.command
@@ -50,6 +53,7 @@ def demo(
     latency: str = LATENCY,
     crash: Annotated[bool, Parameter(negative=())] = False,
     kills: Count | None = None,
+    live: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Run many agents at once against a simulated model, with faults, and account for every one.
 
@@ -62,39 +66,53 @@ def demo(
         crash: Kill the process of all runs in the middle, have another one go on with them, and account for every run,
             model call and effect.
         kills: With --crash: how many processes are killed, one after the other; by default one.
+        live: Show the supervision tree in the terminal, with keys that kill an actor and stop a run.
     """
+    if live and (crash or not is_possible()):
+        raise Misuse("--live and --crash are two demos" if crash else "--live needs a terminal to draw on")
     if crash:
         return run_crash_demo(runs=runs, kills=kills or 1, backend=backend, faults=faults, seed=seed, latency=latency)
     if kills is not None:
         raise Misuse("--kills says how often --crash kills; give both")
-    return run_demo(runs=runs, backend=backend, faults=faults, seed=seed, latency=latency)
+    return run_demo(runs=runs, backend=backend, faults=faults, seed=seed, latency=latency, live=live)
 
 
 @app.command
 def run(
-    prompt: str,
+    prompt: str | None = None,
     /,
     *,
     model: str = "openai:gpt-5-mini",
     base_url: str | None = None,
     key_variable: str | None = None,
     tools: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
+    mcp: Annotated[list[str] | None, Parameter(negative=())] = None,
+    workspace: str | None = None,
+    allow: str | None = None,
+    yes: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     instructions: str | None = None,
+    conversation: str | None = None,
+    journal: str | None = None,
     backend: Backend = "asyncio",
     limit_turns: Count = 50,
 ) -> int:
-    """Run one agent and stream its answer to standard output; tool calls are noted on standard error.
+    """Run one agent: with a prompt for one answer on standard output, without one for a conversation on the terminal.
 
     Args:
-        prompt: What to ask.
-        model: vendor:model, or with --base-url any name that the server knows.
-        base_url: Another endpoint than the vendor's, up to and without the path of its wire format. No key is sent
-            there, unless --key-variable says which.
+        prompt: What to ask; also from a pipe.
+        model: vendor:model, or with --base-url any name; `simulated` needs no key.
+        base_url: Another endpoint than the vendor's. It gets no key, unless --key-variable says which.
         key_variable: The environment variable that holds the key.
-        tools: Functions that the model may call, each as module:function, from the current directory or installed.
+        tools: Functions that the model may call, as module:function.
+        mcp: An MCP server: its command line, or its URL. May be repeated.
+        workspace: A folder that the model may read.
+        allow: What else it may do there: shell,edit_file.
+        yes: Approve every call.
         instructions: The system prompt.
+        conversation: Its id: it is kept, and goes on where it was.
+        journal: The file to keep it in.
         backend: The event loop.
-        limit_turns: Model replies, at most.
+        limit_turns: Model replies to one prompt, at most.
     """
     asked = Answering(
         prompt=prompt,
@@ -102,7 +120,13 @@ def run(
         base_url=base_url,
         key_variable=key_variable,
         tools=tuple(tools or ()),
+        mcp=tuple(mcp or ()),
+        workspace=workspace,
+        allow=allow,
+        yes=yes,
         instructions=instructions,
+        conversation=conversation,
+        journal=journal,
         turns=limit_turns,
     )
     return answer(asked, backend)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 from rich.box import SIMPLE_HEAD
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from .cli_live import LiveDemo
 from .cli_loop import run_interruptible
 from .load import Latency
 from .load.crash_report import crash_rows
@@ -27,13 +28,16 @@ PLAIN_INTERVAL = 2.0
 COMPLAINTS = 20
 
 
-def run_demo(*, runs: int, backend: str, faults: float, seed: int, latency: str) -> int:
-    """Run the demo and show it; returns the exit status: 1 if anything is not accounted for."""
+def run_demo(*, runs: int, backend: str, faults: float, seed: int, latency: str, live: bool = False) -> int:
+    """Run the demo and show it, with `live` also while it lives; returns the exit status: 1 if anything is not
+    accounted for.
+    """
     pace = read_latency(latency)
     if pace is None:
         return 2
-    with progress(runs) as watch:
-        work = partial(demo, runs=runs, faults=faults, seed=seed, latency=pace, watch=watch)
+    beside = LiveDemo(runs, backend, Console()) if live else None
+    with nullcontext() if live else progress(runs) as watch:
+        work = partial(demo, runs=runs, faults=faults, seed=seed, latency=pace, watch=watch, beside=beside)
         try:
             report = run_interruptible(work, backend)
         except (OSError, RuntimeError) as error:

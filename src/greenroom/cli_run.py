@@ -1,25 +1,53 @@
-"""``greenroom run``: one agent, any OpenAI-compatible endpoint, text on standard output as it comes.
+"""``greenroom run``: one agent, with a prompt for one answer, without one on a terminal for a conversation.
 
 What is wrong before the run (a model's name, a tool) raises `Misuse`; what goes wrong in it is one line and status 1.
-Tool calls and retries are noted on standard error, dimmed on a terminal, so that the answer alone can be piped on.
+One answer goes to standard output as it comes, and notes of tool calls and retries to standard error, so that the
+answer alone can be piped on. A conversation (`cli_chat`) has the terminal for both.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import secrets
+import signal
 import sys
+import time
 import traceback
+from collections.abc import Generator
+from contextlib import contextmanager
 from difflib import get_close_matches
-from functools import partial
+from pathlib import Path
 from typing import Any
 
+import anyio.from_thread
 import msgspec
 
-from .agents import Agent, AgentError, LimitExceeded, Limits, Tool, events
-from .cli_loop import run_interruptible
-from .providers import OpenAIChat, Provider, ProviderError, connect
+from .agents import Agent, AgentError, ConversationBusy, LimitExceeded, Limits, System, Tool
+from .agents.blocking import Backend
+from .agents.in_thread import ThreadSystem
+from .cli_chat import Chat, Place
+from .cli_chat_asking import Asking
+from .cli_chat_lines import Lines
+from .cli_chat_logs import shown_logs
+from .cli_chat_screen import Screen
+from .cli_chat_signals import Signals
+from .cli_chat_tools import ask_before_changes, read_mcp, read_workspace
+from .cli_chat_turn import TurnView
+from .cli_loop import Interrupted
+from .journal import JournalError
+from .load import Latency, simulated_server
+from .providers import AuthError, OpenAIChat, Provider, ProviderError, connect
 from .providers.connect import names_vendor
+
+#: The model that needs no key: a simulated one, which is started for the length of the command.
+SIMULATED = "simulated"
+#: How fast it answers: about as a real one does.
+_PACE = "300ms-600ms+30ms"
+#: Seconds that an answer has to end once it was stopped, before what does not is given up.
+_GRACE = 3.0
+#: Seconds that everything has to be closed at the end.
+_LAST = 8.0
 
 
 class Misuse(Exception):
@@ -29,43 +57,166 @@ class Misuse(Exception):
 class Answering(msgspec.Struct, frozen=True, kw_only=True):
     """What ``greenroom run`` was asked for."""
 
-    prompt: str
+    prompt: str | None
     model: str
     base_url: str | None = None
     key_variable: str | None = None
     tools: tuple[str, ...] = ()
+    mcp: tuple[str, ...] = ()
+    workspace: str | None = None
+    allow: str | None = None
+    yes: bool = False
     instructions: str | None = None
+    conversation: str | None = None
+    journal: str | None = None
     turns: int = 50
 
 
-def answer(asked: Answering, backend: str) -> int:
-    """Run the agent and print its answer; returns the exit status.
+def answer(asked: Answering, backend: Backend) -> int:
+    """Run the agent and print its answer, or hold a conversation; returns the exit status.
 
     Raises:
-        Misuse: unknown model, bad URL, a tool that cannot be found or described.
+        Misuse: unknown model, bad URL, a tool that cannot be found or described, no prompt and nobody to ask.
+        Interrupted: a signal came.
+        JournalError: the file of the conversation cannot be used.
     """
-    if not asked.prompt.strip():
+    if asked.conversation is not None and not asked.conversation.strip():
+        raise Misuse("--conversation takes an id, and it is empty")
+    is_chat = asked.prompt is None and _is_terminal(sys.stdin) and _is_terminal(sys.stdout)
+    prompt = None if is_chat else _prompt_of(asked)
+    file = _file_of(asked)
+    signals = Signals()
+    notes = sys.stdout if is_chat else sys.stderr
+    screen = Screen(sys.stdout, notes)
+    lines = Lines(signals, notes) if _is_terminal(sys.stdin) and _is_terminal(notes) else None
+    asking = Asking(screen, lines, yes=asked.yes)
+    with signals.installed(), _reachable(asked, backend) as asked:
+        agent = _agent_for(asked)
+        with System.in_thread(backend=backend, name="run", journal=file, grace=_GRACE) as system:
+            try:
+                if prompt is not None:
+                    return _answer_once(system, agent, prompt, asked, screen, asking)
+                assert lines is not None
+                return _converse(Place(system, agent, screen, lines, signals, asking), asked, file)
+            finally:
+                signals.hurry(_LAST)
+
+
+def _prompt_of(asked: Answering) -> str:
+    """The prompt that was given, or piped in."""
+    prompt = asked.prompt
+    if prompt is None:
+        if sys.stdin is None or _is_terminal(sys.stdin):  # pyright: ignore[reportUnnecessaryComparison]
+            raise Misuse("there is no prompt: write one, or pipe one in; a conversation needs a terminal to write to")
+        try:
+            prompt = sys.stdin.buffer.read().decode()
+        except UnicodeDecodeError:
+            raise Misuse("the prompt on standard input is no text in UTF-8") from None
+    if not prompt.strip():
         raise Misuse("the prompt is empty")
+    return prompt
+
+
+def _is_terminal(stream: Any) -> bool:
+    return stream is not None and stream.isatty()
+
+
+def _file_of(asked: Answering) -> str | None:
+    """Where a conversation is kept; None where it is not."""
+    if asked.journal is not None or asked.conversation is None:
+        return asked.journal
+    home = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_DATA_HOME")
+    folder = (Path(home) if home and Path(home).is_absolute() else Path.home() / ".local" / "share") / "greenroom"
     try:
-        agent = Agent(
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Misuse(f"{folder} cannot be made ({error.strerror}): say where with --journal FILE") from None
+    return str(folder / "chats.db")
+
+
+def _new_id() -> str:
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+@contextmanager
+def _reachable(asked: Answering, backend: Backend) -> Generator[Answering]:
+    """With the simulated model started, if it is asked for."""
+    if asked.model != SIMULATED or asked.base_url is not None:
+        yield asked
+        return
+    with (
+        anyio.from_thread.start_blocking_portal(backend) as portal,
+        portal.wrap_async_context_manager(simulated_server(latency=Latency.parse(_PACE))) as server,
+    ):
+        yield msgspec.structs.replace(asked, base_url=server.base_url)
+
+
+def _agent_for(asked: Answering) -> Agent[Any, str]:
+    """Raises:
+    Misuse: a model or tools that cannot be.
+    """
+    tools = [find_tool(each) for each in asked.tools]
+    try:
+        return Agent(
             "greenroom",
             provider_for(asked),
             instructions=asked.instructions,
-            tools=[find_tool(each) for each in asked.tools],
+            tools=[*tools, *read_mcp(asked.mcp), *read_workspace(asked.workspace, asked.allow)],
             limits=Limits(turns=asked.turns),
+            policy=ask_before_changes,
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ImportError, RuntimeError) as error:
         raise Misuse(_line(error)) from None
+
+
+def _answer_once(
+    system: ThreadSystem, agent: Agent[Any, str], prompt: str, asked: Answering, screen: Screen, asking: Asking
+) -> int:
+    options: Any = {"conversation_id": asked.conversation} if asked.conversation is not None else {}
     try:
-        run_interruptible(partial(_stream, agent, asked.prompt), backend)
-    except LimitExceeded as error:
-        print(f"greenroom: no answer within --limit-turns {error.allowed:g}", file=sys.stderr)
-        return 1
-    except (AgentError, ProviderError) as error:
-        words = _line(error).replace(" or pass api_key=", "")  # the command line takes no key: others could read it
-        print(f"greenroom: {words}", file=sys.stderr)
+        with system.stream(agent, prompt, on_exit="detach" if options else "stop", **options) as run:
+            TurnView(screen, asking, run, in_full=False).follow()
+    except KeyboardInterrupt:
+        raise Interrupted(signal.SIGINT) from None
+    except (AgentError, ProviderError, ConversationBusy) as error:
+        screen.complain(_words_for(error, asked))
         return 1
     return 0
+
+
+def _converse(place: Place, asked: Answering, file: str | None) -> int:
+    id, screen = asked.conversation or _new_id(), place.screen
+    screen.note(f"{asked.model}; /help lists commands, Ctrl-C stops an answer, Ctrl-D ends")
+    if file is not None:
+        screen.note(f"conversation {id} is kept in {file}")
+    with shown_logs(screen) as logs:
+        chat = Chat(
+            place, logs, id, kept=file is not None, new_id=_new_id, words_for=lambda each: _words_for(each, asked)
+        )
+        try:
+            chat.go_on()
+        except ConversationBusy as error:
+            screen.complain(_words_for(error, asked))
+            return 1
+        chat.converse()
+    return 0
+
+
+def _words_for(error: BaseException, asked: Answering) -> str:
+    """An error in one line, in terms of this command."""
+    if isinstance(error, LimitExceeded):
+        return f"no answer within --limit-turns {error.allowed:g}"
+    if isinstance(error, ConversationBusy):
+        known = asked.conversation
+        return (
+            f"the last answer of conversation {known} has not ended: another process is at work on it, or "
+            f"`greenroom run --conversation {known}` on a terminal goes on with it"
+        )
+    words = _line(error)
+    if isinstance(error, AuthError) and asked.key_variable is None:
+        # The command line takes no key: others could read it.
+        words = words.replace(" or pass api_key=", "") + f"; --model {SIMULATED} needs none"
+    return words
 
 
 def provider_for(asked: Answering) -> Provider:
@@ -79,55 +230,6 @@ def provider_for(asked: Answering) -> Provider:
     if asked.base_url is None or names_vendor(asked.model):
         return connect(asked.model, **options)
     return OpenAIChat(asked.model, **options)
-
-
-async def _stream(agent: Agent[Any, str], prompt: str) -> None:
-    wrote = ""
-    try:
-        async with agent.stream(prompt) as run:
-            async for event in run.events():
-                if isinstance(event, events.ModelTextDelta) and event.run_id == run.id:
-                    wrote = event.text or wrote
-                    sys.stdout.write(event.text)
-                    sys.stdout.flush()
-                else:
-                    wrote = _note(event, wrote)
-    finally:
-        if wrote and not wrote.endswith("\n"):
-            print(flush=True)
-
-
-def _note(event: events.Event, wrote: str) -> str:
-    """Say on standard error what the run does beside talking; returns what the answer's line ends with now."""
-    words = words_for(event)
-    if words is None:
-        return wrote
-    if wrote and not wrote.endswith("\n"):
-        print(flush=True)  # the note must not stand in the middle of a line of the answer
-    print_note(words)
-    return ""
-
-
-def words_for(event: events.Event) -> str | None:
-    """What is noted of an event, if anything."""
-    match event:
-        case events.ToolStarted(tool=name, arguments=arguments):
-            shown = ", ".join(f"{key}={value!r}" for key, value in (arguments or {}).items())
-            return f"{name}({shown})"
-        case events.ToolErrored(tool=name, result=result):
-            return f"{name} failed: {result}"
-        case events.ModelRetrying(delay=delay, error=error):
-            return f"trying again in {delay:.1f} s: {error}"
-        case events.RunRestarted(error=error):
-            return f"the run crashed and goes on: {error}"
-        case _:
-            return None
-
-
-def print_note(words: str) -> None:
-    """A line on standard error, dimmed on a terminal."""
-    words = _shortened(words)
-    print(f"\x1b[2m{words}\x1b[0m" if sys.stderr.isatty() else words, file=sys.stderr, flush=True)
 
 
 def find_tool(place: str) -> Any:
@@ -193,12 +295,11 @@ def _where(error: Exception) -> str:
     return f" ({last.filename}:{last.lineno})" if last is not None else ""
 
 
+#: Errors whose message alone says what is wrong.
+_SPEAKING = (AgentError, ProviderError, JournalError, Misuse, TypeError, ValueError, ImportError, RuntimeError)
+
+
 def _line(error: BaseException) -> str:
     words = " ".join(str(error).split())
-    named = isinstance(error, (AgentError, ProviderError, Misuse, TypeError, ValueError)) and bool(words)
+    named = isinstance(error, _SPEAKING) and bool(words)
     return words if named else f"{type(error).__name__}: {words}".rstrip(": ")
-
-
-def _shortened(words: str, limit: int = 200) -> str:
-    words = " ".join(words.split())
-    return words if len(words) <= limit else words[: limit - 1] + "…"

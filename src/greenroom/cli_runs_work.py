@@ -20,8 +20,10 @@ import anyio
 from .agents import Agent, AgentError, Archive, Chronicle, Recovery, Run, RunResult, System, events
 from .agents.closure import end_run
 from .agents.trace import printable
+from .cli_chat_screen import print_note
+from .cli_chat_turn import words_for
 from .cli_loop import Interrupted
-from .cli_run import Misuse, find_object, print_note, words_for
+from .cli_run import Misuse, find_object
 from .cli_runs_find import complain, everything_in, find, is_at_work
 from .journal import Damaged, JournalError, Listed, SqliteJournal
 from .providers import ProviderError

@@ -1,0 +1,72 @@
+"""What Ctrl-C means at the moment, and how a command ends in order when its terminal or its machine goes down.
+
+A command like this blocks in the main thread, where Python carries out what a signal asks for. Ctrl-C raises
+`KeyboardInterrupt` there, as usual, except where something else is to be done instead (`instead`): stop an answer, or
+look at the line that is being typed. SIGTERM and SIGHUP raise `Interrupted`, so that blocks are left and what they hold
+is closed. Code that does not heed its cancellation may keep them from that; so who leaves may be hurried.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import FrameType
+
+from .cli_loop import Interrupted
+
+
+class Signals:
+    """Who gets Ctrl-C."""
+
+    def __init__(self) -> None:
+        self._instead: Callable[[], None] | None = None
+        self._hurry: threading.Timer | None = None
+
+    @contextmanager
+    def installed(self) -> Generator[None]:
+        """The block in which signals do what is said here. In the main thread."""
+        endings = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        before = {signal.SIGINT: signal.signal(signal.SIGINT, self._interrupt)}
+        try:
+            before |= {number: signal.signal(number, _end) for number in endings}
+            yield
+        finally:
+            if self._hurry is not None:
+                self._hurry.cancel()
+                self._hurry.join()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def hurry(self, seconds: float) -> None:
+        """Press Ctrl-C in so many seconds, unless the block of `installed` has been left by then."""
+        if self._hurry is None:
+            self._hurry = threading.Timer(seconds, _press)
+            self._hurry.daemon = True
+            self._hurry.start()
+
+    @contextmanager
+    def instead(self, function: Callable[[], None] | None) -> Generator[None]:
+        """The block in which Ctrl-C calls `function`; None: raises `KeyboardInterrupt`."""
+        before, self._instead = self._instead, function
+        try:
+            yield
+        finally:
+            self._instead = before
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        if self._instead is None:
+            raise KeyboardInterrupt
+        self._instead()
+
+
+def _press() -> None:
+    # A signal to the thread itself is what wakes it out of a wait for a lock.
+    main = threading.main_thread().ident
+    if main is not None and hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(main, signal.SIGINT)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise Interrupted(number)
