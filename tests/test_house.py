@@ -171,6 +171,11 @@ PURE_MODULES = {
     "greenroom.providers.framing.sse",
     "greenroom.providers.http.answer",
     "greenroom.providers.http.request",
+    "greenroom.service.openai_answers",
+    "greenroom.service.openai_errors",
+    "greenroom.service.openai_fields",
+    "greenroom.service.openai_request",
+    "greenroom.service.openai_saying",
 }
 IMPURE_LIBRARIES = HTTP_LIBRARIES | {
     *("anyio", "asyncio", "io", "os", "random", "secrets", "select", "socket", "sqlite3", "ssl", "structlog"),
@@ -556,6 +561,7 @@ def shipped_modules(tree: Path) -> set[str]:
     paths = {path.relative_to(tree / "src").as_posix() for path in (tree / "src" / "greenroom").glob("*.py")}
     for room in ROOMS:
         paths |= {f"greenroom/{path.relative_to(tree).as_posix()}" for path in (tree / room).rglob("*.py")}
+    paths |= {f"greenroom/{path.relative_to(tree).as_posix()}" for path in (tree / "service" / "live").iterdir()}
     return paths
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greenroom import Agent, ModelRetry, RunResult, SystemBusy, SystemDraining, events
@@ -45,6 +45,8 @@ from greenroom.service.openai_fields import REFUSED, UNUSED, check_format, same_
 from greenroom.service.openai_request import Asked, read_request
 from greenroom.service.openai_saying import Saying, ToolNews
 from greenroom.service.problems import Problem, problem_of
+
+unhurried = settings(deadline=None)  # tests share their machine
 
 HELLO = [{"role": "user", "content": "Hello"}]
 PIXEL = b"\x89PNG\r\n"
@@ -271,6 +273,7 @@ a_message = st.dictionaries(
 )
 
 
+@unhurried
 @given(st.lists(a_message | anything, max_size=5), st.dictionaries(st.sampled_from([*REFUSED, *UNUSED]), anything))
 def test_any_request_is_read_or_refused(messages: list[Any], fields: dict[str, Any]) -> None:
     """Nothing but our own error leaves the reader, and what it gives can be given to a run."""
@@ -285,6 +288,7 @@ def test_any_request_is_read_or_refused(messages: list[Any], fields: dict[str, A
     assert asked.prompt or asked.history[-1].role == "tool"
 
 
+@unhurried
 @given(st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), st.text()), min_size=1, max_size=8))
 def test_a_conversation_of_text_is_read_as_it_is(said: list[tuple[str, str]]) -> None:
     messages = [{"role": role, "content": text} for role, text in [*said, ("user", "?")]]
@@ -294,6 +298,7 @@ def test_a_conversation_of_text_is_read_as_it_is(said: list[tuple[str, str]]) ->
     assert found == [*said, ("user", "?")]
 
 
+@unhurried
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     with pytest.raises(ApiError):
@@ -369,6 +374,7 @@ def test_a_schema_that_refers_to_itself() -> None:
     assert not same_schema(tree, {**tree, "properties": {"next": {"$ref": "#/nowhere"}}})
 
 
+@unhurried
 @given(anything, anything)
 def test_any_two_values_are_compared(left: Any, right: Any) -> None:
     assert same_schema(left, left) is isinstance(left, dict)
@@ -589,6 +595,7 @@ texts = st.lists(st.tuples(st.integers(1, 4), st.text(min_size=1, max_size=5)), 
 )
 
 
+@unhurried
 @given(texts, st.integers(0, 10))
 def test_what_was_said_and_the_rest_are_the_whole(said: list[tuple[int, str]], gap: int) -> None:
     """Whatever is missing, and wherever: the pieces are the content in the end."""
