@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -120,22 +121,23 @@ class Stage:
         # Nothing of it stays open between two tests.
         limits = httpx.Limits(max_keepalive_connections=0)
         self._client = httpx.Client(base_url=self.url, headers=self.headers, limits=limits, timeout=30)
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - a pipe that nobody reads could hold it up
         self._number = 0
         self.raise_curtain()
 
     def raise_curtain(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(STAGE), str(self.port), *self.options], stderr=subprocess.PIPE, text=True
-        )
+        command = [sys.executable, str(STAGE), str(self.port), *self.options]
+        self.process = subprocess.Popen(command, stderr=self._log)
         for _ in range(400):
             if self.process.poll() is not None:
-                assert self.process.stderr is not None
-                raise AssertionError(self.process.stderr.read())
+                self._log.seek(0)
+                raise AssertionError(self._log.read())
             try:
                 if self._client.get("/health").status_code == 200:
                     return
             except httpx.TransportError:
                 time.sleep(0.05)
+        self.kill()
         raise AssertionError("the stage has not opened within 20 seconds")
 
     def kill(self) -> None:
@@ -147,6 +149,7 @@ class Stage:
             self.process.send_signal(signal.SIGINT)
         self._let_go()
         self._client.close()
+        self._log.close()
 
     def _let_go(self) -> None:
         try:
@@ -154,8 +157,6 @@ class Stage:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        assert self.process.stderr is not None
-        self.process.stderr.close()
 
     def start(self, prompt: str, agent: str = "researcher") -> str:
         self._number += 1
@@ -523,7 +524,9 @@ def test_a_page_that_nobody_looks_at_lets_go_of_its_connections(visit: Visit) ->
     page.evaluate(f"window.unseen = true; {turn}")
     page.clock.fast_forward(11_000)
     expect(page.locator("#link")).to_contain_text("asleep")
-    page.wait_for_timeout(1_200)  # the run goes on meanwhile
+    turns = visit.stage.run(run_id)["turn"]
+    while visit.stage.run(run_id)["turn"] < turns + 2:  # the run goes on meanwhile
+        time.sleep(0.05)
     page.evaluate(f"window.unseen = false; {turn}")
     expect(page.locator("#link")).to_have_text("live")
     page.get_by_role("button", name="Stop now").click()

@@ -20,7 +20,7 @@ class Refused extends Error {
 const access = {
   page: document.querySelector('meta[name="greenroom-token"]')?.content ?? "",
   bearer: sessionStorage.getItem("greenroom-token") ?? "",
-  asked: null, // until somebody has given a token: a promise of it
+  asked: null, // by a stream that was refused, until somebody has given a token: a promise of that
   ask: () => {},
 };
 
@@ -80,8 +80,7 @@ async function call(method, path, body) {
       throw new Refused(0, "the server does not answer");
     }
     if (response.ok) return response.status === 204 ? null : response.json();
-    if (response.status === 401) await tokenAsked();
-    else if (response.status !== 403 || again || !(await renewPage())) throw await refusal(response);
+    if (response.status !== 403 || again || !(await renewPage())) throw await refusal(response);
   }
 }
 
