@@ -165,7 +165,9 @@ def _agent_for(asked: Answering) -> Agent[Any, str]:
             limits=Limits(turns=asked.turns),
             policy=ask_before_changes,
         )
-    except (TypeError, ValueError, ImportError, RuntimeError) as error:
+    except (ImportError, RuntimeError) as error:  # what the ready-made tools need is not there
+        raise Misuse(" ".join(str(error).split())) from None
+    except (TypeError, ValueError) as error:
         raise Misuse(_line(error)) from None
 
 
@@ -296,7 +298,7 @@ def _where(error: Exception) -> str:
 
 
 #: Errors whose message alone says what is wrong.
-_SPEAKING = (AgentError, ProviderError, JournalError, Misuse, TypeError, ValueError, ImportError, RuntimeError)
+_SPEAKING = (AgentError, ProviderError, JournalError, Misuse, TypeError, ValueError)
 
 
 def _line(error: BaseException) -> str:
