@@ -314,6 +314,21 @@ async def test_after_a_stop_everything_is_gone_within_the_grace(tmp_path: Path, 
 
 
 @pytest.mark.anyio
+@KINDS
+async def test_a_command_that_is_stopped_may_clean_up(tmp_path: Path, kind: str) -> None:
+    async with shell_in(tmp_path, kind, grace=10.0) as shell:
+        async with anyio.create_task_group() as group:
+            group.start_soon(
+                shell,
+                "sh -c 'trap \"sleep 0.2; touch cleaned; exit\" TERM; echo $$ > pid; while :; do sleep 0.02; done'",
+            )
+            pid = await pid_in(tmp_path / "pid")
+            group.cancel_scope.cancel()
+        assert (tmp_path / "cleaned").exists()
+        assert not lives(pid)
+
+
+@pytest.mark.anyio
 async def test_what_obeys_sigterm_is_not_waited_for_any_longer(tmp_path: Path) -> None:
     async with shell_in(tmp_path, grace=30.0) as shell:
         began = time.monotonic()
@@ -374,6 +389,13 @@ async def test_a_command_that_turns_against_its_guard_gains_nothing(tmp_path: Pa
         assert ("killed the process that watches over it" if number == "KILL" else "timed out after 1 s") in told
         assert not lives(await pid_in(tmp_path / "deaf"))
         assert "here" in await shell("echo here")
+
+
+@pytest.mark.anyio
+async def test_a_command_that_kills_its_guard_and_clears_its_environment_dies_with_it(tmp_path: Path) -> None:
+    async with shell_in(tmp_path) as shell:
+        await shell("exec env -i sh -c 'echo $$ > pid; kill -9 $PPID; while :; do :; done'", timeout=5)
+        assert not lives(await pid_in(tmp_path / "pid"))
 
 
 @pytest.mark.anyio
