@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +16,7 @@ import pytest
 from greenroom import RunContext, Tool
 from greenroom.agents import Toolkit
 from greenroom.providers import ToolResult
-from greenroom.tools import MCP
+from greenroom.tools import MCP, MCPServerError
 
 SERVERS = Path(__file__).parent / "mcp_servers"
 #: Where `npm install` puts the reference servers: in the checkout, or where the environment says.
@@ -59,6 +61,45 @@ async def ask(kit: Toolkit, tool: str, /, ear: Ear | None = None, **arguments: A
     context = cast("RunContext[Any]", ear or Ear())
     with anyio.fail_after(20):
         return found.result("call_1", await found.function(**{found.context_parameter: context}, **arguments))
+
+
+class Kept:
+    """A server that is kept open by a task of its own, as runs have it: a crash of it is nobody else's."""
+
+    def __init__(self) -> None:
+        self.kit = Toolkit()
+        self.error: MCPServerError | None = None
+        self.over = anyio.Event()
+
+    async def crash(self) -> str:
+        """What the block crashed with."""
+        with anyio.fail_after(10):
+            await self.over.wait()
+        assert self.error is not None
+        return str(self.error)
+
+
+@asynccontextmanager
+async def kept(server: MCP) -> AsyncGenerator[Kept]:
+    it, opened = Kept(), anyio.Event()
+
+    async def keep() -> None:
+        try:
+            async with server.open() as kit:
+                it.kit = kit
+                opened.set()
+                await anyio.sleep_forever()
+        except MCPServerError as error:
+            it.error = error
+            opened.set()
+        finally:
+            it.over.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(keep)
+        await opened.wait()
+        yield it
+        group.cancel_scope.cancel()
 
 
 def state_of(pid: int) -> str:

@@ -76,6 +76,8 @@ PURE_MODULES = {
     "greenroom.agents.output_types",
     "greenroom.agents.partial_json",
     "greenroom.agents.memory_words",
+    "greenroom.tools.mcp.offered",
+    "greenroom.tools.mcp.results",
     "greenroom.tools.workspace.edits",
     "greenroom.tools.workspace.ignored",
     "greenroom.tools.workspace.output",

@@ -69,6 +69,8 @@ class Door(BaseHTTPRequestHandler):
     def do_DELETE(self) -> None:
         self.note("DELETE")
         sessions.discard(self.headers.get("mcp-session-id", ""))
+        if OPTIONS.get("deaf"):
+            held.wait(10)
         self.answer(200)
 
     def do_POST(self) -> None:
@@ -123,8 +125,14 @@ class Door(BaseHTTPRequestHandler):
                 self.send_header("content-type", "text/event-stream")
                 self.end_headers()
                 self.wfile.write(event(key, {"content": [text("lingering")]}).encode())
-                self.wfile.flush()
-                held.wait(5)
+                try:
+                    for _ in range(200):
+                        self.wfile.write(b": still here\n\n")
+                        self.wfile.flush()
+                        time.sleep(0.02)
+                except OSError:
+                    self.note("cut")
+                self.close_connection = True
             case "hang":
                 held.wait(30)
                 self.cut()

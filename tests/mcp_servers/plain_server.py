@@ -22,7 +22,21 @@ OPTIONS: dict[str, Any] = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
 ANY = {"type": "object"}
 TOOLS: list[dict[str, Any]] = OPTIONS.get("tools") or [
     {"name": name, "description": f"Does {name}.", "inputSchema": ANY}
-    for name in ("give", "say", "die", "hang", "spawn", "ask", "env", "learn", "cancelled", "flood", "stderr", "count")
+    for name in (
+        "give",
+        "say",
+        "die",
+        "hang",
+        "spawn",
+        "ask",
+        "env",
+        "learn",
+        "cancelled",
+        "flood",
+        "stderr",
+        "count",
+        "late",
+    )
 ]
 waiting: dict[Any, threading.Event] = {}
 answers: dict[Any, Any] = {}
@@ -109,6 +123,9 @@ def call(key: Any, name: str, arguments: dict[str, Any], meta: dict[str, Any]) -
             sys.stderr.write(arguments["words"] * arguments.get("times", 1))
             sys.stderr.flush()
             return text("said")
+        case "late":
+            time.sleep(arguments["seconds"])
+            return text("at last")
         case "count":
             served += 1
             return text({"served": served, "pid": os.getpid()})

@@ -1,31 +1,28 @@
-"""A session with one server: the handshake, its tools, the calls, and the end.
+"""A session with one server: its tools, the calls, and whether it is still there.
 
-Everything that stays open (the transport, the SDK's session, the tasks here) is entered and left by `opened`, in the
-task that runs it. Calls come from the tasks of runs. They only write a request and wait for its answer, so they need
-nothing of that task, and are over as soon as the link ends.
+Calls come from the tasks of runs. They only write a request and wait for its answer, so they need nothing of the task
+that has opened the session, and are over as soon as the link ends.
 
-The block crashes when the server is gone, so that whoever runs it opens it again. A process is gone when it has died or
-its output has ended. A server at a URL is gone when it cannot be reached, or does not know the session any more; where
-a call only lost its answer, the server is asked for its tools, and is gone when it does not answer.
+A process is gone when it has died or its output has ended. A server at a URL is gone when it does not know the session
+any more; where a call could not be sent, or lost its answer, the server is asked for its tools, and is gone when it
+does not answer.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any, TypeAlias, cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import anyio
 import msgspec
 
-from ...actors.exits import sole
 from ...agents import RunContext, Tool, ToolFailed, Toolkit
 from ...agents.tool import Replay
 from ...loops import RunningLoop
 from ...providers import ToolSpec
 from . import offered, results
-from .link import Link, MCPServerError, Outbox, load
+from .link import Link, MCPServerError, load
 from .offered import Offer
 
 #: Tools of one server that are listed, and that are offered to a model.
@@ -35,11 +32,6 @@ MOST_OFFERED = 500
 PAUSE = 1.0
 #: Seconds that a server has to answer when it may be gone.
 PROBE = 10.0
-
-Transport: TypeAlias = Callable[[Link], AbstractAsyncContextManager[tuple[Any, Outbox]]]
-
-#: Why the link of a session ends that nothing went wrong with.
-CLOSED = "is closed"
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "notice": logging.INFO, "warning": logging.WARNING}
 _log = logging.getLogger("greenroom.mcp")
@@ -62,18 +54,6 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Terms(name={self.name!r})"
-
-
-class Kit(Toolkit):
-    """What is open of a server: of no use as soon as its link has ended."""
-
-    def __init__(self, tools: Sequence[Tool[..., Any]], link: Link) -> None:
-        super().__init__(tools)
-        self._link = link
-
-    @property
-    def is_broken(self) -> bool:
-        return self._link.why is not None
 
 
 class Session:
@@ -194,20 +174,22 @@ class Session:
             with self._waits:
                 # Not `call_tool`, which checks results with a schema whose patterns a server may have made slow.
                 result = await self._client.session.send_request(request, self._answers, progress_callback=report)
-        except sdk.MCPError as error:
-            if link.why is not None:
-                raise ToolFailed(f"no answer, and nobody knows whether it took effect: {link.epitaph()}") from None
-            if error.code == sdk.types.CONNECTION_CLOSED:
-                link.doubted.set()
-            raise ToolFailed(f"{self._called(name)} failed: {link.text(error.message)}") from None
-        except (ValueError, RuntimeError) as error:
-            if link.why is not None:
-                raise ToolFailed(f"no answer, and nobody knows whether it took effect: {link.epitaph()}") from None
-            told = f"{self._called(name)} gave an answer of no use: {type(error).__name__}: {error}"
-            raise ToolFailed(link.text(told)) from None
+        except (sdk.MCPError, ValueError, RuntimeError) as error:
+            raise ToolFailed(self._fault(name, error)) from None
         if isinstance(result, sdk.types.InputRequiredResult):
             raise ToolFailed(f"{self._called(name)} wants more input in the middle of a call, which is not supported")
         return result
+
+    def _fault(self, name: str, error: Exception) -> str:
+        """What the model is told of a call that has failed so."""
+        link = self.link
+        if link.why is not None:
+            return f"no answer, and nobody knows whether it took effect: {link.epitaph()}"
+        if not isinstance(error, self._sdk.MCPError):
+            return link.text(f"{self._called(name)} gave an answer of no use: {text_of(error)}")
+        if cast("Any", error).code == self._sdk.types.CONNECTION_CLOSED:
+            link.doubted.set()
+        return f"{self._called(name)} failed: {link.text(text_of(error))}"
 
     def _called(self, name: str) -> str:
         return f"tool {name!r} of MCP server {self.link.server!r}"
@@ -268,72 +250,6 @@ class Session:
                     self.changed.set()
         except (self._sdk.MCPError, RuntimeError) as error:
             _log.debug("MCP server %r does not say when its tools change: %s", self.link.server, error)
-
-
-@asynccontextmanager
-async def opened(terms: Terms, transport: Transport) -> AsyncGenerator[Toolkit]:
-    """A session with a server, for the length of the block.
-
-    Raises:
-        MCPServerError: the server cannot be started or reached, or is gone.
-    """
-    link = Link(terms.name, terms.secrets)
-    bodys: BaseException | None = None
-    is_open = False
-    try:
-        # Its deadline is that of the start; nothing else in it is limited.
-        with anyio.CancelScope(deadline=anyio.current_time() + terms.start_timeout) as patience:
-            async with AsyncExitStack() as stack:
-                with RunningLoop().outside:
-                    session = await _connected(stack, terms, transport, link)
-                    kit = Kit(await session.tools(first=True), link)
-                patience.deadline = float("inf")
-                is_open = True
-                group = await stack.enter_async_context(anyio.create_task_group())
-                for task in (session.watch, session.look, session.listen):
-                    group.start_soon(task)
-                group.start_soon(session.follow, kit)
-                try:
-                    yield kit
-                except BaseException as error:
-                    bodys = error
-                    raise
-                finally:
-                    group.cancel_scope.cancel()
-                    link.end(CLOSED)
-    except Exception as errors:
-        error = sole(cast("ExceptionGroup[Exception]", errors)) if isinstance(errors, ExceptionGroup) else errors
-        if error is bodys or isinstance(error, MCPServerError):
-            raise error from None
-        raise MCPServerError(_failure(link, error, is_open)) from None
-    if patience.cancelled_caught:
-        raise MCPServerError(link.sentence(f"was not ready within {terms.start_timeout:g} s"))
-
-
-async def _connected(stack: AsyncExitStack, terms: Terms, transport: Transport, link: Link) -> Session:
-    sdk = load("mcp")
-    session: Session | None = None
-
-    async def heed(message: Any) -> None:
-        if session is not None:
-            await session.heed(message)
-
-    client = sdk.Client(
-        transport(link),
-        message_handler=heed,
-        client_info=sdk.Implementation(name="greenroom", version=terms.version),
-        cache=None,
-    )
-    session = Session(await stack.enter_async_context(client), link, terms)
-    return session
-
-
-def _failure(link: Link, error: BaseException, is_open: bool) -> str:
-    if link.why not in (None, CLOSED):
-        return link.epitaph()
-    if is_open:
-        return link.sentence(f"is gone: {text_of(error)}")
-    return link.sentence(f"cannot be reached: {link.refused or text_of(error)}")
 
 
 def text_of(error: BaseException) -> str:

@@ -20,8 +20,9 @@ from ...agents.tool_rules import RuleOptions, read_rules
 from ...providers.checks import is_number, is_whole
 from .http import Endpoint, http_streams
 from .link import load
+from .opening import Transport, opened
 from .server_process import Command
-from .session import Terms, Transport, opened
+from .session import Terms
 from .stdio import process_streams
 
 #: Seconds for a call, and for a server to start. A first `npx` or `uvx` downloads.
