@@ -12,8 +12,8 @@ from .body import read_json, seconds
 from .known_runs import KnownRun
 from .operations import json_answer
 from .problems import Problem, ended, problem_of
-from .run_operations import LONGEST_WAIT, past, past_view, wait_for_end
-from .run_views import view_of
+from .run_operations import LONGEST_WAIT, not_at_work, past, wait_for_end
+from .run_views import view_of, view_of_past
 from .wire import AnswerCall, AnswerQuestion, Queued, SendMessage, StopRun
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ async def stop(service: Service, request: Request) -> ASGIApp:
     run_id: str = request.path_params["run_id"]
     known = service.find(run_id)
     if known is None:
-        view = await past_view(service, run_id)
-        if view.ended_at is None:
-            raise not_at_work(run_id, view.status)
-        return json_answer(view)
+        chronicle = await past(service, run_id)
+        if chronicle.ended is None:
+            raise not_at_work(chronicle)
+        return json_answer(view_of_past(chronicle, service.agents.get(chronicle.agent)))
     if not known.is_over:
         known.run.stop(asked.mode, reason=asked.reason, grace=asked.grace)
         if wait:
@@ -93,16 +93,11 @@ async def at_work(service: Service, request: Request) -> KnownRun:
     run_id: str = request.path_params["run_id"]
     known = service.find(run_id)
     if known is None:
-        standing = (await past(service, run_id)).standing
-        raise not_at_work(run_id, standing) if standing in ("unfinished", "suspended", "parked") else ended(run_id)
+        chronicle = await past(service, run_id)
+        raise not_at_work(chronicle) if chronicle.ended is None else ended(run_id)
     if known.is_over:
         raise ended(run_id)
     return known
-
-
-def not_at_work(run_id: str, standing: str) -> Problem:
-    """The run has not ended, but nobody here works on it."""
-    return Problem(409, "not_at_work", f"run {run_id!r} is at work nowhere here: it is {standing}")
 
 
 async def _as_it_is(service: Service, known: KnownRun) -> ASGIApp:

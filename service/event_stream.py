@@ -24,6 +24,7 @@ EMPTY_LINE = b"\n"
 
 SSE = "text/event-stream"
 NDJSON = "application/x-ndjson"
+JSON = "application/json"
 
 _NONE_YET: Final = b""
 

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from ..agents import Chronicle
 from ..journal import BadRecord, Damaged, UnknownRun
 from .body import one_of, read_json, seconds
-from .event_stream import COMMENT, EMPTY_LINE, NDJSON, SSE, PieceStream, while_connected
+from .event_stream import COMMENT, EMPTY_LINE, JSON, NDJSON, SSE, PieceStream, while_connected
 from .known_runs import KnownRun
 from .operations import json_answer
 from .problems import Problem, not_found, problem_of
@@ -109,8 +109,7 @@ def _last_of(chronicle: Chronicle, form: str, era: str) -> ASGIApp:
     """The end of a run that only the journal knows, as its last event."""
     event = end_of(chronicle)
     if event is None:
-        said = f"run {chronicle.run_id!r} is at work nowhere here: it is {chronicle.standing}"
-        raise Problem(409, "not_at_work", said)
+        raise not_at_work(chronicle)
     return Response(frame(event, form, era), media_type=form)
 
 
@@ -167,10 +166,20 @@ async def wait_for_end(
             known.ends_alone = False  # its client has an answer, and knows where the run is
 
 
+def not_at_work(chronicle: Chronicle) -> Problem:
+    """The run has not ended, but is none that can be reached into here."""
+    run_id, above = chronicle.run_id, chronicle.began.parent_id
+    said = f"run {run_id!r} is at work nowhere here: it is {chronicle.standing}"
+    if above is not None:
+        said = f"run {run_id!r} is a part of run {above!r}: follow that one, and reach into that one"
+    return Problem(409, "not_at_work", said)
+
+
 def wanted_stream(request: Request) -> str | None:
     """The form of a stream that a client accepts, if it asks for one."""
     accepted = [part.partition(";")[0].strip().lower() for part in request.headers.get("accept", "").split(",")]
-    return next((part for part in accepted if part in (SSE, NDJSON)), None)
+    first = next((part for part in accepted if part in (SSE, NDJSON, JSON)), None)
+    return first if first != JSON else None
 
 
 def address_of(request: Request, run_id: str) -> str:

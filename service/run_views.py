@@ -127,6 +127,7 @@ def view_of_past(chronicle: Chronicle, agent: Agent[Any, Any] | None) -> RunView
         ended_at=chronicle.ended_at,
         user_id=began.user_id,
         conversation_id=began.conversation_id,
+        parent_id=began.parent_id,
         tags=began.tags,
         metadata=without_own(began.metadata),
     )

@@ -39,6 +39,10 @@ class _Server(uvicorn.Server):
     def end_at_once(self) -> None:
         """Cut all connections, and close."""
         self.force_exit = self.should_exit = True
+        self.cut()
+
+    def cut(self) -> None:
+        """Cut all connections: whoever serves them sees that the client has gone."""
         for connection in tuple(self.server_state.connections):
             connection.transport.abort()
 
@@ -73,7 +77,7 @@ async def serve(
         server_header=False,
         proxy_headers=False,
         backlog=BACKLOG,
-        timeout_graceful_shutdown=int(CLOSE_TIMEOUT),
+        timeout_graceful_shutdown=2 * int(CLOSE_TIMEOUT),  # cuts them too, but with a traceback for each
     )
     server = _Server(config)
     insisted: signal.Signals | None = None
@@ -97,6 +101,8 @@ async def serve(
         await service.system.drain(drain)
         service.end_streams()
         server.should_exit = True
+        await anyio.sleep(CLOSE_TIMEOUT)
+        server.cut()  # those that do not read what they were sent
 
     with CancelScope() as everything:
         async with service:

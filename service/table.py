@@ -7,7 +7,7 @@ from . import control_operations as control
 from . import run_operations as runs
 from . import status_operations as status
 from . import tree_operations as trees
-from .event_stream import NDJSON, SSE
+from .event_stream import JSON, NDJSON, SSE
 from .meter import MEDIA_TYPE
 from .operations import Answer, Operation, Parameter
 from .run_list import LONGEST_PAGE, STATUSES
@@ -26,8 +26,6 @@ from .wire import (
     StartRun,
     StopRun,
 )
-
-JSON = "application/json"
 
 _ID = {"type": "string", "minLength": 1}
 RUN = Parameter("run_id", "path", "the run", _ID)

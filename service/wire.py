@@ -152,7 +152,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     `status` is ``running``, how it ended (``completed``, ``stopped``, ``limited``, ``waiting``, ``failed``), or, of one
     that is at work nowhere here, ``unfinished``, ``suspended``, ``parked`` or ``damaged``. `output` is the answer, of
     whatever type the agent has; `text` the last words of the model. `cost` is in US dollars, None where a part of it
-    is not known.
+    is not known. `parent_id` is the run that it is a part of, as its subagent.
     """
 
     id: str
@@ -170,6 +170,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: datetime | None = None
     user_id: str | None = None
     conversation_id: str | None = None
+    parent_id: str | None = None
     tags: list[str] = []
     metadata: dict[str, Any] = {}
     pending: list[PendingView] = []

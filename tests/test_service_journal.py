@@ -162,6 +162,37 @@ async def test_a_key_is_known_in_the_next_life(file: str, conversation: str | No
         assert new.status == 201
 
 
+async def test_a_key_that_is_sent_many_times_at_once(file: str) -> None:
+    """While the first request is being written down, the others wait for it."""
+    async with serving(file) as client:
+        statuses: list[int] = []
+
+        async def ask() -> None:
+            statuses.append((await client.post("/runs", {"prompt": "Hi"}, idempotency_key="k")).status)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(10):
+                group.start_soon(ask)
+        assert sorted(statuses) == [200] * 9 + [201]
+        assert len((await client.get("/runs")).json["runs"]) == 1
+
+
+async def test_a_subagent_is_a_part_of_its_run(file: str) -> None:
+    """It can be read; who wants to follow it or to reach into it is told which run to turn to."""
+    boss = Agent("boss", Scripted([call("helper", prompt="Go")], "Done."), tools=[helper(think)])
+    async with serving(file, boss) as client:
+        run = (await client.post("/runs?wait=1", {"prompt": "Hi"})).json["id"]
+        [tool_node] = (await client.get(f"/runs/{run}/tree")).json["children"]
+        [below] = [each["name"] for each in tool_node["children"]]
+        assert (await client.get(f"/runs/{below}")).json["parent_id"] == run
+        for answer in (await client.get(f"/runs/{below}/events"), await client.post(f"/runs/{below}/stop")):
+            assert (answer.status, answer.error[0]) == (409, "not_at_work")
+            assert f"is a part of run {run!r}" in answer.json["error"]["message"]
+        assert (await ended(client, run))["status"] == "completed"
+        done = (await client.get(f"/runs/{below}")).json
+        assert (done["status"], done["output"]) == ("completed", "I have thought.")
+
+
 async def test_a_conversation_goes_on(file: str) -> None:
     """In the next life too. While its last run is at work, another one is refused."""
     model = Scripted("Two.", think)

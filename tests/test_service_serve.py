@@ -14,8 +14,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ APP = """
 import os, subprocess, sys, time
 from pathlib import Path
 import anyio
-from greenroom import Agent, System, tool
+from greenroom import Actor, Agent, RunContext, System, tool
 from greenroom.providers import Scripted, call
 from greenroom.service import Service
 
@@ -57,6 +58,33 @@ def dig() -> str:
     time.sleep(60)
     return "dug"
 
+@tool
+async def talk(context: RunContext[None]) -> str:
+    "Say more than any buffer holds."
+    for number in range(900):
+        context.emit("x" * 20_000)
+        await anyio.sleep(0)
+    return "said"
+
+talker = Agent("talker", Scripted([call("talk")], "Done."), tools=[talk])
+
+class Fragile(Actor):
+    async def started(self, context):
+        context.send_after(0.01, "break")
+
+    async def receive(self, message, context):
+        raise RuntimeError("broken")
+
+@tool
+async def wreck() -> str:
+    "Start what breaks down again and again."
+    await service_system.spawn(Fragile, restart="permanent")
+    await anyio.sleep(60)
+    return "?"
+
+service_system = System()
+wrecker = Service(Agent("wrecker", Scripted([call("wreck")], "?"), tools=[wreck]), system=service_system)
+too_many = System(agents=[Agent("a", Scripted("b"))], max_running=10**9)
 quick = Agent("quick", Scripted(*["Hello."] * 99))
 slow = Agent("slow", Scripted(*[gated] * 99))
 steps = Agent("steps", Scripted([call("gate")], "After the gate."), tools=[gate])
@@ -73,6 +101,22 @@ nothing = 5
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "app.py").write_text(APP)
     return tmp_path
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    """Wait for something in another process."""
+    deadline = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; a zombie has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
 
 
 class Served:
@@ -102,10 +146,7 @@ class Served:
 
     def wait_said(self, words: str) -> None:
         """Wait until it has said something."""
-        deadline = time.monotonic() + 20
-        while not any(words in line for line in self.said):
-            assert time.monotonic() < deadline, self.said
-            time.sleep(0.01)
+        wait_until(lambda: any(words in line for line in self.said))
 
     def end(self, timeout: float = 30) -> int:
         """Wait for its end; its status."""
@@ -201,8 +242,7 @@ def test_the_next_process_goes_on(folder: Path) -> None:
     with serving(folder, "app:agents", "--journal", "runs.db", "--drain", "0.2") as served:
         follower = Follower(served.url, asked)
         assert follower.begun.wait(20)
-        while "tool.started" not in follower.events:
-            time.sleep(0.01)
+        wait_until(lambda: "tool.started" in follower.events)
         served.process.terminate()
         assert served.end() == 0
         assert follower.ended()[-1] == "run.stopped"
@@ -235,20 +275,30 @@ def test_a_second_signal_ends_at_once(folder: Path, numbers: tuple[signal.Signal
     assert not any("Traceback" in line for line in served.said), served.said
 
 
+def test_a_client_that_does_not_read_is_cut(folder: Path) -> None:
+    """When everything else has ended, and without a word: nobody waits for it for ever."""
+    with serving(folder, "app:talker", "--drain", "0.2") as served:
+        port = int(served.url.rpartition(":")[2])
+        body = b'{"prompt": "Hi", "stream": true, "run_id": "one"}'
+        head = "POST /runs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        with socket.create_connection(("127.0.0.1", port)) as deaf:
+            deaf.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            wait_until(lambda: httpx.get(f"{served.url}/runs/one").json().get("status") == "completed")
+            served.process.terminate()
+            assert served.end() == 0
+    assert len(served.said) == 2, served.said
+
+
 def test_no_process_of_a_tool_survives(folder: Path) -> None:
     """Nor a child of it that minds no signal: Ctrl-C in a terminal goes to all of them, SIGTERM to the server alone."""
     with serving(folder, "app:digger", "--drain", "0.2") as served:
         httpx.post(f"{served.url}/runs", json={"prompt": "Dig"}).raise_for_status()
         pids = folder / "pids"
-        while not pids.exists() or len(pids.read_text().split()) < 2:
-            time.sleep(0.01)
+        wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
         served.process.terminate()
         assert served.end() == 0
         for pid in map(int, pids.read_text().split()):
-            deadline = time.monotonic() + 10
-            while Path(f"/proc/{pid}").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z":
-                assert time.monotonic() < deadline, pid
-                time.sleep(0.01)
+            wait_until(partial(is_gone, pid))
 
 
 @pytest.mark.parametrize("target", ["app:quick", "app:agents", "app:system", "app:service"])
@@ -321,6 +371,25 @@ def test_what_cannot_be_served(
     assert "abcdef" not in said
     assert TOKEN not in said
     monkeypatch.delitem(sys.modules, "app", raising=False)
+
+
+def test_a_system_that_gives_up(folder: Path) -> None:
+    """Its error is the last line, and the status 1."""
+    with serving(folder, "app:wrecker") as served:
+        httpx.post(f"{served.url}/runs", json={"prompt": "Go"}).raise_for_status()
+        assert served.end() == 1
+    assert served.said[-1].startswith("greenroom: ")
+    assert "fragile" in served.said[-1]
+
+
+def test_more_runs_than_descriptors(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.delitem(sys.modules, "app", raising=False)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert status_of(["serve", "app:too_many", "--port", "0"]) == 1
+    assert "lower max_running" in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken(

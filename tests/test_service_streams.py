@@ -107,6 +107,7 @@ async def test_text_from_models_cannot_forge_an_event() -> None:
         ("application/x-ndjson", "application/x-ndjson"),
         ("text/html, Text/Event-Stream;q=0.9, */*", "text/event-stream; charset=utf-8"),
         ("application/json", "application/json"),
+        ("application/json, text/event-stream", "application/json"),
         ("*/*", "application/json"),
     ],
 )

@@ -23,7 +23,8 @@ import anyio
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from .agents import System
+from .actors.descriptors import DescriptorLimit
+from .agents import RestartLimit, System
 from .cli_loop import Interrupted
 from .cli_run import Misuse, find_object
 
@@ -86,6 +87,9 @@ def serve(
         say = partial(_say_where, service, listeners)
         work = partial(server.serve, service, listeners, drain=drain, on_start=say, on_signal=_Signals(drain))
         insisted = anyio.run(work)
+    except (DescriptorLimit, RestartLimit) as error:
+        _say(str(error))
+        return 1
     finally:
         for each in listeners:
             each.close()
