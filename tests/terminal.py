@@ -27,7 +27,7 @@ CTRL_C, CTRL_D, ENTER, UP = "\x03", "\x04", "\r", "\x1b[A"
 PATIENCE = 30.0
 #: What takes the terminal and becomes the program.
 _TAKE = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
-_CODES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[=>]|\x01|\x02")
+_CODES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[=>]|\x01|\x02|\x1b(?:\[[0-9;?]*)?$")  # the last: one that is cut off
 
 
 def plain(raw: bytes) -> str:

@@ -4,17 +4,26 @@ A command like this blocks in the main thread, where Python carries out what a s
 `KeyboardInterrupt` there, as usual, except where something else is to be done instead (`instead`): stop an answer, or
 look at the line that is being typed. SIGTERM and SIGHUP raise `Interrupted`, so that blocks are left and what they hold
 is closed. Code that does not heed its cancellation may keep them from that; so who leaves may be hurried.
+
+Python notes a signal at once and carries it out between two steps of the main thread. One that comes just before
+`readline` begins to wait for a key would stay a note until the next key. So a thread that hears of each note (Python's
+wakeup descriptor) wakes the main thread a little later, with a signal that means nothing.
 """
 
 from __future__ import annotations
 
 import signal
+import socket
 import threading
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from types import FrameType
 
 from .cli_loop import Interrupted
+
+#: Seconds after a signal at which the main thread is woken, if it sleeps on it.
+_WAKINGS = (0.05, 0.2)
 
 
 class Signals:
@@ -31,7 +40,8 @@ class Signals:
         before = {signal.SIGINT: signal.signal(signal.SIGINT, self._interrupt)}
         try:
             before |= {number: signal.signal(number, _end) for number in endings}
-            yield
+            with _woken((signal.SIGINT, *endings)):
+                yield
         finally:
             if self._hurry is not None:
                 self._hurry.cancel()
@@ -59,6 +69,39 @@ class Signals:
         if self._instead is None:
             raise KeyboardInterrupt
         self._instead()
+
+
+@contextmanager
+def _woken(numbers: Collection[int]) -> Generator[None]:
+    """The block in which the main thread does not sleep on any of these signals."""
+    if not hasattr(signal, "pthread_kill"):
+        yield
+        return
+    main, (hears, told) = threading.get_ident(), socket.socketpair()
+    told.setblocking(False)
+
+    def wake() -> None:
+        while noted := hears.recv(64):
+            if any(number in numbers for number in noted):
+                for seconds in _WAKINGS:
+                    time.sleep(seconds)
+                    signal.pthread_kill(main, signal.SIGURG)
+
+    before = signal.signal(signal.SIGURG, _nothing), signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    thread = threading.Thread(target=wake, name="greenroom: signals", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before[1])
+        told.close()
+        thread.join()
+        hears.close()
+        signal.signal(signal.SIGURG, before[0])
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    """A handler, so that the signal ends a wait; one that is ignored would not."""
 
 
 def _press() -> None:
