@@ -50,13 +50,14 @@ FLOORS = {
     "providers": Floor(rooms="loops", libraries="anyio docstring_parser msgspec sniffio"),
     "journal": Floor(rooms="loops", libraries="anyio msgspec"),
     "exchange": Floor(rooms="loops mailbox", libraries="anyio"),
+    "jetstream": Floor(rooms="loops journal exchange", libraries="anyio msgspec nats"),
     "agents": Floor(rooms=GROUND, libraries="anyio msgspec sniffio"),
     "tools": Floor(rooms=f"{GROUND} agents", libraries="anyio mcp msgspec"),
     "load": Floor(rooms=f"{GROUND} agents", libraries="anyio msgspec sniffio"),
     "service": Floor(rooms=f"{GROUND} agents", libraries="anyio msgspec starlette uvicorn"),
     "telemetry": Floor(rooms=f"{GROUND} agents", libraries="anyio msgspec opentelemetry structlog"),
     "testing": Floor(
-        rooms=f"{GROUND} agents tools load service telemetry", libraries="anyio hypothesis msgspec pytest trio"
+        rooms=f"{GROUND} jetstream agents tools load service telemetry", libraries="anyio hypothesis msgspec pytest trio"
     ),
 }
 DOOR = "the front door"  # the modules that lie in src/greenroom itself; no room imports them
