@@ -18,16 +18,18 @@ from typing import Any
 _NEVER_AWAITED = r"coroutine .* was never awaited"
 
 _open_blocks = 0
+#: Whether the collector is to know everything again after the outermost block.
+_thaw = True
 
 
 @contextmanager
 def complaints_into(said: list[str]) -> Generator[None]:
     """A block in which such warnings and exceptions are added to `said`, a line for each, and go no further.
 
-    Other warnings do what they do outside. Meant for one thread at a time; blocks may nest. Objects that were hidden
-    from the collector before (`gc.freeze`) are not after it.
+    Other warnings do what they do outside. Meant for one thread at a time; blocks may nest. Where objects were hidden
+    from the collector before (`gc.freeze`), they and all that is there when the block begins stay so; else none is.
     """
-    global _open_blocks
+    global _open_blocks, _thaw
 
     def unraisable(about: Any) -> None:
         # No more than words: holding the exception would bring its object back.
@@ -40,6 +42,10 @@ def complaints_into(said: list[str]) -> Generator[None]:
         else:
             show_others(message, category, *rest)
 
+    if not _open_blocks:
+        _thaw = not gc.get_freeze_count()
+        if not _thaw:
+            gc.collect()  # what is garbage by now would be hidden for good
     gc.freeze()
     _open_blocks += 1
     before = sys.unraisablehook
@@ -57,5 +63,5 @@ def complaints_into(said: list[str]) -> Generator[None]:
     finally:
         sys.unraisablehook = before
         _open_blocks -= 1
-        if not _open_blocks:
+        if _thaw and not _open_blocks:
             gc.unfreeze()

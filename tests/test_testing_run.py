@@ -10,7 +10,9 @@ import sys
 import textwrap
 import threading
 import warnings
+from collections.abc import Generator
 from typing import Any
+from weakref import ref
 
 import anyio
 import pytest
@@ -270,11 +272,44 @@ def test_all_is_as_before_afterwards(loop: str) -> None:
     with pytest.raises(Leak):
         run(leak_a_file, backend=loop)
     assert state() == before
+
+
+@pytest.fixture
+def nothing_hidden() -> Generator[None]:
+    """The collector knows all there is, as it does where nobody has hidden anything."""
+    gc.unfreeze()
+    yield
+    gc.freeze()
+
+
+@each_backend
+def test_the_collector_knows_everything_again_afterwards(loop: str, nothing_hidden: None) -> None:
+    run(checkpoint, backend=loop)
+    with pytest.raises(Leak):
+        run(leak_a_file, backend=loop)
     assert gc.get_freeze_count() == 0
 
 
 @each_backend
-def test_a_run_within_a_run_blames_nobody_else(loop: str) -> None:
+def test_what_was_hidden_from_the_collector_stays_so(loop: str, nothing_hidden: None) -> None:
+    """And what was garbage by then is not hidden with it."""
+    gc.freeze()
+    hidden = gc.get_freeze_count()
+    cycle: list[Any] = [Mine()]
+    cycle.append(cycle)
+    gone = ref(cycle[0])
+    del cycle
+    run(checkpoint, backend=loop)
+    assert gc.get_freeze_count() >= hidden
+    assert gone() is None
+
+
+class Mine:
+    """Something that can be referred to weakly."""
+
+
+@each_backend
+def test_a_run_within_a_run_blames_nobody_else(loop: str, nothing_hidden: None) -> None:
     """As a scenario that tests the tests may have it, in a thread."""
 
     def inner() -> str:
@@ -293,7 +328,7 @@ def test_a_run_within_a_run_blames_nobody_else(loop: str) -> None:
 
 
 @each_backend
-def test_old_garbage_is_not_blamed_on_the_scenario(loop: str) -> None:
+def test_old_garbage_is_not_blamed_on_the_scenario(loop: str, nothing_hidden: None) -> None:
     gc.collect()
     gc.disable()
     try:
