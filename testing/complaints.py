@@ -18,18 +18,30 @@ from typing import Any
 _NEVER_AWAITED = r"coroutine .* was never awaited"
 
 _open_blocks = 0
-#: Whether the collector is to know everything again after the outermost block.
-_thaw = True
+#: Whether what a block hides from the collector stays hidden.
+_stays_hidden = False
+
+
+def hide_what_is_there() -> None:
+    """Hide all objects there are from the collector, for good, once what is garbage among them is gone.
+
+    For programs that hold much before the first of many blocks, such as a large suite of tests: after each block the
+    collector would walk through all of it again.
+    """
+    global _stays_hidden
+    gc.collect()
+    gc.freeze()
+    _stays_hidden = True
 
 
 @contextmanager
 def complaints_into(said: list[str]) -> Generator[None]:
     """A block in which such warnings and exceptions are added to `said`, a line for each, and go no further.
 
-    Other warnings do what they do outside. Meant for one thread at a time; blocks may nest. Where objects were hidden
-    from the collector before (`gc.freeze`), they and all that is there when the block begins stay so; else none is.
+    Other warnings do what they do outside. Meant for one thread at a time; blocks may nest. Objects that were hidden
+    from the collector before (`gc.freeze`) are not after it, unless by `hide_what_is_there`.
     """
-    global _open_blocks, _thaw
+    global _open_blocks
 
     def unraisable(about: Any) -> None:
         # No more than words: holding the exception would bring its object back.
@@ -42,10 +54,8 @@ def complaints_into(said: list[str]) -> Generator[None]:
         else:
             show_others(message, category, *rest)
 
-    if not _open_blocks:
-        _thaw = not gc.get_freeze_count()
-        if not _thaw:
-            gc.collect()  # what is garbage by now would be hidden for good
+    if _stays_hidden and not _open_blocks:
+        gc.collect()  # what is garbage by now would be hidden for good
     gc.freeze()
     _open_blocks += 1
     before = sys.unraisablehook
@@ -63,5 +73,5 @@ def complaints_into(said: list[str]) -> Generator[None]:
     finally:
         sys.unraisablehook = before
         _open_blocks -= 1
-        if _thaw and not _open_blocks:
+        if not _open_blocks and not _stays_hidden:
             gc.unfreeze()

@@ -9,12 +9,16 @@ leak, one that a test's own fixture leaves is. Threads, processes and descriptor
 test are gone. Tasks are compared around the function of an async test, in its event loop: the tasks of its fixtures
 are still there then, and are none of its.
 
+What pytest has found is hidden from the garbage collector (`gc.freeze`), which would spend most of a second in each
+test of a suite of some ten thousand walking through it.
+
 A test that fails is not checked: what it leaves says nothing more. On asyncio, a task that a shared server starts
 without anyio while a test runs is taken for the test's.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Coroutine, Generator, Mapping
@@ -24,6 +28,7 @@ from typing import Any
 
 import pytest
 
+from .complaints import hide_what_is_there
 from .leaks import Leak, running_tasks, snapshot
 
 #: How many seeds there are unless an option or this variable says otherwise.
@@ -49,6 +54,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", f"leaks(why, *kinds): what the test may leave behind; kinds, by default all: {', '.join(KINDS)}"
     )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        if collects:
+            gc.enable()
+        hide_what_is_there()
 
 
 @pytest.fixture(scope="session")

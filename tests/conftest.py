@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import os
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -15,18 +13,6 @@ import greenroom  # noqa: F401 - a clone without links says so once, here
 os.environ.setdefault("GREENROOM_SEEDS", "60")
 
 pytest_plugins = ["greenroom.testing.plugin"]
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
-    """Hide from the collector what pytest finds: a million objects, which it would walk through again and again."""
-    gc.disable()
-    try:
-        return (yield)
-    finally:
-        gc.enable()
-        gc.collect()
-        gc.freeze()
 
 
 @pytest.fixture(autouse=True)

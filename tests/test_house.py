@@ -332,7 +332,7 @@ def test_every_library_is_a_declared_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [project["dependencies"], *project.get("optional-dependencies", {}).values()]
     declared = {re.split(r"[^\w.-]", text)[0].lower().replace("-", "_") for texts in wanted for text in texts}
-    declared = {"opentelemetry" if name == "opentelemetry_api" else name for name in declared}  # what it is imported as
+    declared = {{"opentelemetry_api": "opentelemetry", "nats_py": "nats"}.get(name, name) for name in declared}
     used = {
         found.target.split(".")[0]
         for module in MODULES.values()
@@ -414,7 +414,7 @@ ATTENDANCE = """
 import importlib.util, json, pkgutil, sys
 import greenroom
 absent = {"__main__"} if importlib.util.find_spec("pytest") else {"__main__", "plugin"}  # the plugin is pytest's
-extras = {name for name in ("mcp", "starlette", "uvicorn") if importlib.util.find_spec(name) is None}
+extras = {name for name in ("mcp", "nats", "starlette", "uvicorn") if importlib.util.find_spec(name) is None}
 for found in pkgutil.walk_packages(greenroom.__path__, "greenroom."):
     if found.name.rpartition(".")[2] not in absent:
         try:

@@ -476,7 +476,8 @@ async def test_a_task_that_is_ending_gets_a_number_of_checkpoints_for_it() -> No
 # -- the plugin, in a process of its own
 
 SUITE = """
-import asyncio, os, socket, subprocess, threading
+import gc
+import asyncio, gc, os, socket, subprocess, threading
 
 import anyio
 import pytest
@@ -616,6 +617,11 @@ async def test_async_ending(anyio_backend):
 
 def test_seeds(seeds):
     assert False, f"{seeds}"
+
+
+def test_collector():
+    # What the suite holds is hidden from it.
+    assert gc.isenabled() and len(gc.get_objects()) < 10_000 < gc.get_freeze_count()
 """
 
 SHARED = """
@@ -698,6 +704,7 @@ BOTH = ("asyncio", "trio")
         *((f"test_shared_server[{each}-{time}]", "PASSED", "") for each in BOTH for time in range(5)),
         *((f"test_shared_loop[{each}]", "PASSED ERROR", "descriptor") for each in BOTH),
         ("test_seeds", "FAILED", "range(0, 5)"),
+        ("test_collector", "PASSED", ""),
     ],
 )
 def test_the_plugin(printed: str, name: str, outcome: str, words: str) -> None:
