@@ -53,7 +53,7 @@ from .readers import EventReader, ReaderDetached, TextReader
 from .recovery import Recovery
 from .recovery_terms import Unfinished
 from .result import Messages, RunResult
-from .run import Run
+from .run import Run, RunSnapshot
 from .sources import Sources
 from .stop_token import StopToken
 from .system import System
@@ -103,6 +103,7 @@ __all__ = [
     "RunContext",
     "RunEnded",
     "RunResult",
+    "RunSnapshot",
     "SeveralSystems",
     "Sources",
     "SqliteMemory",

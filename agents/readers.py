@@ -18,6 +18,7 @@ from weakref import ref
 
 import anyio
 import msgspec
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from ..providers.checks import is_whole
 from .events import DELTAS, AnyEvent, Event, EventsDropped, ModelTextDelta, ModelThinkingDelta, RunCompleted
@@ -160,6 +161,8 @@ class Reader:
             raise StopAsyncIteration
         if self._wake is None:
             self._wake = anyio.Event()
+        # asyncio cancels only who waits; one who is woken at each turn of the loop never does when that is looked at.
+        await checkpoint_if_cancelled()
         await self._wake.wait()
 
 

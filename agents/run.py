@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 
+import msgspec
+
 from ..actors import Node
 from ..providers import Message, Part, Usage
 from . import pause
@@ -24,6 +26,18 @@ if TYPE_CHECKING:
     from .run_cell import RunCell
 
 RunStatus: TypeAlias = Literal["running", "completed", "stopped", "limited", "waiting", "failed"]
+
+
+class RunSnapshot(msgspec.Struct, frozen=True):
+    """How far a run is.
+
+    Attributes:
+        text: what its answer says in the turn at hand, as far as somebody has it streamed.
+        seq: the sequence number of the last event; all that `text` says was in an event up to that one.
+    """
+
+    text: str
+    seq: int
 
 
 class Run(Generic[OutputT]):
@@ -52,6 +66,16 @@ class Run(Generic[OutputT]):
     def usage(self) -> Usage:
         """Tokens used so far, subagents included."""
         return self._cell.spending.usage
+
+    def snapshot(self) -> RunSnapshot:
+        """How far the run is, at this moment: for whoever shows it to somebody who comes late, and then goes on with
+        the events behind `RunSnapshot.seq`.
+
+        Raises:
+            RuntimeError: called from another thread.
+        """
+        self._cell.stage.home.refuse_elsewhere("snapshot()")
+        return RunSnapshot(self._cell.shown, self._cell.voice.count)
 
     def events(self, since: int = 0, *, deltas: bool = True) -> EventReader:
         """Follow the run and its subagents: lifecycle events after `since` that are still kept (the latest 1,000), then

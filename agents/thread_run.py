@@ -27,7 +27,7 @@ from .machine import StopMode
 from .questions import PendingQuestion
 from .readers import EventReader, TextReader
 from .result import Messages, OutputT, RunResult
-from .run import Run, RunStatus
+from .run import Run, RunSnapshot, RunStatus
 from .run_options import ConversationKeywords
 from .run_stream import RunStream
 from .system_thread import SystemThread
@@ -95,15 +95,23 @@ class ThreadRun(Generic[OutputT]):
             raise cell.error.with_traceback(None)
         return result
 
-    def events(self, since: int = 0) -> Iterator[AnyEvent]:
+    def snapshot(self) -> RunSnapshot:
+        """How far the run is, as `Run.snapshot` says."""
+
+        async def snapshot() -> RunSnapshot:
+            return self._run.snapshot()
+
+        return self._thread.call("run.snapshot()", snapshot)
+
+    def events(self, since: int = 0, *, deltas: bool = True) -> Iterator[AnyEvent]:
         """Follow the run and its subagents, as `Run.events` does; blocks until there is one. Raises the run's error
         after the last event.
 
         The run goes on while this thread is on its way here. So of a run that was started with `start`, what is
         streamed before (deltas) is not seen; of one in a `stream` block all is.
         """
-        first = self._take_first() if since == 0 else None
-        follow = (lambda: first) if first is not None else lambda: self._run.events(since)
+        first = self._take_first() if since == 0 and deltas else None
+        follow = (lambda: first) if first is not None else lambda: self._run.events(since, deltas=deltas)
         return Reading(self._thread, "run.events()", self._run, follow, has_events)
 
     def text(self) -> Iterator[str]:

@@ -102,6 +102,11 @@ class Voice:
         return self._path
 
     @property
+    def count(self) -> int:
+        """How many events the tree has had: the sequence number of the last one."""
+        return self._line[-1]._count
+
+    @property
     def reachable(self) -> bool:
         """Whether anybody has a handle of this run or of one above it."""
         return any(voice.followable for voice in self._line)

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from anyio.lowlevel import checkpoint
 
-from greenroom import Agent, Hooks, RunContext, System, events
+from greenroom import Agent, Hooks, RunContext, RunSnapshot, System, events
 from greenroom.agents.hooks import HOOKS
 from greenroom.agents.readers import DELTA_BOUND, KEPT, READER_BOUND, EventLog, ReaderDetached, TextReader
 from greenroom.providers import InvalidRequest, Scripted, StreamInterrupted, Usage, call
@@ -453,3 +453,53 @@ async def test_secrets_of_a_provider_are_in_no_event() -> None:
         await agent.run("Go", on_event=heard.append)
     shown = " ".join([repr(agent), repr(provider), str(caught.value), repr(caught.value), *map(str, heard)])
     assert "sk-secret" not in shown
+
+
+@pytest.mark.parametrize(
+    "follow", [lambda log: log.follow(0), lambda log: TextReader(log, "r")], ids=["events", "text"]
+)
+async def test_a_reader_that_is_woken_at_each_turn_of_the_loop_can_be_cancelled(follow: Any) -> None:
+    log = EventLog()
+    reader = follow(log)
+    reading = anyio.CancelScope()
+    read = 0
+
+    async def publish() -> None:
+        for seq in range(1, 201):
+            log.publish(text(seq, "w "))
+            await checkpoint()
+
+    async def read_on() -> None:
+        nonlocal read
+        with reading:
+            async for _ in reader:
+                read += 1
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(publish)
+        group.start_soon(read_on)
+        for _ in range(50):
+            await checkpoint()
+        reading.cancel()
+    assert read < 100
+
+
+async def test_a_snapshot_says_how_far_a_run_is() -> None:
+    """Of the turn at hand; what it says was in the events up to its number."""
+    agent = Agent("helper", Scripted([call("weather", city="x")], "Fine, and dry."), tools=[weather])
+    said = ""
+    found: list[tuple[RunSnapshot, RunSnapshot]] = []
+
+    def look(event: Any) -> None:
+        nonlocal said
+        if isinstance(event, events.ModelTextDelta):
+            said += event.text
+            found.append((run.snapshot(), RunSnapshot(said, event.seq)))
+
+    async with System() as system:
+        run = await system.start(agent, "Go", on_event=look)
+        assert run.snapshot().text == ""
+        await run.result()
+        assert said == "Fine, and dry."
+        assert [now for now, _ in found] == [so_far for _, so_far in found] != []
+        assert run.snapshot().text == ""

@@ -219,6 +219,16 @@ def test_a_stream_is_followed_from_its_first_step(system: ThreadSystem) -> None:
         assert "".join(run.text()) == "and another one"
 
 
+def test_only_what_happens_is_followed(system: ThreadSystem) -> None:
+    """Without the answers as they grow; and how far a run is, its snapshot says."""
+    agent = Agent("helper", Scripted("a streamed answer", chunk=4))
+    with system.stream(agent, "Go") as run:
+        seen = [event.type for event in run.events(deltas=False)]
+        assert (seen[0], seen[-1]) == ("run.started", "run.completed")
+        assert "model.text_delta" not in seen
+        assert run.snapshot().seq >= len(seen)
+
+
 def test_an_answer_is_followed_as_it_grows(system: ThreadSystem) -> None:
     agent = Agent("helper", Scripted('{"result": [1, 2, 3]}', chunk=1), output=list[int])
     with system.stream(agent, "Go") as run:
