@@ -6,7 +6,13 @@
 ``greenroom[serve]``.
 """
 
-from .app import Service
+try:
+    from .app import Service
+except ModuleNotFoundError as error:
+    missing = (error.name or "").partition(".")[0]
+    if missing != "starlette":
+        raise
+    raise ModuleNotFoundError("greenroom.service needs starlette: pip install greenroom[serve]", name=missing) from None
 from .origin import Origin
 
 __all__ = ["Origin", "Service"]

@@ -19,6 +19,7 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,19 +31,21 @@ from starlette.types import Message, Receive, Scope, Send
 from ..agents import Agent
 from ..agents.recovery_terms import Unfinished
 from ..agents.system import System, check_seconds
-from .arguments import Agents, OnDisconnect, check_token, read_agents, read_hosts, read_origins
+from .abandoned import end_abandoned
+from .arguments import Agents, OnDisconnect, check_deps_for, check_token, read_agents, read_hosts, read_origins
 from .event_stream import KEEP_ALIVE
 from .guard import ALWAYS, Guard, is_preflight, read_headers
 from .known_runs import KnownRun, KnownRuns
 from .live import live_routes
 from .meter import Meter
-from .openai_api import openai_routes
+from .openai_api import openai_routes, refusal_at
 from .openapi import description_of
 from .operations import routes
 from .origin import Origin
-from .problems import ANSWERS, Problem, draining, not_found
+from .problems import ANSWERS, Problem, draining, no_agent
 from .run_views import known_of, without_own
-from .table import OPERATIONS
+from .table import DESCRIBED, OPERATIONS
+from .tree_operations import tree_of
 from .tree_watch import INTERVAL, TreeWatch
 
 #: Bytes of a request's body.
@@ -104,8 +107,8 @@ class Service:
             raise ValueError(f"on_disconnect={on_disconnect!r} is not one of 'continue', 'stop'")
         if deps is not None and deps_for is not None:
             raise TypeError("give deps= for all runs or deps_for=, a function of each, not both")
-        if deps_for is not None and not callable(deps_for):
-            raise TypeError(f"deps_for= takes a function of an Origin, not {deps_for!r}")
+        if deps_for is not None:
+            check_deps_for(deps_for)
         for name, value, least in (("max_body", max_body, 1), ("keep", keep, 0)):
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"{name}= takes a whole number, not {value!r}")
@@ -135,8 +138,9 @@ class Service:
         #: Keys whose runs are being started at this moment.
         self.beginning: dict[str, anyio.Event] = {}
         self._closing = False
+        self._streams_end = False
         self._tree_watch: TreeWatch | None = None
-        self._description: bytes | None = None
+        self._description: dict[str, Any] | None = None
         self._app = Starlette(
             routes=[*routes(self, OPERATIONS), *openai_routes(self), *live_routes(self)],
             exception_handlers=ANSWERS,
@@ -155,7 +159,7 @@ class Service:
         if self._stack is not None:
             raise RuntimeError("this Service is open already")
         async with AsyncExitStack() as stack:
-            self._closing = False
+            self._closing = self._streams_end = False
             self._tree_watch = None
             self._system = self._given if self._given is not None else System()
             if not self._system.is_open:
@@ -171,7 +175,10 @@ class Service:
         assert self._stack is not None
         self._closing = True
         stack, self._stack = self._stack, None
-        return await stack.__aexit__(exc_type, exc, tb)
+        try:
+            return await stack.__aexit__(exc_type, exc, tb)
+        finally:
+            self._streams_end = True  # whoever watches the tree has seen the System close
 
     async def _recover(self, system: System) -> None:
         unfinished: dict[str, Unfinished] = {}
@@ -181,6 +188,7 @@ class Service:
             metadata = without_own(dict(run.metadata))
             return self._deps_for(Origin(run.agent, run.user_id, run.conversation_id, run.tags, metadata))
 
+        await end_abandoned(system)
         recovery = await system.recover(self.agents.values(), deps_for=deps_for)
         for run in recovery:
             self.known.add(known_of(run, unfinished.get(run.id)), len(system.pool))
@@ -220,7 +228,7 @@ class Service:
                 cross = self.guard.cross_origin(headers)
                 self.guard.check(scope["method"], path, headers)
             except Problem as problem:
-                await problem.response()(scope, receive, send_guarded)
+                await refusal_at(path, problem)(scope, receive, send_guarded)
                 return
             if is_preflight(scope["method"], headers):
                 await Response(status_code=204, headers=self.guard.preflight(headers))(scope, receive, send_guarded)
@@ -258,11 +266,15 @@ class Service:
     @property
     def is_closing(self) -> bool:
         """Whether streams without an end of their own are to end."""
-        return self._closing
+        if self._streams_end:
+            return True
+        system = self._system
+        given = self._stack is None and not self._closing  # one that was given open is closed by whoever has opened it
+        return given and system is not None and not system.is_open
 
     def end_streams(self) -> None:
         """End the streams that have no end of their own, because the server is about to close."""
-        self._closing = True
+        self._closing = self._streams_end = True
 
     def refuse_when_draining(self) -> None:
         """Refuse new work.
@@ -285,7 +297,7 @@ class Service:
             return next(iter(self.agents.values()))
         agent = self.agents.get(name)
         if agent is None:
-            raise not_found("agent", name, "agent")
+            raise no_agent(name, self.agents)
         return agent
 
     def find(self, run_id: str) -> KnownRun | None:
@@ -324,14 +336,14 @@ class Service:
     def tree_watch(self) -> TreeWatch:
         """The tree, for those who watch it."""
         if self._tree_watch is None:
-            self._tree_watch = TreeWatch(self.system.tree, self.system.home.now, self.tree_interval)
+            self._tree_watch = TreeWatch(partial(tree_of, self, self.system), self.system.home.now, self.tree_interval)
         return self._tree_watch
 
     @property
-    def description(self) -> bytes:
-        """The description of the service, as OpenAPI 3.1 in JSON."""
+    def description(self) -> dict[str, Any]:
+        """The description of the service, as OpenAPI 3.1."""
         if self._description is None:
-            self._description = description_of(OPERATIONS, with_token=self.guard.token is not None)
+            self._description = description_of(DESCRIBED, with_token=self.guard.token is not None)
         return self._description
 
     def __repr__(self) -> str:

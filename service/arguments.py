@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from inspect import iscoroutinefunction
 from typing import Any, Literal, TypeAlias, cast
 
 from ..agents import Agent
@@ -48,19 +49,34 @@ def read_agents(agents: object, system: System | None) -> dict[str, Agent[Any, A
     return found
 
 
-def check_token(token: object) -> None:
-    """Refuse what is no token.
+def check_token(token: object, name: str = "token=") -> None:
+    """Refuse what is no token. `name` is where it was given.
 
     Raises:
         TypeError, ValueError: it is no text, too short, or not what a header can hold. The token is not in the message.
     """
     if not isinstance(token, str):
-        raise TypeError(f"token= takes text, not {type(token).__name__}")
+        raise TypeError(f"{name} takes text, not {type(token).__name__}")
     if len(token) < TOKEN_LENGTH:
         remedy = "python -c 'import secrets; print(secrets.token_urlsafe())' makes one"
-        raise ValueError(f"token= needs at least {TOKEN_LENGTH} characters: {remedy}")
+        raise ValueError(f"{name} needs at least {TOKEN_LENGTH} characters: {remedy}")
     if not re.fullmatch(r"[!-~]+", token):
-        raise ValueError("token= takes characters of ASCII without blanks, as a header can hold them")
+        raise ValueError(f"{name} takes characters of ASCII without blanks, as a header can hold them")
+
+
+def check_deps_for(deps_for: object) -> None:
+    """Refuse what is no function of an `Origin`.
+
+    Raises:
+        TypeError: it is none, or one that gives a coroutine, which the tools would have for their deps.
+    """
+    if not callable(deps_for):
+        raise TypeError(f"deps_for= takes a function of an Origin, not {deps_for!r}")
+    if iscoroutinefunction(deps_for) or iscoroutinefunction(type(deps_for).__call__):
+        raise TypeError(
+            f"deps_for= takes a function that answers at once, not {deps_for!r}, which is async: give what opens the "
+            "connection, and let the tools await it"
+        )
 
 
 def read_hosts(hosts: object, token: str | None) -> frozenset[str] | None:

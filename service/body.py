@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import nan
 from typing import Any, TypeVar
 
@@ -16,6 +17,9 @@ T = TypeVar("T")
 #: Seconds that a body may take to arrive.
 BODY_TIMEOUT = 30.0
 JSON_TYPES = ("application/json",)
+#: Levels of lists and objects in each other: what is read here has to be readable wherever it is written, too, and how
+#: deep that may be depends on how much is on the stack.
+DEEPEST = 64
 #: Bytes beyond the bound that are read and thrown away: a client that is still sending would not see our answer.
 DISCARDED = 8_388_608
 
@@ -66,6 +70,8 @@ async def read_json(request: Request, type: type[T], bound: int, *, optional: bo
         Problem: no JSON (400, 415), too large (413), or not of that type (422, which names the field).
     """
     kind = request.headers.get("content-type")
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise Problem(415, "unsupported_media_type", "send the body as it is, without a coding", "Content-Encoding")
     body = await read_body(request, bound)
     if optional and not body:
         return type()
@@ -81,12 +87,39 @@ def decode(body: bytes, type: type[T]) -> T:
         Problem: it is none.
     """
     try:
-        return msgspec.json.decode(body, type=type)
+        record = msgspec.json.decode(body, type=type)
     except msgspec.ValidationError as error:
         message, _, place = str(error).partition(" - at ")
         raise Problem(422, "invalid_request", message, _param(message, place)) from None
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except RecursionError:
+        raise _too_deep() from None
+    except (msgspec.DecodeError, UnicodeError) as error:
         raise Problem(400, "invalid_request", f"the body is not valid JSON: {error}") from None
+    if is_deeper(body, DEEPEST):
+        raise _too_deep()
+    return record
+
+
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_ALIKE = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def is_deeper(body: bytes, levels: int) -> bool:
+    """Whether JSON, which has to be valid, has more than so many lists and objects in each other."""
+    if body.count(b"[") + body.count(b"{") <= levels:
+        return False
+    brackets = _STRINGS.sub(b"", body).translate(_ALIKE, _NO_BRACKETS)
+    for _ in range(levels):  # what is innermost goes
+        if not brackets:
+            return False
+        brackets = brackets.replace(b"[]", b"")
+    return bool(brackets)
+
+
+def _too_deep() -> Problem:
+    said = f"the body has lists and objects in each other, more than {DEEPEST} levels deep"
+    return Problem(400, "invalid_request", said)
 
 
 def _param(message: str, place: str) -> str | None:
@@ -99,7 +132,12 @@ def _param(message: str, place: str) -> str | None:
 
 
 def _too_large(bound: int) -> Problem:
-    return Problem(413, "too_large", f"a body has at most {bound:,} bytes", headers={"Connection": "close"})
+    return Problem(
+        413,
+        "too_large",
+        f"a body has at most {bound:,} bytes: Service(max_body=…) says how many",
+        headers={"Connection": "close"},
+    )
 
 
 def one_of(value: str | None, name: str, words: tuple[Any, ...]) -> Any:
@@ -123,7 +161,7 @@ def seconds(value: str | None, name: str, most: float) -> float:
     if value is None:
         return 0.0
     try:
-        number = float(value) if len(value) < 32 else nan
+        number = float(value) if re.fullmatch(r"[0-9.eE+-]{1,31}", value) else nan  # float reads more: 1_0, ٣
     except ValueError:
         number = nan
     if not 0 <= number <= most:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final
 
 from anyio import create_task_group, move_on_after
+from anyio.lowlevel import checkpoint_if_cancelled
 from starlette.types import Message, Receive, Scope, Send
 
 #: Seconds without anything to send after which a stream shows that it lives.
@@ -82,6 +83,9 @@ class PieceStream:
     async def _write_all(self, start: Message, send: Send) -> None:
         await send(start)
         while True:
+            # asyncio cancels only who waits, and who is woken at each turn of the loop never waits when that is looked
+            # at: a client that has gone would be told of, and its run go on.
+            await checkpoint_if_cancelled()
             piece: bytes | None = _NONE_YET
             with move_on_after(self._every):
                 piece = await self._next_piece()

@@ -14,6 +14,7 @@ before anything is done:
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Collection, Iterable, Mapping
 from hashlib import sha256
 from urllib.parse import urlsplit
@@ -31,7 +32,13 @@ OPEN = ("/health", "/ready", "/", "/live")
 #: Methods that change nothing.
 SAFE = ("GET", "HEAD", "OPTIONS")
 #: Headers of which there must not be two.
-ONCE = ("host", "origin", "authorization", "content-type", PAGE_TOKEN.lower())
+ONCE = ("host", "origin", "authorization", "content-type", "idempotency-key", "last-event-id", PAGE_TOKEN.lower())
+#: What a page of another site that is allowed may send; clients made by others announce themselves in headers that
+#: begin so.
+SENT = ("Accept", "Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID")
+SENT_PREFIX = "x-stainless-"
+#: What it may read.
+SHOWN = "Location, Retry-After, Idempotent-Replayed, X-Request-Id, X-Should-Retry"
 #: Bytes of all headers together.
 HEADER_BOUND = 32_768
 
@@ -97,7 +104,7 @@ class Guard(msgspec.Struct, frozen=True):
         if origin is not None:
             if origin in self.origins:
                 return True
-            if urlsplit(origin).netloc.lower() != headers.get("host", "").lower() or "://" not in origin:
+            if _host_of(origin) != headers.get("host", "").lower():
                 raise Problem(403, "forbidden", "pages of this origin may not use the service", "Origin")
             return False
         site = headers.get("sec-fetch-site", "none")
@@ -128,16 +135,18 @@ class Guard(msgspec.Struct, frozen=True):
             return {"Vary": "Origin"} if self.origins else {}
         return {
             "Access-Control-Allow-Origin": origin,
-            "Access-Control-Expose-Headers": "Location, Retry-After, Idempotent-Replayed",
+            "Access-Control-Expose-Headers": SHOWN,
             "Vary": "Origin",
         }
 
     def preflight(self, headers: Mapping[str, str]) -> dict[str, str]:
         """What a browser is told that asks before it does what a page of another site wants."""
+        wanted = [name.strip() for name in headers.get("access-control-request-headers", "").lower().split(",")]
+        more = [name for name in wanted if re.fullmatch(rf"{SENT_PREFIX}[a-z-]{{1,64}}", name)]
         return {
             **self.cross_origin(headers),
             "Access-Control-Allow-Methods": "GET, POST",
-            "Access-Control-Allow-Headers": ("Accept, Authorization, Content-Type, Idempotency-Key, Last-Event-ID"),
+            "Access-Control-Allow-Headers": ", ".join([*SENT, *more]),
             "Access-Control-Max-Age": "600",
         }
 
@@ -146,7 +155,7 @@ def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Headers by their names in small letters.
 
     Raises:
-        Problem: there is too much of them, or two of a kind of which the verdict depends on one.
+        Problem: there is too much of them, two of a kind of which the verdict depends on one, or two lengths of a body.
     """
     headers: dict[str, str] = {}
     size = 0
@@ -158,7 +167,20 @@ def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
         if word in headers and word in ONCE:
             raise Problem(400, "invalid_request", f"the header {word} is there twice", word)
         headers[word] = value.decode("latin-1")
+    if "transfer-encoding" in headers and "content-length" in headers:
+        # A proxy before us may have gone by the other one, and what it took for a body come as a request.
+        said = "the body has two lengths: send Content-Length or Transfer-Encoding, not both"
+        raise Problem(400, "invalid_request", said, "Content-Length", {"Connection": "close"})
     return headers
+
+
+def _host_of(origin: str) -> str | None:
+    """The host, with its port, that an origin names; None of what is none."""
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return None
+    return parts.netloc.lower() if parts.scheme and parts.netloc else None
 
 
 def is_preflight(method: str, headers: Mapping[str, str]) -> bool:

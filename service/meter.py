@@ -13,6 +13,8 @@ from collections.abc import Iterable
 
 from .known_runs import KnownRun
 
+#: Methods that are counted under their own names: others are made up by clients, without end.
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 MEDIA_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
@@ -37,7 +39,7 @@ class Meter:
 
     def answered(self, method: str, status: int) -> None:
         """A request has been answered."""
-        self.answers[method, f"{status // 100}xx"] += 1
+        self.answers[method if method in METHODS else "other", f"{status // 100}xx"] += 1
 
     def count(self, known: KnownRun) -> None:
         """Count a run that the service has the handle of, once it has ended."""

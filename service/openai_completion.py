@@ -34,7 +34,7 @@ from .openai_answers import (
     refusal_of,
     shows_only_its_end,
 )
-from .openai_errors import ApiError, of_failure, of_stop
+from .openai_errors import ApiError, is_for_the_log, of_failure, of_stop
 from .openai_request import Asked
 from .openai_saying import Saying, ToolNews
 
@@ -109,10 +109,9 @@ class Attended:
                 raise of_failure(error) from None
             return error.result, "length" if isinstance(error, LimitExceeded) else "content_filter"
         except Exception as error:
-            known = of_failure(error)
-            if known.body.code == "internal_error":
+            if is_for_the_log(error):
                 _log.exception("run %r failed", self.run.id)
-            raise known from None
+            raise of_failure(error) from None
         if result.status == "completed":
             return result, finish_reason_of(result)
         if self._unanswered is not None and result.reason in ("approval", "question"):

@@ -11,6 +11,7 @@ provider refuses is no 401 of ours.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import ceil, isfinite
 from typing import Any
 
@@ -26,6 +27,7 @@ from ..agents import (
     Stuck,
     ToolCallInvalid,
     ToolError,
+    ToolsetFailed,
     ValidatorFailed,
 )
 from ..providers import ContextOverflow, Overloaded, ProviderError, RateLimited, Stalled
@@ -39,11 +41,14 @@ _CODES: tuple[tuple[type[AgentError], str], ...] = (
     (ToolError, "tool_failed"),
     (GuardFailed, "guard_failed"),
     (ValidatorFailed, "validator_failed"),
+    (ToolsetFailed, "toolset_failed"),
     (RestartLimit, "restart_limit"),
     (PriceUnknown, "price_unknown"),
 )
 #: Characters of a message that are told.
 MESSAGE = 1_000
+#: Problems of the service that OpenAI has a code of its own for.
+_PROBLEMS = {"unauthorized": "invalid_api_key"}
 #: What `param` is called here, of the arguments of a run.
 _PARAMS = {"user_id": "user", "conversation_id": "greenroom.conversation_id"}
 
@@ -121,15 +126,18 @@ def invalid(message: str, param: str | None = None, code: str = "invalid_value")
 
 def of_problem(problem: Problem) -> ApiError:
     """What the service says, in this endpoint's words."""
-    wait, param = problem.headers.get("Retry-After"), problem.body.param
-    return ApiError(
+    others = {name.lower(): value for name, value in problem.headers.items()}
+    wait, param = others.pop("retry-after", None), problem.body.param
+    error = ApiError(
         problem.status,
-        problem.body.type,
+        _PROBLEMS.get(problem.body.type, problem.body.type),
         str(problem),
         _PARAMS.get(param, param) if param is not None else None,
         retry_after=float(wait) if wait is not None else None,
         retry=False if problem.status in (408, 409) else None,
     )
+    error.headers |= others
+    return error
 
 
 def of_failure(error: BaseException) -> ApiError:
@@ -138,11 +146,34 @@ def of_failure(error: BaseException) -> ApiError:
         return _of_provider(error)
     if isinstance(error, AgentError):
         code = next((code for kind, code in _CODES if isinstance(error, kind)), "run_failed")
-        return ApiError(500, code, f"the run failed: {error}", retry=False)
+        return ApiError(500, code, f"the run failed: {_told(error)}", retry=False)
     problem = problem_of(error) if isinstance(error, Exception) else None
     if problem is not None:
         return of_problem(problem)
     return ApiError(500, "internal_error", "the run failed; the service's log says why", retry=False)
+
+
+def is_for_the_log(error: BaseException) -> bool:
+    """Whether a failure is the service's own: its log says what happened, and the client is told no more than that."""
+    return isinstance(error, RestartLimit | GuardFailed | ValidatorFailed | ToolsetFailed) or not isinstance(
+        error, ProviderError | AgentError
+    )
+
+
+def _told(error: AgentError) -> str:
+    """What a client may know of a failure."""
+    match error:
+        case RestartLimit():
+            said = "it crashed too often"
+        case GuardFailed():
+            said = f"nobody can say whether tool {error.tool!r} may be called"
+        case ValidatorFailed():
+            said = f"validator {error.validator!r} could not judge the answer"
+        case ToolsetFailed():
+            said = f"toolset {error.toolset!r} is of no use"
+        case _:
+            return str(error)
+    return f"{said}; the service's log says why"
 
 
 def _of_provider(error: ProviderError) -> ApiError:
@@ -172,6 +203,7 @@ def of_stop(result: RunResult[Any]) -> ApiError:
     return ApiError(409, "run_stopped", f"the run was stopped: {result.reason}", retry=False)
 
 
-def model_not_found(name: str) -> ApiError:
-    """There is no such agent."""
-    return ApiError(404, "model_not_found", f"the model {name!r} does not exist", "model")
+def model_not_found(name: str, known: Iterable[str]) -> ApiError:
+    """There is no such agent; `known` are those that there are."""
+    there = ", ".join(map(repr, known))
+    return ApiError(404, "model_not_found", f"the model {name!r} does not exist: there is {there}", "model")

@@ -108,9 +108,9 @@ def check_format(value: Any, model: str, schema: Mapping[str, Any] | None) -> No
         case "json_object":
             fits = schema is not None
         case "json_schema":
-            held: Any = form.get("json_schema")
-            asked: Any = cast("dict[str, Any]", held).get("schema") if isinstance(held, dict) else None
-            fits = schema is not None and same_schema(asked, schema)
+            given: Any = form.get("json_schema")
+            held = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
+            fits = schema is not None and same_schema(held.get("schema"), schema, strict=held.get("strict") is True)
         case _:
             raise invalid(
                 '\'response_format\' must be {"type": "text"}, "json_object" or "json_schema"', "response_format"
@@ -128,49 +128,126 @@ def _other_format(message: str) -> ApiError:
 
 #: Says nothing about what fits.
 _ANNOTATIONS = frozenset({"title", "description", "default", "examples", "$schema", "$defs", "$id", "$comment"})
-#: A schema that refers to itself is followed so deep.
-_DEPTH = 32
+#: What holds schemas by names that are data: a property may be called `title`.
+_NAMED = ("properties", "patternProperties")
+#: What holds values, not schemas.
+_VALUES = ("const", "enum", "required", "type")
+#: Places of two schemas that are held against each other, references followed included. A client's may be written so
+#: that there is no end of them; an agent's own has a few dozen.
+_PLACES = 10_000
 
 
-def same_schema(left: Any, right: Any) -> bool:
+def same_schema(asked: Any, own: Any, *, strict: bool = False) -> bool:
     """Whether two schemas let the same objects through, as far as their words tell: titles and the like, the order of
     keys, and whether a part is written in its place or referred to, make no difference; nor does
-    ``additionalProperties: false``, which some write always.
+    ``additionalProperties: false``, which some write always. In a strict form every property must be required, so
+    libraries write that whatever the type says: there the client's may require more.
+
+    The two are walked side by side, and no pair of places twice, so schemas that refer to themselves are compared too.
+
+    Args:
+        asked: the client's.
+        own: the agent's.
+        strict: whether the client's is a strict form.
     """
-    return isinstance(left, dict) and isinstance(right, dict) and _plain(left, left, 0) == _plain(right, right, 0)
+    if not isinstance(asked, dict) or not isinstance(own, dict):
+        return False
+    pairs: list[tuple[Any, Any]] = [(asked, own)]
+    seen: set[tuple[int, int]] = set()
+    left = _PLACES
+    while pairs:
+        (one, hops), (other, more_hops) = _target(pairs[-1][0], asked), _target(pairs[-1][1], own)
+        del pairs[-1]
+        left -= 1 + hops + more_hops
+        if left < 0:
+            return False
+        if isinstance(one, dict) and isinstance(other, dict):
+            here = (id(cast("Any", one)), id(cast("Any", other)))
+            if here not in seen:
+                seen.add(here)
+                below = _below(cast("dict[str, Any]", one), cast("dict[str, Any]", other), strict)
+                if below is None:
+                    return False
+                pairs.extend(below)
+        elif isinstance(one, list) and isinstance(other, list):
+            if len(cast("list[Any]", one)) != len(cast("list[Any]", other)):
+                return False
+            pairs.extend(zip(cast("list[Any]", one), cast("list[Any]", other), strict=True))
+        elif one != other:
+            return False
+    return True
 
 
-def _plain(node: Any, root: Any, depth: int) -> Any:
-    if isinstance(node, list):
-        return [_plain(each, root, depth + 1) for each in cast("list[Any]", node)]
-    if not isinstance(node, dict) or depth > _DEPTH:
-        return cast("Any", node)
-    held = cast("dict[str, Any]", node)
-    target = held.get("$ref")
-    if isinstance(target, str):
-        found = _referred(target, root)
-        if found is not None:
-            return _plain(found, root, depth + 1)
-    made: dict[str, Any] = {}
-    for key, value in held.items():
-        if key in _ANNOTATIONS or (key == "additionalProperties" and value is False):
-            continue
-        if key == "properties" and isinstance(value, dict):
-            # Their names are data: a property may be called `title`.
-            named = cast("dict[str, Any]", value)
-            made[key] = {name: _plain(each, root, depth + 1) for name, each in named.items()}
-        elif key in ("required", "enum", "type") and isinstance(value, list):
-            made[key] = sorted(cast("list[Any]", value), key=repr)
+def _below(one: dict[str, Any], other: dict[str, Any], strict: bool) -> list[tuple[Any, Any]] | None:
+    """What of two schemas is still to be compared; None where they differ already."""
+    one, other = _telling(one), _telling(other)
+    if strict and set(_names(other.get("required"))) <= set(_names(one.get("required"))):
+        one.pop("required", None)
+        other.pop("required", None)
+    if one.keys() != other.keys():
+        return None
+    pairs: list[tuple[Any, Any]] = []
+    for key, value in one.items():
+        facing = other[key]
+        if key in _VALUES:
+            if not _same_values(value, facing):
+                return None
+        elif key in _NAMED and isinstance(value, dict) and isinstance(facing, dict):
+            named, faced = cast("dict[str, Any]", value), cast("dict[str, Any]", facing)
+            if named.keys() != faced.keys():
+                return None
+            pairs.extend((named[name], faced[name]) for name in named)
         else:
-            made[key] = _plain(value, root, depth + 1)
-    return made
+            pairs.append((cast("Any", value), facing))
+    return pairs
+
+
+def _telling(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema without what says nothing about what fits."""
+    return {
+        key: value
+        for key, value in schema.items()
+        if key not in _ANNOTATIONS
+        and not (key == "additionalProperties" and value is False)
+        and not (key == "required" and value == [])
+    }
+
+
+def _names(required: Any) -> list[str]:
+    return [each for each in cast("list[Any]", required) if isinstance(each, str)] if isinstance(required, list) else []
+
+
+def _same_values(one: Any, other: Any) -> bool:
+    """Whether two values are the same; of two lists of words the order tells nothing."""
+    names, others = _names(one), _names(other)
+    if names and others and (len(names), len(others)) == (len(one), len(other)):
+        return sorted(names) == sorted(others)
+    return one == other
+
+
+def _target(node: Any, root: Any) -> tuple[Any, int]:
+    """What a place of a schema leads to, by its references, and how many they were. One that leads nowhere, or around
+    in a circle, stands for itself.
+    """
+    passed: set[int] = set()
+    found = node
+    while isinstance(found, dict) and isinstance(target := cast("dict[str, Any]", found).get("$ref"), str):
+        if id(cast("Any", found)) in passed:
+            return node, len(passed)
+        passed.add(id(cast("Any", found)))
+        found = _referred(target, root)
+        if found is None:
+            return node, len(passed)
+    return cast("Any", found), len(passed)
 
 
 def _referred(target: str, root: Any) -> Any:
     """What a reference within the schema leads to, or None."""
-    found = root
+    if target == "#":
+        return root
     if not target.startswith("#/"):
         return None
+    found = root
     for step in target[2:].split("/"):
         name = step.replace("~1", "/").replace("~0", "~")
         found = cast("dict[str, Any]", found).get(name) if isinstance(found, dict) else None

@@ -16,6 +16,7 @@ from ..providers import Message, message_from_openai
 from ..providers.openai_messages import UNDECODABLE
 from .openai_errors import ApiError, invalid
 from .openai_fields import check_fields
+from .run_views import OWN
 
 #: What an answer shows beside its text.
 Extra: TypeAlias = Literal["tools", "reasoning"]
@@ -74,7 +75,9 @@ def read_request(body: bytes) -> Asked:
     try:
         decoded: Any = msgspec.json.decode(body)
     except UNDECODABLE as error:
-        raise invalid(f"the body is not JSON that can be read: {error}", code="invalid_json") from None
+        # The decoder takes half of a character that was cut through for the end of the body.
+        half = "; a \\u escape may be half of a pair" if b"\\ud" in body.lower() else ""
+        raise invalid(f"the body is not JSON that can be read: {error}{half}", code="invalid_json") from None
     if not isinstance(decoded, dict):
         raise invalid("the body must be a JSON object", code="invalid_json")
     request = cast("dict[str, Any]", decoded)
@@ -176,6 +179,8 @@ def _metadata(value: Any) -> dict[str, str] | None:
     if len(pairs) > METADATA_PAIRS:
         raise invalid(f"'metadata' must have at most {METADATA_PAIRS} pairs", "metadata")
     for key, each in pairs.items():
+        if key.startswith(OWN):
+            raise invalid(f"names in 'metadata' must not begin with {OWN}", "metadata")
         if not isinstance(each, str):
             raise invalid(f"'metadata.{key[:METADATA_KEY]}' must be a string", "metadata")
         if len(key) > METADATA_KEY or len(each) > METADATA_VALUE:

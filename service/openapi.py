@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from .event_stream import SSE
+from .event_stream import JSON, SSE
+from .guard import is_open
 from .operations import Answer, Operation, Parameter
-from .problems import ErrorAnswer
 
 #: What any operation may answer beside its own: what a status means.
 PROBLEMS = {
@@ -30,23 +30,27 @@ PROBLEMS = {
 }
 
 
-def description_of(operations: Iterable[Operation], *, with_token: bool) -> bytes:
-    """The document, as JSON.
+def description_of(operations: Iterable[Operation], *, with_token: bool) -> dict[str, Any]:
+    """The document, but for where the service is found.
 
     Args:
         operations: what there is.
         with_token: whether requests have to show a token.
     """
     table = list(operations)
-    types: list[Any] = [ErrorAnswer]
+    types: list[Any] = []
     for each in table:
+        types += [each.error]
         types += [each.body] if each.body is not None else []
         types += [type for answer in each.answers.values() for type in answer.content.values()]
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     by_type = {id(type): schema for type, schema in zip(types, schemas, strict=True)}
     paths: dict[str, dict[str, Any]] = {}
     for each in table:
-        paths.setdefault(each.path, {})[each.method.lower()] = _operation(each, by_type)
+        path = each.path.replace(":path}", "}")  # as Starlette says that a parameter may have slashes
+        described = paths.setdefault(path, {})[each.method.lower()] = _operation(each, by_type)
+        if with_token and is_open(path):
+            described["security"] = []
     components_of: dict[str, Any] = {"schemas": components}
     document: dict[str, Any] = {
         "openapi": "3.1.0",
@@ -57,7 +61,7 @@ def description_of(operations: Iterable[Operation], *, with_token: bool) -> byte
     if with_token:
         components_of["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"token": []}]
-    return msgspec.json.encode(document)
+    return document
 
 
 def _operation(each: Operation, by_type: dict[int, Any]) -> dict[str, Any]:
@@ -65,11 +69,11 @@ def _operation(each: Operation, by_type: dict[int, Any]) -> dict[str, Any]:
         "operationId": each.name,
         "summary": each.about,
         "responses": {
-            **{str(status): _answer(answer, by_type) for status, answer in each.answers.items()},
+            **{str(status): _answer(answer, by_type, each.bare_events) for status, answer in each.answers.items()},
             **{
                 str(status): {
                     "description": about,
-                    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}},
+                    "content": {JSON: {"schema": by_type[id(each.error)]}},
                 }
                 for status, about in PROBLEMS.items()
                 if status not in each.answers
@@ -81,19 +85,16 @@ def _operation(each: Operation, by_type: dict[int, Any]) -> dict[str, Any]:
     if each.body is not None:
         described["requestBody"] = {
             "required": not each.body_optional,
-            "content": {"application/json": {"schema": by_type[id(each.body)]}},
+            "content": {JSON: {"schema": by_type[id(each.body)]}},
         }
     return described
 
 
-def _frame_of(schema: Any) -> dict[str, Any]:
+def _frame_of(schema: Any, bare: bool) -> dict[str, Any]:
     """One server-sent event whose data is of this type: that is what a schema of such a stream describes."""
-    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
-    return {
-        "type": "object",
-        "required": ["id", "event", "data"],
-        "properties": {"id": {"type": "string"}, "event": {"type": "string"}, "data": data},
-    }
+    fields: dict[str, Any] = {} if bare else {"id": {"type": "string"}, "event": {"type": "string"}}
+    fields["data"] = {"type": "string", "contentMediaType": JSON, "contentSchema": schema}
+    return {"type": "object", "required": list(fields), "properties": fields}
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
@@ -106,11 +107,11 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     }
 
 
-def _answer(answer: Answer, by_type: dict[int, Any]) -> dict[str, Any]:
+def _answer(answer: Answer, by_type: dict[int, Any], bare_events: bool) -> dict[str, Any]:
     described: dict[str, Any] = {"description": answer.about}
     if answer.content:
         described["content"] = {
-            media: {"schema": _frame_of(by_type[id(type)]) if media == SSE else by_type[id(type)]}
+            media: {"schema": _frame_of(by_type[id(type)], bare_events) if media == SSE else by_type[id(type)]}
             for media, type in answer.content.items()
         }
     if answer.headers:

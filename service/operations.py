@@ -16,7 +16,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .problems import Problem
+from .problems import ErrorAnswer, no_method
+from .written import written
 
 if TYPE_CHECKING:
     from .app import Service
@@ -47,23 +48,27 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         method, path: as HTTP has them; the path as Starlette writes it.
         name: unique, for the description.
-        do: does it.
+        do: does it; None where the operation is only described here, and its route is made elsewhere.
         about: one line.
         parameters: in the path, the query and the headers.
         body: the type of its JSON body, if it has one.
         body_optional: whether the body may be left out.
         answers: by status; the problems that any operation may have are not among them.
+        error: the type of the body of a problem.
+        bare_events: whether its server-sent events have data alone, without an id and a name.
     """
 
     method: str
     path: str
     name: str
-    do: Do
+    do: Do | None
     about: str
     answers: Mapping[int, Answer]
     parameters: Sequence[Parameter] = ()
     body: Any = None
     body_optional: bool = False
+    error: Any = ErrorAnswer
+    bare_events: bool = False
 
 
 class _Path:
@@ -78,8 +83,7 @@ class _Path:
         method: str = scope["method"]
         do = self._by_method.get("GET" if method == "HEAD" else method)
         if do is None:
-            said = f"this address does not take {method}, only {self._allow}"
-            raise Problem(405, "method_not_allowed", said, headers={"Allow": self._allow})
+            raise no_method(method, self._allow)
         answer = await do(self._service, Request(scope, receive))
         await answer(scope, receive, send)
 
@@ -88,13 +92,11 @@ def routes(service: Service, operations: Iterable[Operation]) -> list[Route]:
     """The routes of a table."""
     paths: dict[str, dict[str, Do]] = {}
     for each in operations:
-        paths.setdefault(each.path, {})[each.method] = each.do
+        if each.do is not None:
+            paths.setdefault(each.path, {})[each.method] = each.do
     return [Route(path, _Path(service, by_method)) for path, by_method in paths.items()]
-
-
-_encode = msgspec.json.Encoder().encode
 
 
 def json_answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A record as an answer."""
-    return Response(_encode(value), status, headers, media_type="application/json")
+    return Response(written(value), status, headers, media_type="application/json")

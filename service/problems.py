@@ -7,7 +7,7 @@ nothing about itself to the client; it is in the log.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, cast
 
 import msgspec
@@ -29,6 +29,8 @@ from ..journal import BadRecord, Damaged, JournalError, RunExists, UnknownRun
 #: Seconds after which a client may try again: at a full System, at one that ends.
 BUSY_AGAIN = 1
 DRAINING_AGAIN = 5
+#: Agents that an answer names, where one was asked for that there is not.
+AGENTS_NAMED = 50
 
 
 class ErrorBody(msgspec.Struct, frozen=True, omit_defaults=False):
@@ -80,10 +82,22 @@ def not_found(what: str, name: str, param: str | None = None) -> Problem:
     return Problem(404, "not_found", f"there is no {what} {name!r}", param)
 
 
+def no_agent(name: str, known: Collection[str]) -> Problem:
+    """There is no agent of that name."""
+    there = ", ".join(list(known)[:AGENTS_NAMED]) + (", …" if len(known) > AGENTS_NAMED else "")
+    return Problem(404, "not_found", f"there is no agent {name!r}, only: {there}", "agent")
+
+
 def draining() -> Problem:
     """The service ends."""
     said = "the service is shutting down and starts nothing new: try again later"
     return Problem(503, "draining", said, headers={"Retry-After": str(DRAINING_AGAIN)})
+
+
+def no_method(method: str, allow: str) -> Problem:
+    """The address takes other methods."""
+    said = f"this address does not take {method}, only {allow}"
+    return Problem(405, "method_not_allowed", said, headers={"Allow": allow})
 
 
 def ended(run_id: str) -> Problem:
@@ -131,7 +145,10 @@ async def _tell_http(request: Request, error: Exception) -> Response:
     """What the router has to say."""
     known = cast("HTTPException", error)
     if known.status_code == 404:
-        return not_found("address", request.url.path).response()
+        return not_found("address", request.scope["path"]).response()
+    if known.status_code == 405:
+        allow = (known.headers or {}).get("Allow", "")
+        return no_method(request.method, allow).response()
     return Problem(known.status_code, "invalid_request", known.detail, headers=known.headers).response()
 
 

@@ -1,14 +1,13 @@
 """The events of a run as pieces of an answer: server-sent events, or lines of JSON.
 
 The id of a server-sent event is ``era.seq``: the event's sequence number, behind a word for this process, because a run
-that goes on in another process counts anew. Who comes back with an id of another era gets all that is kept.
+that goes on in another process counts anew. Who comes back with an id of another era gets all that is kept. The end of
+a run that only the journal knows has the id ``era.end``: who has that one is told that nothing more will come.
 """
 
 from __future__ import annotations
 
 from typing import Any
-
-import msgspec
 
 from ..agents import Chronicle
 from ..agents.events import Event, RunCompleted, RunFailed, RunLimited, RunStopped, RunWaiting
@@ -16,12 +15,13 @@ from ..agents.readers import EventReader, ReaderDetached
 from ..agents.run import Run
 from .event_stream import SSE
 from .problems import Problem
+from .written import written
 
 #: Events, and bytes, that go into one piece where several wait.
 PIECE_EVENTS = 64
 PIECE_BYTES = 65_536
-
-_encode = msgspec.json.Encoder().encode
+#: What stands for the number, in the id of an end that the journal tells.
+END = "end"
 
 
 def sse_frame(data: bytes, event: str | None = None, id: str | None = None) -> bytes:
@@ -82,10 +82,10 @@ class RunEvents:
         return frame(event, self._form, self._era)
 
 
-def frame(event: Event, form: str, era: str) -> bytes:
-    """One event."""
-    data = _encode(event)
-    return sse_frame(data, event.type, f"{era}.{event.seq}") if form == SSE else ndjson_line(data)
+def frame(event: Event, form: str, era: str, place: int | str | None = None) -> bytes:
+    """One event. `place` stands for its number in its id."""
+    data = written(event)
+    return sse_frame(data, event.type, f"{era}.{place or event.seq}") if form == SSE else ndjson_line(data)
 
 
 def end_of(chronicle: Chronicle) -> Event | None:
@@ -119,6 +119,11 @@ def end_of(chronicle: Chronicle) -> Event | None:
             return RunStopped(**common)
 
 
+def knows_end(last_event_id: str | None, since: str | None) -> bool:
+    """Whether a client has been told the end of a run that only the journal knows."""
+    return ((since if since is not None else last_event_id) or "").rpartition(".")[2] == END
+
+
 def read_since(last_event_id: str | None, since: str | None, era: str) -> int:
     """The sequence number behind which a client wants to go on; 0 for all that is kept.
 
@@ -126,7 +131,7 @@ def read_since(last_event_id: str | None, since: str | None, era: str) -> int:
         Problem: `since` is no such number.
     """
     name, said = ("since", since) if since is not None else ("Last-Event-ID", last_event_id)
-    if said is None or said == "":
+    if said is None or said == "" or knows_end(last_event_id, since):
         return 0
     then, _, number = said.rpartition(".")
     if not (number.isascii() and number.isdecimal() and len(number) < 17):

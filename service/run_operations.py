@@ -18,7 +18,7 @@ from .event_stream import COMMENT, EMPTY_LINE, JSON, NDJSON, SSE, PieceStream, w
 from .known_runs import KnownRun
 from .operations import json_answer
 from .problems import Problem, not_found, problem_of
-from .run_events import RunEvents, end_of, frame, read_since
+from .run_events import END, RunEvents, end_of, frame, knows_end, read_since
 from .run_list import list_runs
 from .run_views import result_of, view_of, view_of_past
 from .starting import start_run
@@ -64,20 +64,24 @@ async def look(service: Service, request: Request) -> ASGIApp:
     run_id: str = request.path_params["run_id"]
     known = service.find(run_id)
     if known is not None:
-        return json_answer(await view_of(known, service.agents.get(known.agent)))
+        return json_answer(await view_of(known, service.agents.get(known.agent), with_text=True))
     return json_answer(await past_view(service, run_id))
 
 
 async def follow(service: Service, request: Request) -> ASGIApp:
     """The events of a run, those that are kept and those to come."""
     run_id: str = request.path_params["run_id"]
-    since = read_since(request.headers.get("last-event-id"), request.query_params.get("since"), service.era)
+    last, asked = request.headers.get("last-event-id"), request.query_params.get("since")
+    since = read_since(last, asked, service.era)
     deltas = one_of(request.query_params.get("deltas"), "deltas", ("true", "false")) != "false"
     form = wanted_stream(request) or SSE
     known = service.find(run_id)
     if known is not None:
         return _follow(service, known, since, form, 200, {}, deltas=deltas)
-    return _last_of(await past(service, run_id), form, service.era)
+    chronicle = await past(service, run_id)
+    if chronicle.ended is not None and knows_end(last, asked):
+        return Response(status_code=204)
+    return _last_of(chronicle, form, service.era)
 
 
 def _follow(
@@ -110,7 +114,7 @@ def _last_of(chronicle: Chronicle, form: str, era: str) -> ASGIApp:
     event = end_of(chronicle)
     if event is None:
         raise not_at_work(chronicle)
-    return Response(frame(event, form, era), media_type=form)
+    return Response(frame(event, form, era, END), media_type=form)
 
 
 async def messages(service: Service, request: Request) -> ASGIApp:

@@ -76,10 +76,19 @@ async def start_run(service: Service, asked: StartRun, key: str | None) -> Begun
         await begun.wait()  # somebody begins it at this moment
     service.beginning[mark[KEY]] = begun = anyio.Event()
     try:
-        found = await _begun_before(service, asked, run_id, mark)
+        found = await _begun_before(service, agent, asked, run_id, mark)
         if found is not None:
             return found
-        known = await _start(service, agent, asked, messages, run_id, mark)
+        try:
+            known = await _start(service, agent, asked, messages, run_id, mark)
+        except Problem as problem:
+            if problem.body.type != "run_exists":
+                raise
+            # Another server on the file may have begun it meanwhile, or another service of the System.
+            found = await _begun_before(service, agent, asked, run_id, mark)
+            if found is None:
+                raise problem if run_id is None or run_id == asked.run_id else _key_reused() from None
+            return found
         return Begun(known.run.id, known, True)
     finally:
         del service.beginning[mark[KEY]]
@@ -161,8 +170,14 @@ async def launch_run(
     )
 
 
-async def _begun_before(service: Service, asked: StartRun, run_id: str | None, mark: Mapping[str, str]) -> Begun | None:
-    """The run that the key has started, if it has."""
+async def _begun_before(
+    service: Service, agent: Agent[Any, Any], asked: StartRun, run_id: str | None, mark: Mapping[str, str]
+) -> Begun | None:
+    """The run that the key has started, if it has.
+
+    Raises:
+        Problem: it has started another one, or one of another service's agent.
+    """
     known = service.known.find_key(mark[KEY])
     if known is not None:
         _refuse_other(known.digest, mark)
@@ -176,10 +191,13 @@ async def _begun_before(service: Service, asked: StartRun, run_id: str | None, m
         ids = [each.run_id for each in await journal.runs(conversation_id=asked.conversation_id)]
     for each in reversed(ids):
         try:
-            metadata = (await service.system.chronicle(each)).began.metadata
+            chronicle = await service.system.chronicle(each)
         except UnknownRun:
             continue
+        metadata = chronicle.began.metadata
         if metadata.get(KEY) == mark[KEY]:
+            if chronicle.agent != agent.name:
+                raise _key_reused()
             _refuse_other(metadata.get(DIGEST), mark)
             return Begun(each, service.find(each), False)
     return None
@@ -187,8 +205,12 @@ async def _begun_before(service: Service, asked: StartRun, run_id: str | None, m
 
 def _refuse_other(digest: str | None, mark: Mapping[str, str]) -> None:
     if digest != mark[DIGEST]:
-        said = "this idempotency key was used before, for another request: take a new key"
-        raise Problem(422, "key_reused", said, "Idempotency-Key")
+        raise _key_reused()
+
+
+def _key_reused() -> Problem:
+    said = "this idempotency key was used before, for another request: take a new key"
+    return Problem(422, "key_reused", said, "Idempotency-Key")
 
 
 def _messages(asked: StartRun) -> str | list[Message]:

@@ -52,6 +52,7 @@ async def metrics(service: Service, _: Request) -> ASGIApp:
     return Response(text, media_type=MEDIA_TYPE)
 
 
-async def describe(service: Service, _: Request) -> ASGIApp:
-    """The description of the service, as OpenAPI 3.1."""
-    return Response(service.description, media_type="application/json")
+async def describe(service: Service, request: Request) -> ASGIApp:
+    """The description of the service, as OpenAPI 3.1; its addresses are below what it is mounted under."""
+    root: str = request.scope.get("root_path", "")
+    return json_answer({**service.description, "servers": [{"url": root or "/"}]})

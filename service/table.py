@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Required, TypedDict
+
 from ..agents.events import AnyEvent
 from . import control_operations as control
 from . import run_operations as runs
@@ -9,6 +11,8 @@ from . import status_operations as status
 from . import tree_operations as trees
 from .event_stream import JSON, NDJSON, SSE
 from .meter import MEDIA_TYPE
+from .openai_answers import Chunk, Completion, ModelCard, ModelList
+from .openai_errors import ApiErrorAnswer
 from .operations import Answer, Operation, Parameter
 from .run_list import LONGEST_PAGE, STATUSES
 from .tree_changes import Change, Snapshot
@@ -39,7 +43,7 @@ SINCE = Parameter(
     "since",
     "query",
     "the sequence number, or the id, of the last event that is known",
-    {"type": "string", "pattern": "^([0-9a-z]{1,16}\\.)?[0-9]{1,16}$"},
+    {"type": "string", "pattern": "^([0-9a-z]{1,16}\\.)?([0-9]{1,16}|end)$"},
 )
 LAST_EVENT_ID = Parameter("Last-Event-ID", "header", "the same, as browsers send it when they come back")
 KEY = Parameter(
@@ -188,7 +192,7 @@ OPERATIONS = (
     ),
     Operation(
         method="POST",
-        path="/runs/{run_id}/approvals/{call_id}",
+        path="/runs/{run_id}/approvals/{call_id:path}",  # a provider may put a slash into it
         name="answerCall",
         do=control.approve,
         about="Let a tool call run that waits for an approval, or refuse it.",
@@ -255,3 +259,68 @@ OPERATIONS = (
         answers={200: Answer("An OpenAPI 3.1 document.", {JSON: dict})},
     ),
 )
+
+
+class ChatRequest(TypedDict, total=False):
+    """A Chat Completions request as OpenAI describes it; `model` is an agent. Other fields that only tune a model do
+    nothing, and those that would change what the answer is are refused.
+    """
+
+    model: Required[str]
+    messages: Required[list[dict[str, Any]]]
+    stream: bool | None
+    stream_options: dict[str, Any] | None
+    max_completion_tokens: int | None
+    max_tokens: int | None
+    user: str | None
+    metadata: dict[str, str] | None
+    response_format: dict[str, Any] | None
+    greenroom: dict[str, Any] | None
+
+
+_MODEL = Parameter("name", "path", "the agent", _ID)
+_FAILURES = {
+    429: Answer("The agent's model is asked too often.", {JSON: ApiErrorAnswer}),
+    502: Answer("The agent's model gave no answer.", {JSON: ApiErrorAnswer}),
+    504: Answer("The agent's model was too slow.", {JSON: ApiErrorAnswer}),
+}
+
+#: What the OpenAI-compatible endpoint can be asked for; it makes its own routes.
+OF_OPENAI = (
+    Operation(
+        method="POST",
+        path="/v1/chat/completions",
+        name="createChatCompletion",
+        do=None,
+        about="Let an agent answer, as OpenAI's Chat Completions.",
+        body=ChatRequest,
+        answers={
+            200: Answer("The answer: whole, or as the chunks of a stream.", {JSON: Completion, SSE: Chunk}),
+            **_FAILURES,
+        },
+        error=ApiErrorAnswer,
+        bare_events=True,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/models",
+        name="listModels",
+        do=None,
+        about="The agents, as OpenAI's models.",
+        answers={200: Answer("All of them.", {JSON: ModelList})},
+        error=ApiErrorAnswer,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/models/{name:path}",
+        name="getModel",
+        do=None,
+        about="An agent, as one of OpenAI's models.",
+        parameters=(_MODEL,),
+        answers={200: Answer("The agent.", {JSON: ModelCard})},
+        error=ApiErrorAnswer,
+    ),
+)
+
+#: All that the description tells.
+DESCRIBED = (*OPERATIONS, *OF_OPENAI)

@@ -22,7 +22,7 @@ Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 RunId: TypeAlias = Annotated[
     str,
     Meta(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._~:@+-]{0,127}$",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._~:@+-]{0,127}$(?!\n)",  # Python's $ is also before a last line break
         description="letters, digits and . _ ~ : @ + -; at most 128, the first one a letter or a digit",
     ),
 ]
@@ -151,8 +151,9 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
 
     `status` is ``running``, how it ended (``completed``, ``stopped``, ``limited``, ``waiting``, ``failed``), or, of one
     that is at work nowhere here, ``unfinished``, ``suspended``, ``parked`` or ``damaged``. `output` is the answer, of
-    whatever type the agent has; `text` the last words of the model. `cost` is in US dollars, None where a part of it
-    is not known. `parent_id` is the run that it is a part of, as its subagent.
+    whatever type the agent has; `text` the last words of the model. Of one at work that is asked for by its id, it is
+    what was said so far in the turn at hand to those who follow it. `cost` is in US dollars, None where a part of it is
+    not known. `parent_id` is the run that it is a part of, as its subagent.
     """
 
     id: str

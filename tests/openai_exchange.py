@@ -128,7 +128,7 @@ class Exchange:
         self._service = service
         self._body = body if isinstance(body, bytes) else msgspec.json.encode(body)
         self._method = method
-        self._path = path
+        self.path = path
         self._headers = {"host": "localhost", "content-type": "application/json", **(headers or {})}
         self._take = take
         self.status = 0
@@ -177,7 +177,7 @@ class Exchange:
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1",
         }
-        scope |= {"method": self._method, "path": self._path, "raw_path": self._path.encode(), "query_string": b""}
+        scope |= {"method": self._method, "path": self.path, "raw_path": self.path.encode(), "query_string": b""}
         scope |= {"root_path": "", "scheme": "http", "headers": raw, "server": ("localhost", 80), "client": None}
         await self._service(scope, self._receive, self._send)
         return self

@@ -57,7 +57,8 @@ FLOORS = {
     "service": Floor(rooms=f"{GROUND} agents", libraries="anyio msgspec starlette uvicorn"),
     "telemetry": Floor(rooms=f"{GROUND} agents", libraries="anyio msgspec opentelemetry structlog"),
     "testing": Floor(
-        rooms=f"{GROUND} jetstream agents tools load service telemetry", libraries="anyio hypothesis msgspec pytest trio"
+        rooms=f"{GROUND} jetstream agents tools load service telemetry",
+        libraries="anyio hypothesis msgspec pytest trio",
     ),
 }
 DOOR = "the front door"  # the modules that lie in src/greenroom itself; no room imports them
@@ -597,6 +598,13 @@ def test_the_wheel_holds_the_rooms_as_real_files(distributions: Distributions, b
 def test_the_build_warns_of_nothing(distributions: Distributions) -> None:
     lines = [line for line in distributions.said.splitlines() if "byte-compiling is disabled" not in line]
     assert [line for line in lines if re.search(r"\wWarning|no (files|directories) found", line)] == []
+
+
+def test_the_service_says_what_to_install() -> None:
+    code = "import sys; sys.modules['starlette'] = None; from greenroom.service import Service"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    said = "ModuleNotFoundError: greenroom.service needs starlette: pip install greenroom[serve]"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, said)
 
 
 @pytest.mark.packaging

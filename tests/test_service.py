@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import msgspec
@@ -14,11 +15,12 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from greenroom import Agent, Limits, RunContext, System, tool
-from greenroom.providers import InvalidRequest, ModelRequest, Scripted, call
+from greenroom.providers import InvalidRequest, ModelRequest, Scripted, ToolCall, call
 from greenroom.service import Origin, Service
 from greenroom.testing import Interruption, backend, interrupt_everywhere
 
 from .asgi import Answered, Asgi, frames
+from .openai_exchange import Trickle
 
 pytestmark = pytest.mark.anyio
 
@@ -33,6 +35,13 @@ async def think(request: ModelRequest) -> str:
     """A model that takes its time."""
     await anyio.sleep(100)
     return "I have thought."
+
+
+class Opening:
+    """What opens a connection."""
+
+    async def __call__(self, _: Origin) -> str:
+        return "a connection"
 
 
 def helper(*lines: Any, name: str = "helper", **options: Any) -> Agent[Any, Any]:
@@ -134,6 +143,7 @@ async def test_messages_of_a_run_at_work() -> None:
         ({"prompt": "a", "agent": "nobody"}, 404, "agent"),
         ({"prompt": "a", "agnt": "helper"}, 422, "agnt"),
         ({"prompt": "a", "run_id": "../x"}, 422, "run_id"),
+        ({"prompt": "a", "run_id": "x\n"}, 422, "run_id"),
         ({"prompt": "a", "limits": {"turns": -1}}, 422, "limits.turns"),
         ({"prompt": "a", "limits": {"turn": 1}}, 422, "limits.turn"),
         ({"prompt": "a", "metadata": {"greenroom.key": 1}}, 422, "metadata"),
@@ -148,6 +158,7 @@ async def test_messages_of_a_run_at_work() -> None:
         (b"{", 400, None),
         (b"\xff", 400, None),
         (b'{"prompt": "a", "metadata": {"a": ' + b"[" * 100_000, 400, None),
+        (b'{"prompt": "a", "metadata": {"a": ' + b'[{"]\\"}":' * 40 + b"1" + b"}]" * 40 + b"}}", 400, None),
         (b'"\\ud800"', 400, None),
         (b"1", 422, None),
     ],
@@ -160,8 +171,56 @@ async def test_what_cannot_be_started(body: Any, status: int, param: str | None)
         assert (await client.get("/runs")).json["runs"] == []
 
 
+async def test_a_body_is_no_deeper_than_it_can_be_read_again() -> None:
+    """Brackets in its texts are none, and neither are those beside each other."""
+    async with serving() as client:
+        given: list[Any] = [{"a": "[{" * 500}, {"a": [[{}]] * 500}, {'"[': "\\"}]
+        for metadata in given:
+            assert (await client.post("/runs?wait=9", {"prompt": "a", "metadata": metadata})).status == 201
+        coded = await client.post("/runs", {"prompt": "a"}, content_encoding="gzip")
+        assert (coded.status, coded.error) == (415, ("unsupported_media_type", "Content-Encoding"))
+
+
+@pytest.mark.parametrize("wait", ["", "-1", "nan", "inf", "1e9", "1_0", "\u0663", " 1", "1.1.1", "1" * 40])
+async def test_a_wait_that_is_none(wait: str) -> None:
+    async with serving() as client:
+        answer = await client.post(f"/runs?wait={quote(wait)}", {"prompt": "a"})
+        assert (answer.status, answer.error[1]) == (422, "wait")
+
+
+async def test_half_a_character() -> None:
+    """Of a model that gives one: its run can be followed to its end, and the list be read."""
+    async with serving(helper("a\ud800b \ud83d\ude00", "c\udfff")) as client:
+        answer = await client.post("/runs", {"prompt": "Hi", "stream": True})
+        [end] = [json.loads(each["data"]) for each in frames(answer.body) if each["event"] == "run.completed"]
+        assert end["text"] == "a\ufffdb \U0001f600"
+        assert (await client.post("/runs?wait=9", {"prompt": "Hi"})).json["output"] == "c\ufffd"
+        listed = (await client.get("/runs")).json["runs"]
+    assert [each["text"] for each in listed] == ["c\ufffd", "a\ufffdb \U0001f600"]
+
+
+async def test_an_answer_as_far_as_it_has_come() -> None:
+    """Where somebody follows it; a run that nobody follows is not streamed."""
+
+    answer = "One two three, and so on."
+    async with serving(Agent("helper", Trickle([answer[:8], 10.0, answer[8:]]))) as client:
+        async with client.stream(
+            "POST", "/runs", {"prompt": "Hi", "run_id": "one"}, accept="text/event-stream"
+        ) as stream:
+            told = [json.loads(frame["data"]) for frame in await stream.until("model.text_delta")]
+            said = "".join([each["text"] for each in told if each["type"] == "model.text_delta"])
+            assert said == answer[:8]
+            assert (await client.get("/runs/one")).json["text"] == said
+            assert (await client.get("/runs")).json["runs"][0]["text"] == ""
+            await stream.rest()
+        assert (await client.get("/runs/one")).json["text"] == answer
+
+
 async def test_which_agent() -> None:
     async with serving(helper(name="a"), helper(name="b")) as client:
+        unknown = await client.post("/runs", {"prompt": "Hi", "agent": "c"})
+        assert (unknown.status, unknown.error) == (404, ("not_found", "agent"))
+        assert unknown.json["error"]["message"] == "there is no agent 'c', only: a, b"
         answer = await client.post("/runs", {"prompt": "Hi"})
         assert (answer.status, answer.error) == (422, ("invalid_request", "agent"))
         assert (await client.post("/runs", {"prompt": "Hi", "agent": "b"})).json["agent"] == "b"
@@ -385,6 +444,16 @@ async def test_metrics() -> None:
     assert len(families) == len(set(families))
 
 
+async def test_methods_that_are_made_up_are_counted_together() -> None:
+    """Also those of requests that are refused: a client must not make series without end."""
+    async with serving() as client:
+        for number in range(3):
+            await client.ask(f"MADE{number}", "/runs", host="evil.example" if number else "localhost")
+        text = (await client.get("/metrics")).body.decode()
+    assert 'greenroom_http_answers_total{method="other",status="4xx"} 3\n' in text
+    assert "MADE" not in text
+
+
 # -- reaching in
 
 
@@ -440,6 +509,22 @@ async def test_a_call_is_approved_or_refused() -> None:
         said = (await client.get(f"/runs/{run}/messages")).json["messages"]
     assert did == ["a"]
     assert said[2]["parts"][0]["content"] == "denied: keep it"
+
+
+async def test_a_call_whose_id_has_a_slash() -> None:
+    """Ids are the provider's."""
+
+    @tool(needs_approval=True)
+    async def remove() -> str:
+        """Remove."""
+        return "removed"
+
+    asked = ToolCall("a/b c?%2F", "remove", {}, "{}")
+    async with serving(helper([asked], "Done.", tools=[remove])) as client:
+        await client.post("/runs?wait=1", {"prompt": "Go", "run_id": "one"})
+        answer = await client.post(f"/runs/one/approvals/{quote('a/b c?%2F', safe='')}", {"approved": True})
+        assert answer.status == 202
+        assert (await ended(client, "one"))["output"] == "Done."
 
 
 async def test_a_question_is_answered() -> None:
@@ -512,6 +597,7 @@ async def test_addresses_and_methods_that_are_none() -> None:
             ("/runs", {"POST", "GET", "HEAD"}),
             ("/runs/x/stop", {"POST"}),
             ("/tree", {"GET", "HEAD"}),
+            ("/live", {"GET", "HEAD"}),
         ):
             answer = await client.ask("DELETE", target)
             assert (answer.status, answer.error[0]) == (405, "method_not_allowed")
@@ -582,6 +668,8 @@ async def test_mounted_in_another_application() -> None:
     client = Asgi(Starlette(routes=[Mount("/agents-of-mine", service)]))
     with pytest.raises(RuntimeError, match="the Service is not open"):
         await client.get("/agents-of-mine/runs")
+    with pytest.raises(RuntimeError, match="the Service is not open"):
+        await client.get("/agents-of-mine/tree/events")
     async with service:
         answer = await client.post("/agents-of-mine/runs", {"prompt": "Hi"})
         assert answer.headers["location"] == f"/agents-of-mine/runs/{answer.json['id']}"
@@ -591,6 +679,19 @@ async def test_mounted_in_another_application() -> None:
     async with System() as system:
         client = Asgi(Starlette(routes=[Mount("/m", Service(helper(), system=system))]))
         assert (await client.post("/m/runs?wait=9", {"prompt": "Hi"})).json["status"] == "completed"
+
+
+async def test_two_services_of_one_system() -> None:
+    """A key that has started a run of the one starts none of the other, and the answer says why."""
+    async with System() as system:
+        one, other = (Asgi(Service(helper(*[think] * 9, name=name), system=system)) for name in ("one", "other"))
+        assert (await one.post("/runs", {"prompt": "Hi"}, idempotency_key="k")).status == 201
+        answer = await other.post("/runs", {"prompt": "Hi"}, idempotency_key="k")
+        assert (answer.status, answer.error) == (422, ("key_reused", "Idempotency-Key"))
+        taken = await other.post("/runs", {"prompt": "Hi", "run_id": "a"}, idempotency_key="l")
+        assert taken.status == 201
+        taken = await one.post("/runs", {"prompt": "Hi", "run_id": "a"}, idempotency_key="m")
+        assert (taken.status, taken.error) == (409, ("run_exists", "run_id"))
 
 
 async def test_it_can_be_opened_again() -> None:
@@ -647,6 +748,8 @@ async def test_the_lifespan_opens_it() -> None:
         ({"on_disconnect": "run"}, ValueError, "'continue', 'stop'"),
         ({"deps": 1, "deps_for": print}, TypeError, "not both"),
         ({"deps_for": 1}, TypeError, "deps_for= takes a function"),
+        ({"deps_for": think}, TypeError, "deps_for= takes a function that answers at once"),
+        ({"deps_for": Opening()}, TypeError, "deps_for= takes a function that answers at once"),
         ({"max_body": 0}, ValueError, "max_body= must be at least 1"),
         ({"max_body": 1.5}, TypeError, "max_body= takes a whole number"),
         ({"keep": -1}, ValueError, "keep= must be at least 0"),

@@ -79,6 +79,9 @@ async def test_names_that_are_allowed() -> None:
         ({"origin": "http://localhost:8000.evil.example"}, 403),
         ({"origin": "null"}, 403),
         ({"origin": "localhost:8000"}, 403),
+        ({"origin": "http://["}, 403),
+        ({"origin": "http://"}, 403),
+        ({"origin": "http://localhost:8000:x]"}, 403),
         ({"origin": "http://evil.example@localhost:8000"}, 403),
         ({"sec-fetch-site": "same-origin"}, 200),
         ({"sec-fetch-site": "none", "sec-fetch-mode": "navigate"}, 200),
@@ -111,6 +114,16 @@ async def test_an_origin_that_is_allowed() -> None:
     assert asked.headers["access-control-allow-origin"] == "https://app.example"
     assert "content-type" in asked.headers["access-control-allow-headers"].lower()
     assert "access-control-allow-credentials" not in asked.headers
+    wanted = "content-type, X-Stainless-Lang,x-stainless-retry-count, x-other, x-stainless-\u00e9"
+    asked = await client.ask(
+        "OPTIONS",
+        "/runs",
+        **own,
+        access_control_request_method="POST",
+        access_control_request_headers=wanted,
+    )
+    allowed = asked.headers["access-control-allow-headers"]
+    assert allowed.endswith(", Last-Event-ID, x-stainless-lang, x-stainless-retry-count")
     for other in ("https://app.example.evil", "http://app.example", "https://app.example:444"):
         asked = await client.ask("OPTIONS", "/runs", None, origin=other, access_control_request_method="POST")
         assert asked.status == 403
@@ -259,6 +272,8 @@ async def test_headers_are_bounded_and_single() -> None:
     scope = {"type": "http", "method": "GET", "path": "/agents", "query_string": b"", "headers": headers}
     await client.app(scope, None, send)
     assert sent[0]["status"] == 400
+    two = await client.post("/runs", {"prompt": "Hi"}, transfer_encoding="chunked")
+    assert (two.status, two.error, two.headers["connection"]) == (400, ("invalid_request", "Content-Length"), "close")
 
 
 async def test_what_every_answer_says() -> None:

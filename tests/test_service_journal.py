@@ -77,6 +77,11 @@ async def test_runs_of_a_former_life_stay_readable(file: str) -> None:
         [event] = frames((await client.get("/runs/one/events", last_event_id="000000.5")).body)
         told = json.loads(event["data"])
         assert (event["event"], told["text"], told["run_id"]) == ("run.completed", "Hello, you.", "one")
+        for known in ({"last_event_id": event["id"]}, {"last_event_id": "000000.end"}):
+            assert (await client.get("/runs/one/events", **known)).status == 204  # else a browser asks for ever
+        assert (await client.get(f"/runs/one/events?since={event['id']}")).status == 204
+        for other in (f"{client.app.era}.1", "1", "000000.1"):
+            assert (await client.get("/runs/one/events", last_event_id=other)).status == 200
         [line] = (await client.get("/runs/one/events", accept="application/x-ndjson")).body.splitlines()
         assert json.loads(line) == told
         for target, body in (("messages", {"message": "a"}), ("pause", None), ("approvals/c", {"approved": True})):
@@ -175,6 +180,23 @@ async def test_a_key_that_is_sent_many_times_at_once(file: str) -> None:
                 group.start_soon(ask)
         assert sorted(statuses) == [200] * 9 + [201]
         assert len((await client.get("/runs")).json["runs"]) == 1
+
+
+async def test_a_key_that_is_sent_to_two_servers_at_once(file: str) -> None:
+    """One of them starts the run, and both give it; another service on the file has agents of its own."""
+    async with serving(file) as one, serving(file) as two, serving(file, helper(name="other")) as other:
+        answers: list[Any] = []
+
+        async def ask(client: Asgi) -> None:
+            answers.append(await client.post("/runs", {"prompt": "Hi"}, idempotency_key="k"))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask, one)
+            group.start_soon(ask, two)
+        assert sorted(each.status for each in answers) == [200, 201]
+        assert answers[0].json["id"] == answers[1].json["id"]
+        refused = await other.post("/runs", {"prompt": "Hi"}, idempotency_key="k")
+        assert (refused.status, refused.error) == (422, ("key_reused", "Idempotency-Key"))
 
 
 async def test_a_subagent_is_a_part_of_its_run(file: str) -> None:

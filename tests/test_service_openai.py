@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -29,7 +30,7 @@ from greenroom.providers import (
     Usage,
     call,
 )
-from greenroom.service import Service
+from greenroom.service import Origin, Service
 from greenroom.testing import Interruption, interrupt_everywhere
 from greenroom.testing import run as play
 
@@ -386,11 +387,13 @@ def test_a_run_that_crashes_says_nothing_about_the_code(
         raise KeyError("sk-secret")
 
     agent = Agent("helper", Trickle(), instructions=instructions)
-    with caplog.at_level(logging.CRITICAL, "greenroom"):
+    with caplog.at_level(logging.ERROR, "greenroom"):
         done = answer_of(backend, agent, chat("Hi", stream=stream))
     assert done.status == 500
-    assert done.json["error"]["type"] == "server_error"
+    assert (done.json["error"]["type"], done.json["error"]["code"]) == ("server_error", "restart_limit")
     assert done.headers["x-should-retry"] == "false"
+    assert b"sk-secret" not in done.body
+    assert "sk-secret" in caplog.text
 
 
 @backends
@@ -399,7 +402,7 @@ def test_a_model_that_does_not_exist(backend: str) -> None:
     assert done.status == 404
     assert done.json == {
         "error": {
-            "message": "the model 'gpt-5' does not exist",
+            "message": "the model 'gpt-5' does not exist: there is 'helper'",
             "type": "invalid_request_error",
             "param": "model",
             "code": "model_not_found",
@@ -417,7 +420,14 @@ def test_a_model_that_does_not_exist(backend: str) -> None:
         ({"method": "GET"}, 405),
         ({"method": "DELETE", "path": "/v1/models"}, 405),
         ({"method": "GET", "path": "/v1/models/gpt-5"}, 404),
+        ({"method": "GET", "path": "/v1/models/"}, 404),
         ({"method": "GET", "path": "/v1/engines"}, 404),
+        ({"method": "GET", "path": "/v1"}, 404),
+        ({"path": "/v1/chat/completions/"}, 404),
+        ({"path": "/v1/v1/chat/completions"}, 404),
+        ({"path": "/chat/completions"}, 404),
+        ({"headers": {"host": "elsewhere.example"}}, 421),
+        ({"headers": {"origin": "https://elsewhere.example"}}, 403),
     ],
 )
 def test_a_request_that_is_none(backend: str, changes: dict[str, Any], status: int) -> None:
@@ -426,7 +436,29 @@ def test_a_request_that_is_none(backend: str, changes: dict[str, Any], status: i
 
     done = in_service(backend, Agent("helper", Trickle()), scenario, max_body=1_000)
     assert done.status == status
-    assert done.json["error"]["message"]
+    told = done.json["error"]
+    assert sorted(told) == ["code", "message", "param", "type"]
+    assert told["message"]
+    assert told["code"]
+    assert told["type"] == ("authentication_error" if status == 403 else "invalid_request_error")
+    assert ("it is /v1/chat/completions" in told["message"]) == ("chat/completions" in done.path and status == 404)
+
+
+@backends
+def test_a_bug_says_nothing_about_itself(backend: str) -> None:
+    """But to the server's log, by the error that comes out."""
+
+    def deps_for(origin: Origin) -> Any:
+        raise KeyError("sk-secret")
+
+    async def scenario(service: Service) -> None:
+        exchange = Exchange(service, chat("Hi"))
+        with pytest.raises(KeyError):
+            await exchange.perform()
+        assert (exchange.status, exchange.json["error"]["code"]) == (500, "internal_error")
+        assert b"sk-secret" not in exchange.body
+
+    in_service(backend, Agent("helper", Trickle()), scenario, deps_for=deps_for)
 
 
 @backends
@@ -643,6 +675,84 @@ def test_a_client_that_goes_away(backend: str, on_disconnect: str, stream: bool,
         assert (result.status, result.reason) == expected
 
     in_service(backend, agent, scenario)
+
+
+@backends
+@pytest.mark.parametrize("output", [str, int], ids=["told", "not told"])
+def test_a_client_that_leaves_a_flood(backend: str, output: Any) -> None:
+    """Pieces that come at each turn of the event loop keep asyncio from cancelling who waits for them; also where
+    nothing of them is told before the end.
+    """
+    flood = Trickle(["so "] * 5_000)
+
+    async def taken() -> None:
+        return None  # a server does not wait for a client that has gone
+
+    async def scenario(service: Service) -> None:
+        exchange = Exchange(service, chat("Hi", stream=True), take=taken)
+        async with anyio.create_task_group() as group:
+            group.start_soon(exchange.perform)
+            while not flood.forms:
+                await anyio.lowlevel.checkpoint()
+            for _ in range(20):
+                await anyio.lowlevel.checkpoint()
+            exchange.gone.set()
+        (known,) = service.known
+        assert (await known.run.result()).reason == "abandoned"
+
+    in_service(backend, Agent("helper", flood, output=output), scenario)
+
+
+@backends
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_run_ends_with_the_process_that_answered_its_client(backend: str, stream: bool, tmp_path: Path) -> None:
+    """In the journal, with its subagents: its client was told to ask again. One that is to go on does."""
+    file = str(tmp_path / "runs.db")
+
+    def team(clerk: list[list[Any]], boss: list[list[Any]]) -> Agent[Any, Any]:
+        return Agent("helper", Trickle(*boss), tools=[Agent("clerk", Trickle(*clerk), description="Works.")])
+
+    async def drained(service: Service) -> list[str]:
+        kept = {"on_disconnect": "continue"}
+        bodies = [chat("Hi", stream=stream, metadata={"a": "b"}), chat("Hi", stream=stream, greenroom=kept)]
+        exchanges = [Exchange(service, each) for each in bodies]
+        async with anyio.create_task_group() as group:
+            for each in exchanges:
+                group.start_soon(each.perform)
+                await anyio.sleep(1)
+            await service.system.drain(1)
+        assert [(each.status, each.json["error"]["code"]) for each in exchanges] == [(503, "draining")] * 2
+        return [each.headers["x-request-id"] for each in exchanges]
+
+    async def recovered(service: Service) -> None:
+        (known,) = service.known
+        assert (await known.run.result()).output == "Good day."
+        assert known.run.id == going_on
+        view = (await Exchange(service, method="GET", path=f"/runs/{alone}").perform()).json
+        assert (view["status"], view["reason"], view["metadata"]) == ("stopped", "abandoned", {"a": "b"})
+        assert await service.system.stage.journal.runs(unfinished=True) == []
+
+    calling = [asking("clerk", prompt="Work")]
+    agent = team([[50.0, "…"], [50.0, "…"]], [calling, calling])
+    alone, going_on = in_service(backend, agent, drained, system=System(journal=file))
+    in_service(backend, team([["Done."]], [["Good day."]]), recovered, system=System(journal=file))
+
+
+@backends
+def test_a_run_of_a_process_that_lives_is_left_alone(backend: str, tmp_path: Path) -> None:
+    file = str(tmp_path / "runs.db")
+
+    async def scenario(service: Service) -> Exchange:
+        exchange = Exchange(service, chat("Hi"))
+        async with anyio.create_task_group() as group:
+            group.start_soon(exchange.perform)
+            await anyio.sleep(1)
+            async with Service(Agent("helper", Trickle()), system=System(journal=file)) as another:
+                assert not list(another.known)
+        return exchange
+
+    done = in_service(backend, Agent("helper", Trickle([9.0, "Good day."])), scenario, system=System(journal=file))
+    assert (done.status, done.json["greenroom"]["status"]) == (200, "completed")
 
 
 @backends

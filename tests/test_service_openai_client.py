@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import openai
@@ -162,6 +162,23 @@ def test_a_typed_answer_is_parsed_by_the_client() -> None:
         assert final.choices[0].message.parsed == Place(city="Oslo", streets=["Karl Johans gate"])
 
 
+class Task(pydantic.BaseModel):
+    """What its strict form changes: fields with defaults, and a type that refers to itself."""
+
+    what: str
+    note: str | None = None
+    size: Literal["small", "large"] = "small"
+    parts: list[Task] = []
+
+
+def test_the_agents_own_type_is_asked_for_by_name() -> None:
+    """Its library writes another schema for it, in which everything is required."""
+    task = Task(what="move", parts=[Task(what="pack", size="large")])
+    with talking(helper([task.model_dump_json(exclude_defaults=True)], output=Task)) as client:
+        completion = client.chat.completions.parse(model="helper", messages=HI, response_format=Task)
+        assert completion.choices[0].message.parsed == task
+
+
 def test_models() -> None:
     with talking([helper(), Agent("clerk", Trickle())]) as client:
         assert [model.id for model in client.models.list()] == ["helper", "clerk"]
@@ -192,8 +209,23 @@ def test_a_token_is_the_clients_key() -> None:
         with pytest.raises(openai.AuthenticationError) as refused:
             stranger.chat.completions.create(model="helper", messages=HI)
         assert TOKEN not in str(refused.value)
+        assert (refused.value.code, refused.value.type) == ("invalid_api_key", "authentication_error")
         with pytest.raises(openai.AuthenticationError):
             stranger.models.list()
+
+
+def test_what_is_not_here_says_what_is() -> None:
+    with talking(helper()) as client:
+        above = client.with_options(base_url=str(client.base_url).removesuffix("v1/"))
+        for nowhere, words in (
+            (lambda: above.models.list(), "it is /v1/models"),
+            (lambda: above.chat.completions.create(model="helper", messages=HI), "it is /v1/chat/completions"),
+            (lambda: client.responses.create(model="helper", input="Hi"), "POST /v1/chat/completions"),
+            (lambda: client.embeddings.create(model="helper", input="Hi"), "POST /v1/chat/completions"),
+        ):
+            with pytest.raises(openai.NotFoundError, match=words) as missing:
+                nowhere()
+            assert missing.value.code == "unknown_url"
 
 
 def test_errors_of_the_agents_model() -> None:

@@ -12,7 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greenroom import Agent, ModelRetry, RunResult, SystemBusy, SystemDraining, events
-from greenroom.agents import LimitExceeded, Messages, OutputInvalid, PriceUnknown, Stuck, ToolError
+from greenroom.agents import (
+    GuardFailed,
+    LimitExceeded,
+    Messages,
+    OutputInvalid,
+    PriceUnknown,
+    RestartLimit,
+    Stuck,
+    ToolError,
+    ToolsetFailed,
+    ValidatorFailed,
+)
 from greenroom.providers import (
     AuthError,
     ContextOverflow,
@@ -40,7 +51,7 @@ from greenroom.service.openai_answers import (
     refusal_of,
     usage_of,
 )
-from greenroom.service.openai_errors import ApiError, of_failure, of_problem, of_stop
+from greenroom.service.openai_errors import ApiError, is_for_the_log, of_failure, of_problem, of_stop
 from greenroom.service.openai_fields import REFUSED, UNUSED, check_format, same_schema
 from greenroom.service.openai_request import Asked, read_request
 from greenroom.service.openai_saying import Saying, ToolNews
@@ -163,6 +174,14 @@ def test_a_body_that_is_no_object(body: bytes) -> None:
     assert (caught.value.status, caught.value.body.code) == (400, "invalid_json")
 
 
+def test_a_character_that_was_cut_through_is_named() -> None:
+    """As by a program that cuts text at so many units: what decodes it says something else."""
+    for text in (rb"a\ud83d", rb"\uD83Dab"):
+        with pytest.raises(ApiError, match="half of a pair") as caught:
+            read_request(b'{"model": "helper", "messages": [{"role": "user", "content": "%s"}]}' % text)
+        assert caught.value.body.code == "invalid_json"
+
+
 @pytest.mark.parametrize("model", [None, "", 4, ["helper"]])
 def test_a_model_that_is_no_name(model: Any) -> None:
     assert refused(model=model).body.param == "model"
@@ -227,6 +246,8 @@ def test_who_it_is_for() -> None:
     assert refused(greenroom={"conversation_id": ""}).body.param == "greenroom.conversation_id"
     for metadata in ([], {"a": 1}, {"a" * 65: ""}, {"a": "b" * 513}, {str(n): "" for n in range(17)}):
         assert refused(metadata=metadata).body.param == "metadata"
+    # Such names are the service's own: one of them says which key has started a run.
+    assert "greenroom." in refused(metadata={"greenroom.key": "0" * 64}).body.message
 
 
 def test_how_a_stream_is_asked_for() -> None:
@@ -372,6 +393,58 @@ def test_a_schema_that_refers_to_itself() -> None:
     tree = {"type": "object", "properties": {"next": {"$ref": "#"}, "all": {"$ref": "#/properties/all"}}}
     assert same_schema(tree, tree)
     assert not same_schema(tree, {**tree, "properties": {"next": {"$ref": "#/nowhere"}}})
+
+
+def test_a_schema_that_is_written_out_and_one_that_refers_to_itself() -> None:
+    tree = {"$ref": "#/$defs/Tree", "$defs": {"Tree": {"type": "array", "items": {"$ref": "#/$defs/Tree"}}}}
+    once = {"type": "array", "items": {"type": "array", "items": {"$ref": "#"}}}
+    assert same_schema(tree, once)
+    assert same_schema(once, tree)
+    assert not same_schema(tree, {"type": "array", "items": {"type": "array", "items": {}}})
+
+
+@pytest.mark.parametrize("wide", [2, 8, 100])
+def test_a_schema_without_an_end_costs_no_more_than_another(wide: int) -> None:
+    """A client may send any. Written out, these have more places than there is time for."""
+    again = [{"$ref": "#/$defs/a"}] * wide
+    evil = {"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": again}}}
+    two = {"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}] * wide}, "b": {"anyOf": again}}}
+    assert not same_schema(evil, OBJECT)
+    assert same_schema(evil, two)
+
+
+def test_a_client_makes_nobody_compare_for_ever() -> None:
+    own = {"type": "array", "items": {"$ref": "#"}}
+    long: dict[str, Any] = {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(100_000)}
+    assert not same_schema({"$ref": "#/$defs/d0", "$defs": long}, own)
+    deep: Any = own
+    for _ in range(20_000):
+        deep = {"type": "array", "items": deep}
+    assert not same_schema(deep, own)
+
+
+@pytest.mark.parametrize("place", ["items", "enum", "required", "anyOf"])
+def test_a_form_that_is_nested_deeply_is_refused(place: str) -> None:
+    nested = msgspec.json.decode(b"[" * 900 + b"]" * 900)
+    form = {"type": "json_schema", "json_schema": {"schema": {**OBJECT, place: nested}}}
+    with pytest.raises(ApiError) as caught:
+        check_format(form, "helper", OBJECT)
+    assert caught.value.body.param == "response_format"
+
+
+def test_a_strict_form_of_the_agents_own() -> None:
+    """In it every property must be required, so libraries write that, whatever the type says."""
+    properties = {"city": {"type": "string"}, "note": {"type": "string", "default": ""}}
+    own = {**OBJECT, "properties": properties}
+
+    def form(strict: Any, **changes: Any) -> dict[str, Any]:
+        schema = {**own, "required": ["note", "city"], "additionalProperties": False, **changes}
+        return {"type": "json_schema", "json_schema": {"name": "p", "strict": strict, "schema": schema}}
+
+    check_format(form(True), "helper", own)
+    for other in (form(False), form("true"), form(True, required=["note"]), form(True, properties={})):
+        with pytest.raises(ApiError):
+            check_format(other, "helper", own)
 
 
 @unhurried
@@ -632,6 +705,10 @@ def test_what_was_said_and_the_rest_are_the_whole(said: list[tuple[int, str]], g
         (Stuck("round", ("look",), 3), 500, "stuck", {}),
         (PriceUnknown("m", 0, 1), 500, "price_unknown", {}),
         (LimitExceeded("turns", 1, 1), 500, "run_failed", {}),
+        (RestartLimit("crashed: sk-secret", "r1", "r1", 3, 60), 500, "restart_limit", {"x-should-retry": "false"}),
+        (GuardFailed("look", "a", "sk-secret"), 500, "guard_failed", {"x-should-retry": "false"}),
+        (ValidatorFailed("kind", "sk-secret"), 500, "validator_failed", {"x-should-retry": "false"}),
+        (ToolsetFailed("docs", "sk-secret"), 500, "toolset_failed", {"x-should-retry": "false"}),
         (KeyError("sk-secret"), 500, "internal_error", {"x-should-retry": "false"}),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
@@ -644,6 +721,7 @@ def test_why_a_run_has_failed(error: Exception, status: int, code: str, headers:
     assert list(told) == ["error"]
     assert sorted(told["error"]) == ["code", "message", "param", "type"]
     assert "sk-secret" not in told["error"]["message"]
+    assert is_for_the_log(error) == ("log says why" in told["error"]["message"])
 
 
 def test_what_somebody_has_sent_is_not_told_back_at_length() -> None:
@@ -680,6 +758,9 @@ def test_a_service_that_takes_nothing_more(error: Exception) -> None:
 def test_arguments_have_the_names_that_the_client_knows() -> None:
     assert of_problem(Problem(422, "invalid_request", "…", "user_id")).body.param == "user"
     assert of_problem(Problem(409, "conversation_busy", "…")).headers == {"x-should-retry": "false"}
+    assert of_problem(Problem(413, "too_large", "…", headers={"Connection": "close"})).headers == {
+        "connection": "close"
+    }
 
 
 def test_why_a_run_was_stopped() -> None:

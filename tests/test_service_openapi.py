@@ -13,23 +13,28 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 import schemathesis
 import uvicorn
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from greenroom import Agent
 from greenroom.providers import ModelReply, ModelRequest, Provider, assistant
 from greenroom.service import Service
 from greenroom.service.openapi import description_of
-from greenroom.service.table import OPERATIONS
+from greenroom.service.table import DESCRIBED, OF_OPENAI
 
-DOCUMENT = json.loads(description_of(OPERATIONS, with_token=False))
+from .asgi import Asgi
+
+DOCUMENT = json.loads(msgspec.json.encode(description_of(DESCRIBED, with_token=False)))
 #: Its answer has no end.
 ENDLESS = "followTree"
 #: What they take is bound by more than JSON Schema can say: one of two fields, a cursor that was given out.
-BOUND_BY_MORE = ("startRun", "listRuns")
+BOUND_BY_MORE = ("startRun", "listRuns", "createChatCompletion")
 #: Requests for each operation.
 EXAMPLES = 8
 
@@ -99,14 +104,30 @@ def test_the_document_is_whole() -> None:
     names = {f"#/components/schemas/{name}" for name in DOCUMENT["components"]["schemas"]}
     assert set(references(DOCUMENT)) <= names
     operations = [each for path in DOCUMENT["paths"].values() for each in path.values()]
-    assert len({each["operationId"] for each in operations}) == len(operations) == len(OPERATIONS)
+    assert len({each["operationId"] for each in operations}) == len(operations) == len(DESCRIBED)
+    of_openai = {each.name for each in OF_OPENAI}
     for each in operations:
+        error = "ApiErrorAnswer" if each["operationId"] in of_openai else "ErrorAnswer"
         for status, answer in each["responses"].items():
             if status >= "400":
-                assert answer["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorAnswer")
+                assert answer["content"]["application/json"]["schema"]["$ref"].endswith(f"/{error}")
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: each.name)
+@pytest.mark.anyio
+async def test_it_says_where_the_service_is_and_what_needs_a_token() -> None:
+    """Also below a prefix; what is open to everybody is open in the description."""
+    service = Service(Agent("helper", Echo()), token="t" * 20)
+    mounted = Asgi(Starlette(routes=[Mount("/agents", service)]), authorization=f"Bearer {'t' * 20}")
+    async with service:
+        document = (await mounted.get("/agents/openapi.json")).json
+    assert document["servers"] == [{"url": "/agents"}]
+    is_open = [path for path, methods in document["paths"].items() if methods.get("get", {}).get("security") == []]
+    assert is_open == ["/health", "/ready"]
+    assert document["security"] == [{"token": []}]
+    assert "/runs/{run_id}/approvals/{call_id}" in document["paths"]
+
+
+@pytest.mark.parametrize("operation", DESCRIBED, ids=lambda each: each.name)
 def test_every_parameter_of_a_path_is_described(operation: Any) -> None:
-    in_path = {part.strip("{}") for part in operation.path.split("/") if part.startswith("{")}
+    in_path = {part.strip("{}").removesuffix(":path") for part in operation.path.split("/") if part.startswith("{")}
     assert {each.name for each in operation.parameters if each.where == "path"} == in_path

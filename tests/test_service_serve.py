@@ -301,10 +301,12 @@ def test_no_process_of_a_tool_survives(folder: Path) -> None:
             wait_until(partial(is_gone, pid))
 
 
-@pytest.mark.parametrize("target", ["app:quick", "app:agents", "app:system", "app:service"])
-def test_what_can_be_served(folder: Path, target: str) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["app:quick"], ["app:agents", "--host", "127.0.0.2"], ["app:system"], ["app:service"]]
+)
+def test_what_can_be_served(folder: Path, arguments: list[str]) -> None:
     """An agent, a list, a System with agents, a Service; for programs and at the same time for nobody else's pages."""
-    with serving(folder, target) as served, httpx.Client(base_url=served.url) as client:
+    with serving(folder, *arguments) as served, httpx.Client(base_url=served.url) as client:
         answer = client.post("/runs?wait=20", json={"agent": "quick", "prompt": "Hi"})
         assert (answer.status_code, answer.json()["output"]) == (201, "Hello.")
         evil = {"Host": "evil.example"}
@@ -340,10 +342,13 @@ def test_a_token_opens_the_house(folder: Path) -> None:
         (["app:quick", "--host", "::"], "can be reached by others, and there is no token"),
         (["app:service", "--host", "0.0.0.0"], "can be reached by others, and there is no token"),
         (["app:quick", "--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid"),
+        (["app:quick", "--host", "a..b"], "--host a..b is no name of a machine"),
+        (["app:quick", "--host", "a/b"], "cannot listen on a/b"),
+        (["app:quick", "--host", ""], "cannot listen on"),
         (["app:quick", "--backend", "trio"], "uvicorn, which serves here, knows asyncio only"),
         (["app:quick", "--token-file", "nix"], "--token-file nix cannot be read"),
         (["app:quick", "--token-file", "empty"], "--token-file empty is empty"),
-        (["app:quick", "--token-file", "short"], "at least 16 characters"),
+        (["app:quick", "--token-file", "short"], "--token-file short needs at least 16 characters"),
         (["app:system", "--journal", "runs.db"], "a System, which has a journal of its own"),
         (["app:service", "--journal", "runs.db"], "a Service, which has its own: leave out --journal"),
         (["app:service", "--token-file", "token"], "a Service, which has its own: leave out --token-file"),
@@ -424,5 +429,5 @@ def test_without_its_libraries(missing: str) -> None:
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (
         2,
-        f"greenroom: greenroom serve needs {missing}: install greenroom[serve]\n",
+        f"greenroom: greenroom serve needs {missing}: pip install greenroom[serve]\n",
     )

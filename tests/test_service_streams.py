@@ -6,7 +6,7 @@ import gc
 import json
 import weakref
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import anyio
@@ -17,6 +17,7 @@ from greenroom import Agent, RunContext, tool
 from greenroom.agents.readers import DELTA_BOUND, KEPT, READER_BOUND
 from greenroom.providers import InvalidRequest, ModelRequest, Scripted, call
 from greenroom.service import Service
+from greenroom.service.event_stream import PieceStream
 from greenroom.testing import backend
 
 from .asgi import Asgi, frames
@@ -266,6 +267,39 @@ async def test_a_run_ends_with_its_client() -> None:
         done = (await client.get(f"/runs/{run}")).json
     assert (done["status"], done["reason"]) == ("stopped", "abandoned")
     assert anyio.current_time() == 0
+
+
+async def test_a_client_that_goes_away_in_a_flood() -> None:
+    """The stream ends, though it is woken at each turn of the loop and never waits when that is looked at."""
+    woken, gone = anyio.Event(), anyio.Event()
+    given = 0
+
+    async def next_piece() -> bytes | None:
+        nonlocal given, woken
+        woken = anyio.Event()
+        await woken.wait()
+        given += 1
+        return b"w" if given < 1_000 else None
+
+    async def flood() -> None:
+        while True:
+            woken.set()
+            await checkpoint()
+
+    async def receive() -> dict[str, str]:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(_: Any) -> None:
+        if given == 3:
+            gone.set()
+
+    stream = PieceStream(next_piece, media_type="text/plain", around=nullcontext())
+    async with anyio.create_task_group() as group:
+        group.start_soon(flood)
+        await stream({"type": "http", "method": "GET"}, receive, send)
+        group.cancel_scope.cancel()
+    assert given < 100
 
 
 async def test_a_run_ends_with_the_last_of_its_followers() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom import Agent
+from greenroom import Agent, System
 from greenroom.actors import Node
 from greenroom.providers import ModelRequest, Scripted
 from greenroom.service import Service
@@ -207,7 +207,37 @@ async def test_it_ends_with_the_service() -> None:
     async with service, Asgi(service).stream("GET", "/tree/events") as stream:
         await stream.piece()
         service.end_streams()
-        assert await stream.rest() == b""
+        [frame] = frames(await stream.rest())
+    assert [node["state"] for node in json.loads(frame["data"])["nodes"]] == ["draining"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("opened_before", [False, True])
+async def test_it_goes_on_until_the_system_has_closed(opened_before: bool) -> None:
+    """Whoever has opened that: a watcher sees the runs go. Then it ends, and nobody begins to watch."""
+    system = System()
+    service = Service(Agent("helper", Scripted(*[think] * 9)), system=system)
+    client, page = Asgi(service), Client()
+    seen = anyio.Event()
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+
+            async def watch() -> None:
+                async with client.stream("GET", "/tree/events") as stream:
+                    while piece := await stream.piece():
+                        for frame in frames(piece):
+                            page.hear(json.loads(frame["data"]))
+                        seen.set()
+
+            async with system if opened_before else service:
+                await client.post("/runs", {"prompt": "Hi", "run_id": "one"})
+                group.start_soon(watch)
+                await seen.wait()
+                assert "system/one" in page.nodes
+    assert "system/one" not in page.nodes
+    assert anyio.current_time() <= 2 * INTERVAL
+    if not opened_before:
+        assert (await client.get("/tree/events")).status == 503
 
 
 @pytest.mark.anyio

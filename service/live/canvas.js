@@ -15,13 +15,16 @@ function timelineView(box, { now, line, focus }) {
   const tip = el("div", { class: "tip", hidden: true });
   const lanes = el("div", { class: "lanes", tabindex: "0", role: "group", "aria-label": "Timeline" }, canvas, space);
   const legend = el("ul", { class: "legend" });
-  box.append(lanes, tip, legend);
+  const more = el("p", { class: "note", hidden: true }, "The first events are not kept any more: what they told is missing.");
+  box.append(lanes, tip, legend, more);
   const pen = canvas.getContext("2d");
   let colours = null;
   let latest = false;
   let pointer = null;
 
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => ((colours = null), draw()));
+  for (const media of ["(prefers-color-scheme: dark)", "print"]) {
+    matchMedia(media).addEventListener("change", () => ((colours = null), draw()));
+  }
   new ResizeObserver(() => draw()).observe(lanes);
   lanes.addEventListener("scroll", () => draw());
   canvas.addEventListener("pointermove", (event) => ((pointer = event), draw()));
@@ -55,7 +58,7 @@ function timelineView(box, { now, line, focus }) {
     pen.textBaseline = "middle";
     const until = told.open.size ? Math.max(now(), told.to) : told.to;
     const from = latest ? Math.max(told.from, until - LATEST) : told.from;
-    const names = Math.min(Math.max(width * 0.2, 70), 150);
+    const names = Math.min(Math.max(width * 0.22, 84), 150);
     const span = Math.max(until - from, 0.05);
     const x = (time) => names + ((time - from) / span) * (width - names - 8);
     const y = (lane) => AXIS + lane.place * LANE - lanes.scrollTop;
@@ -77,8 +80,8 @@ function timelineView(box, { now, line, focus }) {
       pen.moveTo(place, AXIS - 4);
       pen.lineTo(place, height);
       pen.stroke();
-      const words = at < 60 ? `${Number(at.toFixed(2))} s` : age(at);
-      if (place + 50 < width) pen.fillText(words, place + 3, AXIS / 2 - 1);
+      const words = at < 60 ? `${Number(at.toFixed(2))} s` : age(at).replace(/ 00 (s|min)$/u, "");
+      if (place + 3 + pen.measureText(words).width < width) pen.fillText(words, place + 3, AXIS / 2 - 1);
     }
   }
 
@@ -131,7 +134,7 @@ function timelineView(box, { now, line, focus }) {
       pen.fillStyle = colours.bad;
       pen.fillRect(left, top + tall - 4, right - left, 4);
     }
-    const words = clip(bar.label, 60);
+    const words = plainly(clip(bar.label, 60), "");
     const room = right - left - 8;
     if (room > 24) {
       pen.save();
@@ -154,7 +157,7 @@ function timelineView(box, { now, line, focus }) {
       const top = y(lane);
       if (!lane.label || top > height || top + LANE < AXIS) continue;
       pen.globalAlpha = dimmed(lane) ? 0.4 : 1;
-      pen.fillText(clip(lane.label, 40), 2 + Math.min(lane.level, 6) * 10, top + LANE / 2);
+      pen.fillText(plainly(clip(lane.label, 40), ""), 2 + Math.min(lane.level, 6) * 10, top + LANE / 2);
     }
     pen.restore();
   }
@@ -175,7 +178,7 @@ function timelineView(box, { now, line, focus }) {
     const what = hit.at === undefined ? `${KINDS[hit.kind]}: ` : "";
     const took = hit.at === undefined ? `, ${seconds((hit.to ?? until) - hit.from)}` : "";
     const how = hit.failed ? ", failed or cut short" : hit.to === null ? ", still at it" : "";
-    write(tip, `${what}${clip(hit.label, 200)}${took}${how}, at ${seconds((hit.at ?? hit.from) - told.from)}`);
+    write(tip, `${what}${plainly(clip(hit.label, 200))}${took}${how}, at ${since((hit.at ?? hit.from) - told.from)}`);
     tip.style.left = `${Math.min(pointer.offsetX + 10, Math.max(lanes.clientWidth - 220, 0))}px`;
     tip.style.top = `${pointer.offsetY + 18}px`;
   }
@@ -188,6 +191,7 @@ function timelineView(box, { now, line, focus }) {
       const { count: number, seconds: took } = spent.get(kind);
       return [kind, name, seconds(took), number];
     });
+    more.hidden = !line().dropped;
     while (legend.children.length > words.length) legend.lastChild.remove();
     words.forEach(([kind, name, took, number], at) => {
       const item = legend.children[at] ?? legend.appendChild(el("li", {}, el("i"), el("span"), el("b")));

@@ -19,12 +19,12 @@ function eventList() {
 
   function fill(row, event, index) {
     const [when, type, words, who] = row.children;
-    if (!sentences.has(event)) sentences.set(event, event.seq ? say(event) : "the server was started again");
-    write(when, event.seq ? `+${seconds(event.time - run.line.from)}` : "");
+    if (!sentences.has(event)) sentences.set(event, event.seq ? plainly(say(event)) : "the server was started again");
+    write(when, event.seq ? since(event.time - run.line.from) : "");
     write(type, event.type);
     type.className = `is-${toneOf(event.type)}`;
     write(words, sentences.get(event));
-    write(who, event.run_id === run.id ? "" : (run.line.runs.get(event.run_id)?.lane.label ?? ""));
+    write(who, event.run_id === run.id ? "" : plainly(run.line.runs.get(event.run_id)?.lane.label ?? "", ""));
     mark(row, "aria-selected", chosen === event);
     mark(row, "aria-posinset", index + 1);
     mark(row, "aria-setsize", events.length);
@@ -47,8 +47,9 @@ function eventList() {
     // The latest event stays in sight for whoever looks at the end.
     show(shown, of) {
       const follows = box.scrollTop + box.clientHeight >= box.scrollHeight - 40;
-      const gone = of.ended && of.info !== null && of.events.length === 0;
-      write($("events-note"), gone ? "Its events are not kept any more." : "");
+      const none = of.events.length === 0 ? "Its events are not kept any more." : "Nothing of this subagent is kept.";
+      const cut = of.cut ? `The first ${count(of.cut)} are left out here, to spare this browser.` : "";
+      write($("events-note"), shown.length === 0 && of.info !== null && (of.ended || of.events.length) ? none : cut);
       [events, run] = [shown, of];
       list.draw();
       if (follows) box.scrollTop = box.scrollHeight;

@@ -19,7 +19,7 @@ let sought = false; // whether that row is still to be brought into sight
 
 const now = () => Date.now() / 1000;
 const serverNow = () => now() + skew;
-const panel = runPanel({ tree, serverNow, leave: () => go(""), changed: schedule });
+const panel = runPanel({ tree, serverNow, leave, showAll: (id) => go(runHash(id), selected), changed: schedule });
 
 const list = rowList($("rows"), {
   make: makeRow,
@@ -89,7 +89,14 @@ function choose(row) {
   if (!node) return;
   if (!run) return go(`node=${encodeURIComponent(node.id)}`);
   const inner = isRun(node) ? node : runAbove(tree.nodes, node);
-  go(`run=${encodeURIComponent(run.name)}${inner !== run ? `&focus=${encodeURIComponent(inner.name)}` : ""}`, node.id);
+  go(`${runHash(run.name)}${inner !== run ? `&focus=${encodeURIComponent(inner.name)}` : ""}`, node.id);
+}
+
+const runHash = (id) => `run=${encodeURIComponent(id)}`;
+
+function leave() {
+  go("");
+  $("rows").focus();
 }
 
 function go(hash, key = null) {
@@ -108,6 +115,7 @@ function arrive() {
   if (!location.hash.slice(1)) selected = null;
   else if (selected === null) sought = true;
   document.body.classList.toggle("has-panel", !$("panel").hidden);
+  if (!$("panel").hidden && getComputedStyle($("list")).display === "none") $("panel").focus(); // no room for both
   reorder();
 }
 
@@ -129,9 +137,10 @@ function seek() {
 
 window.addEventListener("popstate", () => ((selected = null), arrive()));
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !$("panel").hidden) {
-    go("");
-    $("rows").focus();
+  if (event.key === "Escape" && !$("panel").hidden && !event.isComposing) {
+    // Who writes leaves the field first.
+    if (event.target.value && event.target.matches("#panel textarea, #panel input[type=text]")) $("panel").focus();
+    else leave();
   } else if (event.key === "/" && !event.target.closest("input, textarea, select")) {
     event.preventDefault();
     $("words").focus();
@@ -167,7 +176,7 @@ follow("tree/events", {
   },
   onState(link, more) {
     state = { link, next: now() + (typeof more === "number" ? more : 0), why: more };
-    showLink(state);
+    showLink(state, isDraining(tree));
   },
 });
 
@@ -243,14 +252,14 @@ function frame() {
   if (changed || regularly) {
     list.draw();
     if (sought) seek();
-    showTotals(totalsOf(tree), state.link === "open");
+    showTotals(totalsOf(tree), state.link === "open", tree.version > 0);
+    showLink(state, isDraining(tree));
   }
-  if (regularly && state.link !== "open") showLink(state);
   panel.draw(regularly);
   if (ordered.version !== tree.version) setTimeout(schedule, REORDER);
 }
 
 arrive();
-showLink(state);
+showLink(state, false);
 due = 1;
 schedule();

@@ -1,38 +1,47 @@
 // What a run wants of its user: approvals of tool calls, with their final arguments, and questions of tools.
 //
-// A card stays as it is until its question is gone, so that nobody's half-written answer is lost. Characters that
-// nobody can see, or that turn the direction of writing, are shown as escapes: what is approved must be what is read.
+// A card stays as it is until its question is gone, so that nobody's half-written answer is lost. What is approved must
+// be what is read: characters that nobody can see are shown as escapes, and a card is known by all that stands in it,
+// because some models give a call the id of an earlier one.
 
-const UNSEEN_CHARACTERS = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
 const CARD_SHOWN = 20_000; // characters
-
-function plainly(words, kept = "\n") {
-  return words.replace(UNSEEN_CHARACTERS, (one) =>
-    kept.includes(one) ? one : `\\u${one.codePointAt(0).toString(16).padStart(4, "0")}`,
-  );
-}
 
 // Keeps `box` as it should be. answer(path, body) sends one, and rejects where the server refuses it.
 function questionCards(box, answer) {
-  const cards = new Map();
+  const cards = new Map(); // by all that is asked; each with its element, and when it was answered
+  let settled = 0;
 
-  function show(runId, approvals, questions) {
+  // `at`: when the server was asked for these. One that was answered before that, and is asked all the same, is asked
+  // anew: by another process, which does not know of the answer, or by a model that calls the same once more.
+  function show(runId, approvals, questions, at) {
+    if (at < settled) return; // they were asked for too early: it is done again
     const wanted = new Map();
-    for (const each of approvals) wanted.set(`call ${each.run_id} ${each.call_id}`, () => approvalCard(runId, each));
-    for (const each of questions) wanted.set(`ask ${each.question_id}`, () => questionCard(runId, each));
+    for (const each of approvals) wanted.set(`call ${asJson(each)}`, () => approvalCard(runId, each));
+    for (const each of questions) wanted.set(`ask ${asJson(each)}`, () => questionCard(runId, each));
+    drop((card, key) => !wanted.has(key) || card.answered < at);
+    for (const [key, make] of wanted) if (!cards.has(key)) cards.set(key, add(make()));
+  }
+
+  function add(made) {
+    box.append(made.element);
+    box.hidden = false;
+    return made;
+  }
+
+  function drop(which) {
     for (const [key, card] of cards) {
-      if (wanted.has(key)) continue;
-      card.remove();
+      if (!which(card, key)) continue;
+      card.element.remove();
       cards.delete(key);
     }
-    for (const [key, make] of wanted) if (!cards.has(key)) cards.set(key, box.appendChild(make()));
     box.hidden = cards.size === 0;
   }
 
-  function clear() {
-    for (const card of cards.values()) card.remove();
-    cards.clear();
-    box.hidden = true;
+  const clear = () => drop(() => true);
+  // The call has its answer, from whomever: what asks under its id from now on is another one.
+  function settle(event) {
+    settled = performance.now();
+    drop((card) => card.call === `${event.run_id} ${event.call_id}`);
   }
 
   function approvalCard(runId, asked) {
@@ -43,7 +52,7 @@ function questionCards(box, answer) {
       if (!approved && reason.value.trim()) body.reason = reason.value.trim();
       give(card, path, body);
     };
-    const card = el(
+    const element = el(
       "form",
       { class: "card" },
       el("h3", {}, "May it call ", el("code", {}, plainly(asked.tool)), "?"),
@@ -59,13 +68,14 @@ function questionCards(box, answer) {
       ),
       el("p", { class: "refused", role: "alert" }),
     );
-    card.addEventListener("submit", (event) => event.preventDefault());
+    element.addEventListener("submit", (event) => event.preventDefault());
+    const card = { element, call: `${asked.run_id} ${asked.call_id}`, answered: Infinity };
     return card;
   }
 
   function questionCard(runId, asked) {
     const text = el("textarea", { rows: "2", required: true, "aria-label": "Your answer" });
-    const card = el(
+    const element = el(
       "form",
       { class: "card" },
       el("h3", {}, el("code", {}, plainly(asked.tool)), " asks you"),
@@ -75,7 +85,8 @@ function questionCards(box, answer) {
       el("div", { class: "deeds" }, el("button", { type: "submit", class: "main" }, "Answer")),
       el("p", { class: "refused", role: "alert" }),
     );
-    card.addEventListener("submit", (event) => {
+    const card = { element, call: null, answered: Infinity };
+    element.addEventListener("submit", (event) => {
       event.preventDefault();
       const path = `runs/${encodeURIComponent(runId)}/answers/${encodeURIComponent(asked.question_id)}`;
       give(card, path, { text: text.value });
@@ -88,17 +99,18 @@ function questionCards(box, answer) {
   }
 
   async function give(card, path, body) {
-    const fields = [...card.querySelectorAll("button, input, textarea")];
+    const fields = [...card.element.querySelectorAll("button, input, textarea")];
     for (const field of fields) field.disabled = true;
     try {
       await answer(path, body);
+      card.answered = performance.now();
     } catch (error) {
-      write(card.lastChild, `Not accepted: ${error.message}`);
+      write(card.element.lastChild, `Not accepted: ${error.message}`);
       for (const field of fields) field.disabled = false;
     }
   }
 
-  return { show, clear };
+  return { show, settle, clear };
 }
 
 function longText(words, label) {

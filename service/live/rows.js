@@ -4,6 +4,7 @@
 // of the rows, for readers of screens. Keys move an active row; `aria-activedescendant` names it.
 
 const BEYOND = 6; // rows above and below those in sight
+const PRINTED = 1_000; // rows at most that come onto paper
 
 // options: make() gives the element of a row, fill(element, row, index) writes a row into it, count() and at(index)
 // give the rows, press(row, index) is called for a click or Enter, key(event, row, index) for other keys.
@@ -14,8 +15,10 @@ function rowList(box, { make, fill, count: length, at, press, key }) {
   let height = 0;
   let first = 0;
   let active = -1;
+  let whole = false; // on paper
 
   new ResizeObserver(() => ((height = 0), draw())).observe(box);
+  matchMedia("print").addEventListener("change", (event) => ((whole = event.matches), (height = 0), draw()));
   box.addEventListener("scroll", draw, { passive: true });
   box.addEventListener("keydown", pressed);
   box.addEventListener("focus", () => active < 0 && length() && move(Math.min(first + BEYOND, length() - 1)));
@@ -32,7 +35,7 @@ function rowList(box, { make, fill, count: length, at, press, key }) {
     height ||= Number.parseFloat(getComputedStyle(box).getPropertyValue("--row")) || 34;
     const all = length();
     space.style.height = `${all * height}px`;
-    const sight = Math.ceil(box.clientHeight / height) + 2 * BEYOND;
+    const sight = whole ? PRINTED : Math.ceil(box.clientHeight / height) + 2 * BEYOND;
     first = Math.max(Math.min(Math.floor(box.scrollTop / height) - BEYOND, all - sight), 0);
     active = Math.min(active, all - 1);
     const wanted = Math.min(sight, all);

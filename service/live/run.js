@@ -4,10 +4,11 @@ const EVENTS_KEPT = 5_000;
 const QUIET = new Set(["model.text_delta", "model.thinking_delta", "model.tool_args_delta"]);
 const ASKING = /^(approval\.|message\.(asked|answered)|run\.(completed|stopped|limited|waiting|failed)$)/u;
 
-// tree: what is known of the tree; serverNow(): the server's clock; leave(): the panel was closed; changed(): it is to be
-// drawn.
-function runPanel({ tree, serverNow, leave, changed }) {
+// tree: what is known of the tree; serverNow(): the server's clock; leave(): the panel was closed; showAll(id): no longer
+// the subagent alone; changed(): it is to be drawn.
+function runPanel({ tree, serverNow, leave, showAll, changed }) {
   const panel = $("panel");
+  const drafts = new Map(); // messages that were begun and not sent, by their runs
   let run = null; // of the run that is shown: see open
   let dirty = false;
 
@@ -22,12 +23,18 @@ function runPanel({ tree, serverNow, leave, changed }) {
 
   $("panel-close").addEventListener("click", leave);
   $("latest").addEventListener("change", (event) => time.showLatest(event.target.checked));
-  $("focus").addEventListener("click", () => ((run.focus = null), change()));
+  $("focus").addEventListener("click", () => showAll(run.id));
   $("send").addEventListener("submit", (event) => {
     event.preventDefault();
     const field = $("send-text");
-    const body = { message: field.value, when: $("send-when").value };
-    deed("messages", body, "The message is on its way.").then((done) => done && (field.value = ""));
+    const message = field.value;
+    if (!message.trim()) return field.focus();
+    const sentTo = run;
+    deed("messages", { message, when: $("send-when").value }, "The message is on its way.").then((done) => {
+      if (!done) return;
+      drafts.delete(sentTo.id);
+      if (run === sentTo && field.value === message) field.value = "";
+    });
   });
   $("send-text").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
@@ -51,17 +58,42 @@ function runPanel({ tree, serverNow, leave, changed }) {
       return change();
     }
     close();
-    const opened = { id, focus, events: [], line: newTimeline(), answers: newAnswers(), info: null };
-    run = Object.assign(opened, { ended: false, gone: null, lost: null, era: null, stop: null });
+    run = { id, focus, events: [], cut: 0, line: newTimeline(), answers: newAnswers(), info: null };
+    Object.assign(run, { ended: false, endedAs: null, rises: false, gone: null, lost: null, last: null, stop: null });
     panel.hidden = false;
     panel.classList.remove("is-actor");
+    panel.scrollTop = 0;
     events.clear();
+    $("send-text").value = drafts.get(id) ?? "";
     write($("deed-note"), "");
-    run.stop = follow(`runs/${encodeURIComponent(id)}/events`, {
+    attend();
+    change();
+  }
+
+  // Follow the run that is open, behind the last event of it that is known.
+  function attend() {
+    const opened = run;
+    run.stop = follow(`runs/${encodeURIComponent(run.id)}/events`, {
+      since: run.last,
       onEvent: (type, event, last) => opened === run && take(event, last),
       onState: (state, more) => opened === run && linked(state, more),
     });
-    change();
+  }
+
+  // The run has ended, as far as it was told.
+  function end() {
+    if (run.ended) return;
+    run.ended = true;
+    run.endedAs = live(tree, run.id);
+  }
+
+  // With a journal, a run that ended with its server goes on in the next one. It is then in the tree as another node.
+  function rise() {
+    const node = live(tree, run.id);
+    if (!(run.ended || run.gone !== null) || node === null || node === run.endedAs) return;
+    run.endedAs = node;
+    run.rises = true;
+    refresh();
   }
 
   // Show what is no run: an actor, a supervisor, a system.
@@ -73,7 +105,9 @@ function runPanel({ tree, serverNow, leave, changed }) {
   }
 
   function close() {
-    run?.stop?.();
+    run?.stop();
+    if (run && $("send-text").value.trim()) drafts.set(run.id, $("send-text").value);
+    else if (run) drafts.delete(run.id);
     run = null;
     events.clear();
     panel.hidden = true;
@@ -85,28 +119,33 @@ function runPanel({ tree, serverNow, leave, changed }) {
   function linked(state, more) {
     run.lost = state === "lost" || state === "busy" ? more : null;
     run.gone = state === "gone" ? more : null;
+    if (state === "over") end();
     if (state === "open") {
-      breakAnswers(run.answers, serverNow());
+      const opened = performance.now();
+      breakAnswers(run.answers, () => serverNow() - (performance.now() - opened) / 1000);
       refresh();
     }
     change();
   }
 
   function take(event, last) {
-    const era = last?.split(".", 1)[0] ?? null;
-    if (run.era !== null && era !== run.era) {
+    const era = (id) => id?.split(".", 1)[0];
+    if (run.last !== null && era(last) !== era(run.last)) {
       const started = { type: "server.restarted", seq: 0, time: event.time, run_id: run.id, path: [run.id], turn: 0 };
       run.events.push(started);
     }
-    run.era = era;
-    addToTimeline(run.line, event);
+    run.last = last;
+    if (event.type === "model.completed" && event.run_id === run.id && isPartial(run.answers, run.id)) refresh();
+    addToTimeline(run.line, event, isPartial(run.answers, event.run_id));
     addToAnswers(run.answers, event);
     if (!QUIET.has(event.type)) run.events.push(event);
-    if (run.events.length > EVENTS_KEPT) run.events.splice(0, EVENTS_KEPT / 10);
+    if (run.events.length > EVENTS_KEPT) run.cut += run.events.splice(0, EVENTS_KEPT / 10).length;
+    if (event.type === "approval.resolved") cards.settle(event);
     if (ASKING.test(event.type)) refresh();
-    run.ended ||= event.run_id === run.id && ENDS.has(event.type);
+    const isLast = event.run_id === run.id && ENDS.has(event.type);
+    if (isLast) end();
     change();
-    return run.ended;
+    return isLast;
   }
 
   // Ask the server what the run says of itself: at the beginning, and when its questions have changed.
@@ -114,13 +153,23 @@ function runPanel({ tree, serverNow, leave, changed }) {
     const asked = run;
     if (!asked || asked.asking) return void (asked && (asked.again = true));
     asked.asking = true;
+    const at = performance.now();
     try {
       const info = await call("GET", `runs/${encodeURIComponent(asked.id)}`);
-      asked.info = info;
-      asked.ended ||= info.status !== "running";
-      if (info.status !== "running" && info.text) endAnswer(asked.answers, asked.id, info.text);
-      const [approvals, questions] = asked.ended ? [[], []] : [info.pending, info.questions];
-      if (asked === run) cards.show(asked.id, approvals, questions);
+      if (asked !== run) return;
+      run.info = info;
+      if (info.status !== "running") end();
+      else if (run.rises) {
+        Object.assign(run, { ended: false, gone: null });
+        attend();
+      }
+      run.rises = false;
+      if (info.status !== "running" && info.text) endAnswer(run.answers, run.id, info.text);
+      else if (info.text) takeWhole(run.answers, run.id, info.turn, info.text);
+      const lane = run.line.runs.get(run.id)?.lane;
+      if (lane?.label === run.id) lane.label = info.agent; // how it began is not kept any more
+      const [approvals, questions] = run.ended ? [[], []] : [info.pending, info.questions];
+      cards.show(run.id, approvals, questions, at);
     } catch (error) {
       if (error.status === 404 || error.status === 410) asked.gone = error.message;
     }
@@ -133,19 +182,19 @@ function runPanel({ tree, serverNow, leave, changed }) {
   }
 
   async function deed(what, body, words) {
-    const note = $("deed-note");
-    note.classList.remove("refused");
+    const asked = run;
+    let refused = "";
     try {
       await call("POST", `runs/${encodeURIComponent(run.id)}/${what}`, body);
-      write(note, words);
-      return true;
     } catch (error) {
-      note.classList.add("refused");
-      write(note, `Not done: ${error.message}`);
-      return false;
-    } finally {
-      refresh();
+      refused = plainly(`Not done: ${error.message}`);
     }
+    if (asked === run) {
+      $("deed-note").classList.toggle("refused", refused !== "");
+      write($("deed-note"), refused || words);
+    }
+    refresh();
+    return refused === "";
   }
 
   // -- showing
@@ -165,9 +214,12 @@ function runPanel({ tree, serverNow, leave, changed }) {
     if (panel.dataset.node) {
       const node = tree.nodes.get(panel.dataset.node);
       if (regularly && node) showActor(node);
+      else if (regularly) note("It is not there any more. This is how it was last seen.", false);
     }
     if (!run || !(dirty || regularly)) return;
     dirty = false;
+    if (regularly) rise();
+    if (regularly && !run.ended && run.lost === null && isPartial(run.answers, run.id)) refresh();
     showHead();
     const shown = run.focus === null ? run.events : run.events.filter((event) => event.path.includes(run.focus));
     events.show(shown, run);
@@ -179,11 +231,14 @@ function runPanel({ tree, serverNow, leave, changed }) {
   function showHead() {
     const node = live(tree, run.id);
     const info = run.info;
-    const status = run.ended && !node ? (info?.status ?? "ended") : (node?.state ?? info?.status ?? "asking");
+    const unknown = run.gone !== null && info === null && run.events.length === 0;
+    const over = run.ended || run.gone !== null;
+    const told = over && !node ? (info?.status ?? "ended") : (node?.state ?? info?.status ?? "asking");
+    const status = unknown ? "unknown" : told;
     const tokens = node?.detail.tokens ?? info?.usage?.total_tokens;
     const cost = node?.detail.cost ?? info?.cost;
-    write($("panel-kind"), `run ${run.id}`);
-    write($("panel-name"), node?.detail.agent ?? info?.agent ?? run.line.runs.get(run.id)?.lane.label ?? run.id);
+    write($("panel-kind"), plainly(`run ${run.id}`));
+    write($("panel-name"), plainly(node?.detail.agent ?? info?.agent ?? run.line.runs.get(run.id)?.lane.label ?? run.id, ""));
     const took = (Date.parse(info?.ended_at) - Date.parse(info?.started_at)) / 1000;
     showFacts([
       [node && asks(node) ? "needs you" : "", "asks"],
@@ -195,22 +250,24 @@ function runPanel({ tree, serverNow, leave, changed }) {
       [node?.restarts ? some(node.restarts, "restart") : "", "bad"],
       [node?.depth ? `${some(node.depth, "message")} waiting` : ""],
     ]);
+    const reason = REASONS[info?.reason] ?? info?.reason;
+    const why = run.ended && info && info.status !== "completed" ? (info.error ?? reason) : "";
     note(
       run.gone !== null
-        ? `The server does not have this run any more: ${run.gone}`
+        ? `The server does not have this run${unknown ? "" : " any more"}: ${run.gone}`
         : run.lost !== null
           ? "Connection lost. What happens meanwhile will be shown as soon as the server answers again."
-          : run.ended && info && info.status !== "completed" && (info.error || info.reason)
-            ? `It is over: ${info.error ?? info.reason}`
+          : why
+            ? `It is over: ${why}`
             : "",
-      run.gone !== null || run.lost !== null,
+      run.gone !== null || run.lost !== null || status === "failed",
     );
-    const over = run.ended || run.gone !== null;
+    panel.classList.toggle("is-unknown", unknown);
     for (const field of $("deeds").querySelectorAll("button, textarea, select")) field.disabled = over;
     $("deeds").hidden = over;
     write($("pause"), isPaused() ? "Resume" : "Pause");
     $("focus").hidden = run.focus === null;
-    write($("focus"), `Only the subagent ${run.focus}. Show all`);
+    write($("focus"), plainly(`Only the subagent ${run.focus}. Show all`));
   }
 
   function showFacts(facts) {
@@ -228,7 +285,7 @@ function runPanel({ tree, serverNow, leave, changed }) {
     const box = $("panel-note");
     box.hidden = words === "";
     box.classList.toggle("grave", grave);
-    write(box, clip(words, 2_000));
+    write(box, plainly(clip(words, 2_000)));
   }
 
   function showAnswer() {
@@ -237,13 +294,16 @@ function runPanel({ tree, serverNow, leave, changed }) {
     if (!known?.text) answer.say(run.ended ? "It has written nothing." : "It has written nothing yet in this turn.");
     else if (known.over) answer.say("");
     else if (known.written) answer.say(`This it said in turn ${known.turn}.`);
-    else answer.say(`${known.partial ? "You see it from where you came in. " : ""}It is writing, in turn ${known.turn}.`);
+    else {
+      const cut = known.partial && !known.whole ? "You see it from where you came in. " : "";
+      answer.say(`${cut}It is writing, in turn ${known.turn}.`);
+    }
   }
 
   function showActor(node) {
     panel.dataset.node = node.id;
     write($("panel-kind"), node.kind);
-    write($("panel-name"), node.label);
+    write($("panel-name"), plainly(node.label, ""));
     note("", false);
     showFacts([
       [node.state, toneOfState(node.state)],
@@ -258,6 +318,12 @@ function runPanel({ tree, serverNow, leave, changed }) {
 
   return { open, openActor, close, draw };
 }
+
+const REASONS = {
+  user: "somebody has stopped it.",
+  abandoned: "nobody followed it any more.",
+  system: "its server has ended. With a journal it goes on when the server is back, and so does this page.",
+};
 
 const ABOUT = {
   system: "The root: it holds all runs and all actors of this service, and ends them in order.",
@@ -274,6 +340,7 @@ const TONES = {
   pausing: "caution",
   stopping: "caution",
   closing: "caution",
+  draining: "caution",
   limited: "caution",
   waiting: "asks",
   unfinished: "caution",

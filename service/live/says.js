@@ -1,4 +1,4 @@
-// An event in a sentence, for the list of events. What somebody else has written stands in it as it is.
+// An event in a sentence, for the list of events.
 
 const args = (event) => `${event.tool}(${event.arguments ? oneLine(asJson(event.arguments), 200) : ""})`;
 const tokens = (usage) => (usage ? `, ${count(usage.input_tokens ?? 0)} + ${count(usage.output_tokens ?? 0)} tokens` : "");
@@ -46,6 +46,8 @@ const SAYS = {
   "tool.blocked": (e) => `${e.tool} has kept everything else waiting for ${seconds(e.seconds)}`,
   "approval.requested": (e) => `${args(e)} wants an approval${e.question ? `: ${e.question}` : ""}`,
   "approval.resolved": (e) => `${e.tool} ${e.answer}${e.reason ? `: ${e.reason}` : ""}`,
+  "toolset.opened": (e) => `${e.toolset} is open${e.again ? " again" : ""}`,
+  "toolset.lost": (e) => `${e.toolset} has crashed, and is opened again${e.error ? `: ${e.error}` : ""}`,
   "events.dropped": (e) => `up to ${some(e.count, "event")} before this are not kept any more`,
 };
 
@@ -62,7 +64,7 @@ function say(event) {
 
 // Which colour an event has: that of its bar, or of how grave it is.
 function toneOf(type) {
-  if (/failed|restarted|outlived|blocked|stuck/u.test(type)) return "bad";
+  if (/failed|restarted|outlived|blocked|stuck|lost/u.test(type)) return "bad";
   if (/retrying|limit|dropped|overflow|fallback/u.test(type)) return "caution";
   if (/^approval|asked|paused/u.test(type)) return "asks";
   if (/^run\.completed/u.test(type)) return "good";

@@ -74,8 +74,46 @@ function oneLine(words, most = 300) {
   return clip(words.slice(0, most + 1).replace(/\s+/gu, " "), most);
 }
 
+// Characters that nobody can see, or that turn the direction of writing, as escapes: what is read must be what is there.
+const UNSEEN_CHARACTERS = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
+
+function plainly(words, kept = "\n") {
+  return words.replace(UNSEEN_CHARACTERS, (one) =>
+    kept.includes(one) ? one : `\\u${one.codePointAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
+// A whole number that is too long for the numbers of this language, kept as it was written: who approves a call must see
+// the digits that the tool will get. An older browser cannot keep it, and says so.
+class LongNumber {
+  constructor(value, written) {
+    this.value = value;
+    this.written = written;
+  }
+
+  toJSON() {
+    return this.written === undefined ? `about ${this.value}, rounded by this browser` : JSON.rawJSON(this.written);
+  }
+}
+
+function readJson(words) {
+  if (!/\d{16}/u.test(words)) return JSON.parse(words);
+  return JSON.parse(words, (_, value, context) => {
+    if (typeof value !== "number" || Number.isSafeInteger(value)) return value;
+    if ("rawJSON" in JSON) return /^-?\d+$/u.test(context.source) ? new LongNumber(value, context.source) : value;
+    return Number.isInteger(value) || !Number.isFinite(value) ? new LongNumber(value) : value;
+  });
+}
+
 function asJson(value, indent) {
   return value === undefined ? "" : JSON.stringify(value, null, indent);
+}
+
+// A moment behind another one, in few characters.
+function since(value) {
+  if (!(value >= 60)) return `+${seconds(value)}`;
+  const two = (number) => String(Math.floor(number) % 60).padStart(2, "0");
+  return value < 3600 ? `+${Math.floor(value / 60)}:${two(value)}` : `+${Math.floor(value / 3600)}:${two(value / 60)}:${two(value)}`;
 }
 
 function clock(time) {

@@ -16,10 +16,12 @@ const KINDS = {
 const ENDS = new Set(["run.completed", "run.stopped", "run.limited", "run.waiting", "run.failed"]);
 
 function newTimeline() {
-  return { lanes: [], bars: [], marks: [], open: new Map(), runs: new Map(), from: Infinity, to: -Infinity };
+  const line = { lanes: [], bars: [], marks: [], open: new Map(), runs: new Map(), from: Infinity, to: -Infinity };
+  return { ...line, before: new Map(), dropped: false }; // before: the sums of bars that are not kept any more
 }
 
-function addToTimeline(line, event) {
+// `isLate`: the first words of the model that writes were told before anybody looked, so nobody knows when they came.
+function addToTimeline(line, event, isLate = false) {
   line.from = Math.min(line.from, event.time);
   line.to = Math.max(line.to, event.time);
   const run = runOf(line, event);
@@ -29,11 +31,14 @@ function addToTimeline(line, event) {
     const bar = { kind, lane, label, from: event.time, to: null, first: null, failed: false, seq: event.seq };
     line.bars.push(bar);
     line.open.set(key(kind, id), bar);
-    if (line.bars.length > BARS_KEPT) line.bars.splice(0, BARS_KEPT / 10);
+    if (line.bars.length > BARS_KEPT) line.bars = forget(line);
     return bar;
   };
   const close = (kind, id = "", failed = false) => end(line, key(kind, id), event.time, failed);
-  const stamp = (kind, label) => line.marks.push({ kind, lane: run.lane, label, at: event.time, seq: event.seq });
+  const stamp = (kind, label) => {
+    line.marks.push({ kind, lane: run.lane, label, at: event.time, seq: event.seq });
+    if (line.marks.length > BARS_KEPT) line.marks.shift();
+  };
 
   switch (event.type) {
     case "run.started":
@@ -54,7 +59,7 @@ function addToTimeline(line, event) {
     case "model.thinking_delta":
     case "model.tool_args_delta": {
       const bar = line.open.get(key("model"));
-      if (bar && bar.first === null) bar.first = event.time;
+      if (bar && bar.first === null) bar.first = isLate ? bar.from : event.time;
       break;
     }
     case "model.completed":
@@ -107,6 +112,9 @@ function addToTimeline(line, event) {
       break;
     case "run.resumed":
       close("paused");
+      break;
+    case "events.dropped":
+      line.dropped = true;
       break;
     default:
       if (ENDS.has(event.type)) closeRun(line, event);
@@ -169,15 +177,22 @@ function after(line, run) {
   return place;
 }
 
+// The oldest bars that are over become sums.
+function forget(line) {
+  const over = new Set(line.bars.filter((bar) => bar.to !== null).slice(0, BARS_KEPT / 10));
+  for (const bar of over) addTo(line.before, bar, bar.to);
+  return line.bars.filter((bar) => !over.has(bar));
+}
+
+function addTo(spent, bar, until) {
+  const { count: number = 0, seconds: took = 0 } = spent.get(bar.kind) ?? {};
+  spent.set(bar.kind, { count: number + 1, seconds: took + Math.max(until - bar.from, 0) });
+}
+
 // How long all bars of a kind took together, and how many there were.
 function timeSpent(line, now) {
-  const spent = new Map();
-  for (const bar of line.bars) {
-    const sum = spent.get(bar.kind) ?? { count: 0, seconds: 0 };
-    sum.count += 1;
-    sum.seconds += Math.max((bar.to ?? now) - bar.from, 0);
-    spent.set(bar.kind, sum);
-  }
+  const spent = new Map(line.before);
+  for (const bar of line.bars) addTo(spent, bar, bar.to ?? now);
   return spent;
 }
 

@@ -103,6 +103,7 @@ function putEnded(tree, run) {
   tree.version += 1;
 }
 
+const isDraining = (tree) => tree.roots.some((id) => ["draining", "closing"].includes(tree.nodes.get(id).state));
 const isRun = (node) => node.kind === "run";
 const agentOf = (node) => String(node.detail.agent ?? "unnamed");
 

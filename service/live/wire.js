@@ -1,13 +1,19 @@
 // Talking to the service: calls, and streams that come back by themselves.
 //
 // Streams are server-sent events over fetch, because EventSource cannot send a token. One that breaks is tried again
-// after a pause that grows, and goes on behind the last event that it has seen. A page that nobody looks at lets go of
-// its streams: a browser gives a server six connections, for all of its tabs.
+// after a pause that grows, and goes on behind the last event that it has seen.
+//
+// A browser gives a server six connections, for all of its windows and tabs. So a page that nobody looks at lets go of its
+// streams; and all pages together hold no more of them than there are places, so that one can still be stopped, and
+// opened. A page that finds no place looks again every few seconds.
 
 const FOLDER = new URL("./", location.href);
 const PAUSES = [0.5, 1, 2, 4, 5];
 const SILENCE = 40; // seconds without even a comment, after which a connection counts as lost
 const UNSEEN = 10; // seconds
+const PLACES = 4; // streams, of all windows and tabs
+const GLANCE = 0.7; // seconds that a stream without a place stays open, once it has told something
+const BETWEEN = 2.5; // seconds between two such
 
 class Refused extends Error {
   constructor(status, words, retryAfter) {
@@ -79,7 +85,7 @@ async function call(method, path, body) {
     } catch {
       throw new Refused(0, "the server does not answer");
     }
-    if (response.ok) return response.status === 204 ? null : response.json();
+    if (response.ok) return response.status === 204 ? null : readJson(await response.text());
     if (response.status !== 403 || again || !(await renewPage())) throw await refusal(response);
   }
 }
@@ -111,12 +117,27 @@ function eventReader(tell) {
   };
 }
 
-// Follow a stream until `stop()` is called, or `onEvent` returns true: that was the last one.
+// A place among the streams of all pages of this server: gives what leaves it, or null where all are taken. Browsers know
+// of other pages only where the address is safe (https, or this machine).
+async function takePlace() {
+  if (!navigator.locks) return () => {};
+  for (let place = 0; place < PLACES; place += 1) {
+    const leave = await new Promise((given) => {
+      const held = (lock) => (lock ? new Promise((left) => given(left)) : given(null));
+      navigator.locks.request(`greenroom stream ${place}`, { ifAvailable: true }, held).catch(() => given(() => {}));
+    });
+    if (leave) return leave;
+  }
+  return null;
+}
+
+// Follow a stream until `stop()` is called, or `onEvent` returns true: that was the last one. `since` is the event that it
+// goes on behind.
 //
-// onState is told "open", "lost" (with the seconds until the next try), "busy" (likewise), "asleep" or "gone" (with why).
-function follow(path, { onEvent, onState }) {
+// onState is told "open", "lost" (with the seconds until the next try), "busy" (likewise), "asleep", "gone" (with why), or
+// "over": there is nothing more to come.
+function follow(path, { onEvent, onState, since: last = null }) {
   let stopped = false;
-  let last = null;
   let failures = 0;
   let abort = new AbortController();
   let hidden = null;
@@ -127,45 +148,63 @@ function follow(path, { onEvent, onState }) {
   };
   document.addEventListener("visibilitychange", seen);
 
-  async function once() {
-    abort = new AbortController();
+  // Gives "over" where nothing more will come, "glanced" where it had no place and let go, otherwise "broken".
+  async function once(hasPlace) {
+    const own = new AbortController();
+    abort = own;
     const more = last === null ? {} : { "Last-Event-ID": last };
     const response = await fetch(new URL(path, FOLDER), {
       headers: headers({ Accept: "text/event-stream", ...more }),
       cache: "no-store",
-      signal: abort.signal,
+      signal: own.signal,
     });
     if (!response.ok) throw await refusal(response);
-    if (response.status === 204) return true; // it is over, and there is nothing new
+    if (response.status === 204) return "over";
     onState("open");
+    const enough = performance.now() + GLANCE * 1000;
     let ended = false;
     const read = eventReader((type, data, id) => {
       failures = 0;
       if (id !== null) last = id;
       try {
-        if (!stopped && onEvent(type, JSON.parse(data), last)) ended = true;
+        if (!stopped && onEvent(type, readJson(data), last)) ended = true;
       } catch (fault) {
         reportError(fault); // a fault of this page is no fault of the connection
       }
     });
     const body = response.body.pipeThrough(new TextDecoderStream()).getReader();
-    while (!ended && !stopped) {
-      const silent = setTimeout(() => abort.abort(), SILENCE * 1000);
-      const { done, value } = await body.read().finally(() => clearTimeout(silent));
-      if (done) break;
-      read(value);
+    try {
+      while (!ended && !stopped) {
+        if (!hasPlace && last !== null && performance.now() > enough) break;
+        const silent = setTimeout(() => own.abort(), 1000 * (hasPlace || last === null ? SILENCE : GLANCE));
+        const { done, value } = await body.read().finally(() => clearTimeout(silent));
+        if (done) break;
+        read(value);
+      }
+    } catch (error) {
+      if (hasPlace || error.name !== "AbortError") throw error;
     }
-    if (ended) abort.abort();
-    return ended;
+    own.abort();
+    return ended ? "over" : hasPlace ? "broken" : "glanced";
+  }
+
+  async function onceInPlace() {
+    const leave = await takePlace();
+    try {
+      return await once(leave !== null);
+    } finally {
+      leave?.();
+    }
   }
 
   async function keepOn() {
     while (!stopped) {
       let pause = null;
+      let how = "broken";
       try {
         if (document.hidden) await shown();
-        if (await once()) break;
-        if (!stopped && (await isEnding())) pause = 2;
+        how = await onceInPlace();
+        if (how === "broken" && !stopped && (await isEnding())) pause = 2;
       } catch (error) {
         if (stopped) break;
         if (error instanceof Refused) {
@@ -181,8 +220,16 @@ function follow(path, { onEvent, onState }) {
         }
       }
       if (stopped) break;
+      if (how === "over") {
+        onState("over");
+        break;
+      }
       if (document.hidden) {
         onState("asleep");
+        continue;
+      }
+      if (how === "glanced") {
+        await rest(BETWEEN);
         continue;
       }
       const wait = pause ?? PAUSES[Math.min(failures, PAUSES.length - 1)] * (0.8 + 0.4 * Math.random());
