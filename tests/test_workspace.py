@@ -17,7 +17,7 @@ from greenroom.events import ToolProgress
 from greenroom.providers import Message, Scripted, ToolResult, call
 from greenroom.testing import Interruption, interrupt_everywhere
 from greenroom.tools import Workspace
-from greenroom.tools.workspace import task_list, workspace
+from greenroom.tools.workspace import running, task_list, workspace
 from greenroom.tools.workspace.root import can_confine
 from greenroom.tools.workspace.task_list import Task, check_tasks
 from greenroom.tools.workspace.workspace import NAMES
@@ -98,7 +98,7 @@ async def test_the_model_is_told_what_the_shell_is(tmp_path: Path) -> None:
         ({"path": ""}, ValueError, "path of its folder"),
         ({"path": b"/tmp"}, TypeError, "path of its folder"),
         ({"path": "/nowhere/at/all"}, ValueError, "there is no folder '/nowhere/at/all'"),
-        ({"path": "/etc/passwd"}, ValueError, "there is no folder"),
+        ({"path": "/etc/passwd"}, ValueError, "'/etc/passwd' is no folder: Workspace(…) takes the path of one"),
         ({"shell": "zsh"}, ValueError, "shell='zsh' is not one of 'one_shot', 'persistent'"),
         ({"shell": True}, ValueError, "shell=True"),
         ({"approve": "shell"}, TypeError, "approve= takes names"),
@@ -106,6 +106,7 @@ async def test_the_model_is_told_what_the_shell_is(tmp_path: Path) -> None:
         ({"approve": [["shell"]]}, ValueError, "approve= has no"),
         ({"timeout": 0}, ValueError, "timeout must be above 0"),
         ({"timeout": "1"}, ValueError, "timeout must be above 0"),
+        ({"timeout": float("inf")}, ValueError, "timeout must be above 0 seconds, and finite, not inf"),
         ({"grace": -1}, ValueError, "grace must be above 0"),
         ({"timeout": 10, "max_timeout": 5}, ValueError, "max_timeout=5 is less than timeout=10"),
         ({"max_output": 0}, ValueError, "max_output must be"),
@@ -114,8 +115,12 @@ async def test_the_model_is_told_what_the_shell_is(tmp_path: Path) -> None:
         ({"env": {"A=": "x"}}, ValueError, "no variable can have: 'A='"),
         ({"env": {"A": 1}}, ValueError, "'A' has something else"),
         ({"env": {"A": "sk-secret\0"}}, ValueError, "'A' has something else"),
+        ({"env": {"A": "sk-secret\ud800"}}, ValueError, "'A' has something else"),
+        ({"env": {"A\ud800": "x"}}, ValueError, r"no variable can have: 'A\ud800'"),
         ({"hard_links": "yes"}, TypeError, "hard_links must be"),
         ({"name": " "}, ValueError, "name must be text"),
+        ({"prefix": "a b"}, ValueError, "prefix= takes at most 32 of a-z, A-Z, 0-9, '_' and '-', not 'a b'"),
+        ({"prefix": None}, ValueError, "prefix= takes at most 32"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line(
@@ -141,7 +146,82 @@ def test_a_system_without_the_calls_for_it_has_no_workspaces(tmp_path: Path, mon
         Workspace(tmp_path)
 
 
+@pytest.mark.anyio
+async def test_what_commands_are_given_is_in_no_repr(tmp_path: Path) -> None:
+    given = Workspace(tmp_path, env={"KEY": "sk-secret"}).tools("shell")
+    async with given.open() as kit:
+        held = [cell.cell_contents for cell in kit.tools[0].function.__closure__ or ()]
+        assert any("Terms(timeout=120" in repr(each) for each in held)
+        assert "secret" not in repr((given, kit.tools, held))
+
+
 # -- in a run
+
+
+@pytest.mark.anyio
+async def test_two_workspaces_of_one_agent_tell_their_tools_apart_by_a_prefix(tmp_path: Path) -> None:
+    for name in ("code", "docs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a").write_text(name)
+    tools = [
+        Workspace(tmp_path / "code").tools("read_file", "shell"),
+        Workspace(tmp_path / "docs", prefix="docs_", approve=["shell", "edit_file"]).tools(*NAMES),
+    ]
+    assert [each.name for each in tools] == ["workspace", "docs_workspace"]
+    assert list(await tools_of(tools[1])) == [f"docs_{name}" for name in NAMES]
+    asked: list[PendingCall] = []
+
+    def approve(pending: PendingCall) -> bool:
+        asked.append(pending)
+        return True
+
+    turns = [
+        [call("read_file", path="a"), call("docs_read_file", path="a"), call("docs_search", pattern="docs")],
+        [call("shell", command="cat a"), call("docs_shell", command="cat a")],
+        [call("docs_edit_file", command="create", path="./b", text="x")],
+    ]
+    worker = Agent("worker", Scripted(*turns, "done"), tools=tools)
+    texts = [each.content for each in told((await worker.run("Go", approve=approve)).messages)]
+    assert texts[:3] == ["     1\tcode", "     1\tdocs", "a:1:docs"]
+    assert texts[3:] == ["code\n[exit status 0]", "docs\n[exit status 0]", "wrote 'b': 1 bytes"]
+    assert [each.tool for each in asked] == ["docs_shell", "docs_edit_file"]
+    assert asked[1].question == "May docs_edit_file create in b?"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["one_shot", "persistent"])
+async def test_what_a_command_prints_is_seen_while_it_runs(
+    tmp_path: Path, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "PAUSE", 0.01)
+    command = (
+        "echo begun; while [ ! -e go ]; do sleep 0.01; done; echo going on; while [ ! -e on ]; do sleep 0.01; done"
+    )
+    worker = agent(Workspace(tmp_path, shell=kind, timeout=20).tools("shell"), [call("shell", command=command)])
+    seen = ""
+    async with worker.stream("Go") as run:
+        async for event in run.events():
+            if isinstance(event, ToolProgress):
+                assert event.tool == "shell"
+                seen += event.progress
+                (tmp_path / "go").touch()
+                if "going on" in seen:
+                    (tmp_path / "on").touch()
+        result = await run.result()
+    assert seen == "begun\ngoing on\n"
+    assert told(result.messages)[0].content.startswith("begun\ngoing on\n[exit status 0")
+
+
+@pytest.mark.anyio
+async def test_how_a_command_ended_is_told_however_much_of_its_output_is_kept(tmp_path: Path) -> None:
+    """A result of any tool is cut at 100,000 characters, unless the tool says otherwise."""
+    worker = agent(
+        Workspace(tmp_path, max_output=150_000).tools("shell"),
+        [call("shell", command="head -c 200000 /dev/zero | tr '\\0' x; exit 3")],
+    )
+    content = told((await worker.run("Go")).messages)[0].content
+    assert content.endswith("x\n[exit status 3]")
+    assert "[50,000 bytes left out]" in content
 
 
 @pytest.mark.anyio
@@ -244,6 +324,46 @@ async def test_an_approval_shows_the_final_arguments(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
+async def test_whoever_approves_is_told_that_a_shell_that_stays_may_be_elsewhere(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def approve(pending: PendingCall) -> bool:
+        asked.append(pending.question)
+        return True
+
+    given = Workspace(tmp_path, shell="persistent", approve=["shell"]).tools("shell")
+    worker = agent(given, [call("shell", command="cd /")], [call("shell", command="pwd")])
+    result = await worker.run("Go", approve=approve)
+    where = f"Run in the shell of {tmp_path}, wherever it is by now, for at most 120 s"
+    assert asked == [f"{where}: cd /", f"{where}: pwd"]
+    assert told(result.messages)[1].content == "/\n[exit status 0]"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"command": " "}, "the command is empty"),
+        ({"command": "true", "timeout": -5}, "timeout must be above 0"),
+        ({"command": "true", "timeout": 700}, "at most 600"),
+        ({"command": "create", "path": "/etc/passwd", "text": "x"}, "outside of the workspace"),
+        ({"command": "create", "path": "a\nb", "text": "x"}, "control character"),
+        ({"command": "create", "path": ".git/config", "text": "x"}, "Git's own files"),
+        ({"command": "create", "path": "a"}, "create needs text"),
+    ],
+)
+async def test_nobody_is_asked_about_what_is_refused_anyway(
+    tmp_path: Path, arguments: dict[str, Any], words: str
+) -> None:
+    def approve(pending: PendingCall) -> bool:
+        raise AssertionError(pending.question)
+
+    given = Workspace(tmp_path, approve=["shell", "edit_file"]).tools("shell", "edit_file")
+    worker = agent(given, [call("edit_file" if "path" in arguments else "shell", **arguments)])
+    assert words in told((await worker.run("Go", approve=approve)).messages)[0].content
+
+
+@pytest.mark.anyio
 async def test_a_policy_can_ask_by_risk_and_tag(tmp_path: Path) -> None:
     given = Workspace(tmp_path).tools(*NAMES)
     for policy, waits in ((ask_before(risk="high"), ["shell"]), (ask_before(tags=["write"]), ["edit_file"])):
@@ -296,6 +416,7 @@ async def test_the_list_of_tasks_is_shown_to_the_user(tmp_path: Path) -> None:
         ([Task("1", "a", "done"), Task("1", "b", "done")], "two tasks have the id '1'"),
         ([Task(" ", "a", "done")], "needs an id"),
         ([Task("x" * 51, "a", "done")], "needs an id"),
+        ([Task("1\n[x] 2", "a", "done")], "needs an id of 1 to 50 visible characters"),
         ([Task("1", " ", "done")], "needs a text"),
         ([Task("1", "x" * (task_list.LONGEST + 1), "done")], "needs a text"),
         ([Task(str(number), "a", "done") for number in range(task_list.MOST + 1)], "at most 100"),

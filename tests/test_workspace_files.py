@@ -181,16 +181,20 @@ def test_a_long_listing_says_how_many_there_are(files: Files) -> None:
 
 
 @pytest.mark.parametrize(
-    ("begin", "kind"),
+    ("begin", "end", "kind"),
     [
-        (b"\x89PNG\r\n\x1a\n", "image/png"),
-        (b"\xff\xd8\xff\xe0", "image/jpeg"),
-        (b"GIF89a", "image/gif"),
-        (b"RIFF\x10\0\0\0WEBPVP8 ", "image/webp"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\0\0\0\0IEND\xae\x42\x60\x82", "image/png"),
+        (b"\xff\xd8\xff\xe0", b"\xff\xd9", "image/jpeg"),
+        (b"GIF89a", b";", "image/gif"),
+        (b"RIFF\x20\0\0\0WEBPVP8 ", b"\0" * 4, "image/webp"),
     ],
 )
-def test_an_image_is_given_as_one(files: Files, begin: bytes, kind: str) -> None:
-    data = begin + b"\0" * 20
+def test_an_image_is_given_as_one_if_it_is_whole(files: Files, begin: bytes, end: bytes, kind: str) -> None:
+    """A provider refuses one that is cut off, and with it all that comes after it in the conversation."""
+    data = begin + b"\0" * 20 + end
+    files.put("cut", begin + b"\0" * 20)
+    words = f"'cut': it begins as {kind}, and is cut off or damaged: {len(begin) + 20} bytes"
+    assert refusal(files.read, "cut") == words
     files.put("picture", data)
     told, part = files.read("picture")
     assert told == f"'picture': an image, {kind}, {len(data)} bytes"
@@ -356,6 +360,8 @@ def test_what_is_there_is_replaced_only_when_that_is_said(files: Files) -> None:
     assert files.has("b") == b"new"
     (files.path / "link").symlink_to("a")
     assert "symbolic link" in refusal(files.edit, "create", "link", text="new", overwrite=True)
+    assert "symbolic link" in refusal(files.edit, "create", "link", text="new")  # nor is it said that it could be
+    assert "'c/' is the path of a folder" in refusal(files.edit, "create", "c/", text="new")
     assert "it is a folder" in refusal(files.edit, "create", ".", text="new", overwrite=True)
 
 

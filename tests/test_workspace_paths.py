@@ -307,6 +307,28 @@ def test_a_file_is_replaced_in_one_step_and_keeps_its_mode(place: Path) -> None:
     assert stat.S_IMODE((place / "run").stat().st_mode) == 0o750
 
 
+def test_a_file_that_is_replaced_belongs_to_whom_it_did_where_the_system_lets_it(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when root in a container edits the files of the user outside."""
+    given: list[tuple[int, int]] = []
+
+    def chown(fd: int, user: int, group: int) -> None:
+        given.append((user, group))
+        raise PermissionError
+
+    monkeypatch.setattr(os, "fchown", chown)
+    (place / "a").write_bytes(b"old")
+    with opened(place) as root:
+        _, seen = root.read(("a",), 10)
+        monkeypatch.setattr(root_module, "_check_seen", lambda *_: None)
+        root.write(("a",), b"mine", seen)
+        assert given == []  # it is ours
+        root.write(("a",), b"theirs", seen._replace(user=seen.user + 1))
+    assert given == [(seen.user + 1, seen.group)]
+    assert (place / "a").read_bytes() == b"theirs"
+
+
 def test_a_file_that_somebody_has_changed_is_not_overwritten(place: Path) -> None:
     (place / "a").write_bytes(b"old")
     with opened(place) as root:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,40 @@ def test_the_rules_of_a_gitignore_file(text: str, ignored: list[str], kept: list
         return is_ignored(tuple(path.rstrip("/").split("/")), path.endswith("/"), rules)
 
     assert [path for path in ignored + kept if out(path)] == ignored
+
+
+def fits(rule: list[str], path: list[str]) -> bool:
+    """Whether a rule fits a path, by looking at all that can be."""
+    if not rule:
+        return not path
+    if rule[0] == "**":
+        return any(fits(rule[1:], path[place:]) for place in range(len(path))) or (rule == ["**"] and bool(path))
+    return bool(path) and fnmatchcase(path[0], rule[0]) and fits(rule[1:], path[1:])
+
+
+@given(
+    st.lists(
+        st.sampled_from(["**", "a", "b", "*", "?", "a*b", "*a", "*a*", "*a*b*", "a**b", "[!a]*"]),
+        min_size=2,
+        max_size=6,
+    ),
+    st.lists(st.sampled_from(["a", "b", "ab", "ba", "aab", "abab"]), min_size=1, max_size=6),
+)
+def test_a_rule_fits_what_it_says(rule: list[str], path: list[str]) -> None:
+    assert is_ignored(tuple(path), False, read_rules("/".join(rule), ())) == fits(rule, path)
+
+
+def test_no_rule_of_a_stranger_takes_long() -> None:
+    """Each of these would look at more places than there is time for."""
+    began = time.process_time()
+    for text, path in (
+        ("*a" * 30 + "*b", ("a" * 250,)),
+        ("a**" * 30 + "b", ("a" * 250,)),
+        ("**/a/" * 30 + "b", ("a",) * 100),
+        ("**/*a*a*a*a/" * 10 + "b", ("a" * 20,) * 100),
+    ):
+        assert not is_ignored(path, False, read_rules(text, ()))
+    assert time.process_time() - began < 1
 
 
 def test_rules_hold_below_their_folder_and_the_deeper_ones_have_the_say() -> None:
@@ -268,6 +303,19 @@ async def test_a_pattern_is_bounded_and_argument_errors_are_told(tmp_path: Path)
             await find("(?P<n>a)(?P<n>b)")
         with pytest.raises(ToolFailed, match="glob"):
             await find("x", glob="[b-a]")
+        with pytest.raises(
+            ToolFailed, match=r"the pattern 'a\{9+\}' cannot be read: the repetition number is too large"
+        ):
+            await find("a{99999999999}")
+
+
+@pytest.mark.anyio
+async def test_that_nothing_is_found_over_several_lines_is_said(tmp_path: Path) -> None:
+    put(tmp_path, a="one\ntwo\n")
+    async with searching(tmp_path) as find:
+        for arguments in ({"pattern": "one\ntwo"}, {"pattern": r"one\n"}, {"pattern": "one\n", "literal": True}):
+            assert "within each line, and this one has a newline in it" in await find(**arguments)
+        assert await find(r"x\n", literal=True) == "[nothing found in 1 files]"
 
 
 @pytest.mark.anyio

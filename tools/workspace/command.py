@@ -226,6 +226,13 @@ class Command:
             self.told.hear(line)
         return bool(data)
 
+    def last_words(self) -> bytes:
+        """What it has said on descriptor 9 and is not read yet."""
+        try:
+            return os.read(self.status, PIECE)
+        except OSError:  # nothing is there now
+            return b""
+
     # -- ending it
 
     async def end(self, output: Output | None = None) -> None:

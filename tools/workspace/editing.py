@@ -18,6 +18,7 @@ from typing import Annotated, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from ...agents import ToolFailed
+from ...agents.tool_rules import Arguments
 from .edits import difference, insert, replace
 from .paths import AlreadyThere, Refused, read_path, refuse_repository, shown
 from .reading import list_folder
@@ -72,7 +73,9 @@ class Editor:
 
     def create(self, path: str, text: str, overwrite: bool) -> str:
         """Write a whole file, which must not be there yet, unless told so."""
-        names = self._writable(path)
+        names = writable(path, self._path)
+        if path.endswith("/"):
+            raise Refused(f"{shown(path)} is the path of a folder: folders are made with the files in them")
         data = self._written(names, Content(text))
         with self._lock:
             before, seen, unread = None, None, None
@@ -86,13 +89,14 @@ class Editor:
             except AlreadyThere as error:
                 if unread is not None:
                     raise unread from None
+                self._root.read(names, self._most)  # what cannot be replaced says so
                 raise Refused(f"{error.reason}: give overwrite=true to replace all of it", error.path) from None
             self._keep(Edit(names, before, after))
         return f"wrote {shown('/'.join(names))}: {len(data):,} bytes"
 
     def change(self, path: str, edit: Callable[[str], str]) -> str:
         """Change a file by a function of its text."""
-        names = self._writable(path)
+        names = writable(path, self._path)
         with self._lock:
             before, content, seen = self._read(names)
             try:
@@ -106,7 +110,7 @@ class Editor:
 
     def undo(self, path: str) -> str:
         """Take the last edit of a file back."""
-        names = self._writable(path)
+        names = writable(path, self._path)
         with self._lock:
             edit = next((each for each in reversed(self._kept) if each.names == names), None)
             if edit is None:
@@ -126,11 +130,6 @@ class Editor:
             return data, read_content(data), seen
         except Refused as error:
             raise Refused(error.reason, shown("/".join(names))) from None
-
-    def _writable(self, path: str) -> Names:
-        names = read_path(path, self._path)
-        refuse_repository(names)
-        return names
 
     def _written(self, names: Names, content: Content) -> bytes:
         data = write_content(content)
@@ -201,6 +200,28 @@ def edit_file_with(editor: Editor) -> Callable[..., str]:
             raise ToolFailed(str(error)) from None
 
     return edit_file
+
+
+def writable(path: str, folder: str) -> Names:
+    """The names of a path that may be written.
+
+    Raises:
+        Refused: it leads out of the folder, or is Git's.
+    """
+    names = read_path(path, folder)
+    refuse_repository(names)
+    return names
+
+
+def check_edit(arguments: Arguments, folder: str) -> Names:
+    """The names of the file that a call of `edit_file` would change.
+
+    Raises:
+        Refused: the call will be refused by its arguments alone.
+    """
+    given = {name for name, value in arguments.items() if name not in ("command", "path") and value is not None}
+    check_given(arguments["command"], given)
+    return writable(arguments["path"], folder)
 
 
 def check_given(command: str, given: set[str]) -> None:

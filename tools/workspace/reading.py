@@ -1,7 +1,8 @@
 """The tool `read_file`: text with line numbers, what is in a folder, an image as an image.
 
 One call reads one file of bounded size and shows a bounded part of it. What is no text is told as what it is: a model
-that gets the bytes of a program as text learns nothing from them and pays for each.
+that gets the bytes of a program as text learns nothing from them and pays for each. An image that is cut off is not
+given as one: a provider that refuses it refuses every later request of the conversation too.
 """
 
 from __future__ import annotations
@@ -58,6 +59,10 @@ def read_file_in(root: Root, path: str, most: int) -> Callable[..., Any]:
                 return list_folder(root, names)
             data, _ = root.read(names, most)
             kind = image_type(data)
+            if kind is not None and not is_whole(data, kind):
+                raise Refused(
+                    f"it begins as {kind}, and is cut off or damaged: {len(data):,} bytes", shown("/".join(names))
+                )
             if kind is not None and len(data) <= MOST_IMAGE:
                 return [
                     f"{shown('/'.join(names))}: an image, {kind}, {len(data):,} bytes",
@@ -98,3 +103,14 @@ def image_type(data: bytes) -> str | None:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
     return next((kind for begin, kind in _IMAGES if data.startswith(begin)), None)
+
+
+def is_whole(data: bytes, kind: str) -> bool:
+    """Whether an image goes on to where such images end."""
+    if kind == "image/png":
+        return data[12:16] == b"IHDR" and b"IEND" in data
+    if kind == "image/jpeg":
+        return b"\xff\xd9" in data
+    if kind == "image/gif":
+        return b";" in data[13:]
+    return int.from_bytes(data[4:8], "little") + 8 <= len(data)

@@ -46,6 +46,8 @@ class Stamp(NamedTuple):
     changed: int
     size: int
     mode: int
+    user: int
+    group: int
 
 
 class Entry(NamedTuple):
@@ -224,6 +226,7 @@ class Root:
                     file.write(data)
                     file.flush()
                     if seen is not None:
+                        _give(fd, seen)
                         os.fchmod(fd, seen.mode & 0o777)
                     os.fsync(fd)
                     stamp = _stamp(os.fstat(fd))
@@ -282,13 +285,25 @@ def _name_new(temporary: str, name: str, folder: int) -> None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
 
 
+def _give(fd: int, seen: Stamp) -> None:
+    """Give a new file to whom the old one belongs. Mostly only root can; else it is of who has written it."""
+    about = os.fstat(fd)
+    if (about.st_uid, about.st_gid) != (seen.user, seen.group):
+        try:
+            os.fchown(fd, seen.user, seen.group)
+        except OSError:
+            pass
+
+
 def _check_seen(name: str, folder: int, seen: Stamp) -> None:
     if _stamp(os.stat(name, dir_fd=folder, follow_symlinks=False)) != seen:
         raise Refused("somebody has changed it meanwhile: look at it again")
 
 
 def _stamp(about: os.stat_result) -> Stamp:
-    return Stamp(about.st_dev, about.st_ino, about.st_mtime_ns, about.st_size, about.st_mode)
+    return Stamp(
+        about.st_dev, about.st_ino, about.st_mtime_ns, about.st_size, about.st_mode, about.st_uid, about.st_gid
+    )
 
 
 def _pseudo_devices() -> frozenset[int]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import anyio
 from msgspec import Struct
@@ -20,6 +21,11 @@ from .command import Command
 from .output import Output
 from .root import Root
 
+#: Is given what a command prints, as text, a piece at a time.
+Tell: TypeAlias = Callable[[str], Any]
+
+#: Seconds between two such pieces.
+PAUSE = 0.5
 #: What is passed on of our own environment; the rest may be keys.
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "TMPDIR")
 
@@ -41,6 +47,9 @@ class Terms(Struct, frozen=True):
     longest: float
     grace: float
     most: int
+
+    def __repr__(self) -> str:  # the environment may have keys in it
+        return f"Terms(timeout={self.timeout:g}, longest={self.longest:g}, grace={self.grace:g}, most={self.most})"
 
 
 class Outcome(Struct, frozen=True):
@@ -77,13 +86,17 @@ def start(loop: RunningLoop, argv: list[str], terms: Terms, *, talks: bool = Fal
         os.close(folder)
 
 
-async def run_once(loop: RunningLoop, program: str, terms: Terms, text: str, seconds: float) -> Outcome:
-    """Run a command in a shell of its own."""
-    return await run_command(loop, [program, "-c", text], terms, seconds)
+async def run_once(
+    loop: RunningLoop, program: str, terms: Terms, text: str, seconds: float, tell: Tell | None = None
+) -> Outcome:
+    """Run a command in a shell of its own, for so many seconds at most."""
+    return await run_command(loop, [program, "-c", "--", text], terms, seconds, tell)
 
 
-async def run_command(loop: RunningLoop, argv: list[str], terms: Terms, seconds: float) -> Outcome:
-    """Run a program to its end, for so many seconds at most.
+async def run_command(
+    loop: RunningLoop, argv: list[str], terms: Terms, seconds: float, tell: Tell | None = None
+) -> Outcome:
+    """Run a program to its end, for so many seconds at most, and `tell` what it prints meanwhile.
 
     Raises:
         OSError: it cannot be started.
@@ -95,6 +108,8 @@ async def run_command(loop: RunningLoop, argv: list[str], terms: Terms, seconds:
         with anyio.move_on_after(seconds) as scope:
             async with anyio.create_task_group() as group:
                 group.start_soon(command.collect, output)
+                if tell is not None:
+                    group.start_soon(follow, output, tell)
                 await command.gone()
                 group.cancel_scope.cancel()
     finally:
@@ -106,11 +121,21 @@ async def run_command(loop: RunningLoop, argv: list[str], terms: Terms, seconds:
     return Outcome(output.text(), how_it_ended(command, scope.cancelled_caught), notes)
 
 
+async def follow(output: Output, tell: Tell) -> None:
+    """Tell what comes, every so often. What comes last is in the result alone, and so is all that ends soon."""
+    while True:
+        await anyio.sleep(PAUSE)
+        if news := output.news():
+            tell(news)
+
+
 def how_it_ended(command: Command, timed_out: bool) -> str | None:
     """How a command came to its end, in words; None where its time was over."""
     if command.by_itself:
         return words_of(command.told.exit, command.told.signal)
-    return None if timed_out else "it has killed the process that watches over it, and was ended"
+    return (
+        None if timed_out else "it has killed the process that watches over it, and was ended with what could be found"
+    )
 
 
 def words_of(code: int | None, number: int | None) -> str:

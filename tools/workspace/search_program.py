@@ -170,6 +170,8 @@ class Search:
         notes: list[str] = []
         if not self.lines:
             notes.append(f"nothing found in {self.looked_at} files")
+            if "\n" in self._request.pattern or ("\\n" in self._request.pattern and not self._request.literal):
+                notes.append("a pattern is looked for within each line, and this one has a newline in it")
         if self.is_full:
             notes.append("there may be more: narrow the search with path or glob")
         if self.skipped:
@@ -205,7 +207,10 @@ def main(argument: str) -> int:
     except re.error as error:
         print(f"the pattern {request.pattern!r} cannot be read: {error}; literal=true looks for the text itself")
         return 2
-    except (ValueError, RecursionError, OverflowError, Refused) as error:
+    except OverflowError as error:
+        print(f"the pattern {request.pattern!r} cannot be read: {error}")
+        return 2
+    except (ValueError, RecursionError, Refused) as error:
         print(error)
         return 2
     finally:

@@ -6,36 +6,36 @@ import os
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from ...agents import ModelRetry, ToolFailed
+from ...agents import ModelRetry, RunContext, ToolFailed
 from .paths import Refused
-from .running import Outcome, Terms
+from .running import Outcome, Tell, Terms
 
 #: Bytes of a command: what the system takes for one argument, less a little.
 LONGEST = 100_000
 
 
 def shell_with(
-    run: Callable[[str, float], Awaitable[Outcome]], terms: Terms, *, stays: bool
+    run: Callable[[str, float, Tell | None], Awaitable[Outcome]], terms: Terms, *, stays: bool
 ) -> Callable[..., Coroutine[Any, Any, str]]:
     """The function of the tool.
 
     Args:
-        run: runs a command for so many seconds.
+        run: runs a command for so many seconds, and tells what it prints meanwhile.
         terms: what commands run under.
         stays: whether the shell stays for the next command.
     """
 
-    async def shell(command: str, timeout: float | None = None) -> str:
+    async def shell(command: str, timeout: float | None = None, context: RunContext[Any] | None = None) -> str:
         """Run a command.
 
         Args:
             command: the command line, or several lines.
             timeout: seconds after which it is ended.
         """
-        seconds = read_timeout(timeout, terms)
+        seconds = read_timeout(timeout, terms.timeout, terms.longest)
         check_command(command)
         try:
-            outcome = await run(command, seconds)
+            outcome = await run(command, seconds, context.emit if context is not None else None)
         except OSError as error:
             raise ToolFailed(f"the command could not be started: {error.strerror or error}") from None
         except Refused as error:
@@ -82,16 +82,16 @@ def check_command(command: str) -> None:
         raise ModelRetry(f"the command has {length:,} bytes, at most {LONGEST:,} can be run: write a file and run that")
 
 
-def read_timeout(timeout: float | None, terms: Terms) -> float:
-    """Seconds that a command has.
+def read_timeout(timeout: float | None, usual: float, longest: float) -> float:
+    """Seconds that a command has: what was asked for, or the usual ones.
 
     Raises:
         ModelRetry: they are none, or too many.
     """
     if timeout is None:
-        return terms.timeout
-    if not 0 < timeout <= terms.longest:
-        raise ModelRetry(f"timeout must be above 0 and at most {terms.longest:g} seconds, not {timeout:g}")
+        return usual
+    if not 0 < timeout <= longest:
+        raise ModelRetry(f"timeout must be above 0 and at most {longest:g} seconds, not {timeout:g}")
     return timeout
 
 

@@ -64,8 +64,10 @@ def check_tasks(tasks: list[Task]) -> None:
         raise ModelRetry(f"a list has at most {MOST} tasks, not {len(tasks)}: put some together")
     seen: set[str] = set()
     for task in tasks:
-        if not task.id.strip() or len(task.id) > LONGEST_ID:
-            raise ModelRetry(f"a task needs an id of 1 to {LONGEST_ID} characters, not {task.id[:LONGEST_ID]!r}")
+        if not task.id.strip() or len(task.id) > LONGEST_ID or not task.id.isprintable():
+            raise ModelRetry(
+                f"a task needs an id of 1 to {LONGEST_ID} visible characters, not {task.id[:LONGEST_ID]!r}"
+            )
         if not task.text.strip() or len(task.text) > LONGEST:
             raise ModelRetry(f"task {task.id!r} needs a text of 1 to {LONGEST} characters")
         if task.id in seen:

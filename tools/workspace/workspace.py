@@ -12,8 +12,9 @@ it. What is shared by the runs is the order in which they edit.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from copy import copy
 from functools import partial
 from threading import Lock
@@ -21,18 +22,20 @@ from typing import Any, ClassVar, Literal, Self, TypeAlias, cast, get_args
 
 from anyio import to_thread
 
-from ...agents.tool import Tool
+from ...agents import ModelRetry
+from ...agents.tool import DEFAULT_MAX_RESULT, Tool
 from ...agents.tool_rules import Arguments
 from ...agents.toolset import Scope, Toolkit, Toolset
 from ...loops import RunningLoop
 from ...providers.checks import is_number, is_whole
-from .editing import Editor, edit_file_with
+from .editing import Editor, check_edit, edit_file_with
+from .paths import Refused
 from .reading import read_file_in
 from .root import Root, can_confine
 from .running import Terms, environment, find_shell, run_once
 from .search import search_in
-from .session import Session
-from .shell import describe, shell_with
+from .session import Session, opened
+from .shell import check_command, describe, read_timeout, shell_with
 from .task_list import new_tasks
 
 Name: TypeAlias = Literal["shell", "edit_file", "read_file", "search", "tasks"]
@@ -43,6 +46,8 @@ NAMES: tuple[Name, ...] = get_args(Name)
 SAFE: tuple[Name, ...] = ("read_file", "search", "tasks")
 #: Those that may be made to ask first.
 ASKING: tuple[Name, ...] = ("shell", "edit_file")
+#: Characters of a result beside what a command has printed: how it has ended.
+BESIDE = 5000
 
 
 class Workspace(Toolset):
@@ -57,7 +62,7 @@ class Workspace(Toolset):
       names.
     - ``tasks``: a list that the model keeps; each version is published as the progress of the call.
     - ``edit_file``: view, create, replace (exactly one match), insert, undo. Not in ``.git``.
-    - ``shell``: a command, with all that it starts.
+    - ``shell``: a command, with all that it starts. What it prints is published as the progress of the call, too.
 
     Not on Windows.
 
@@ -78,7 +83,8 @@ class Workspace(Toolset):
             program, and no other variable.
         hard_links: whether files are read that have several names. Another name may lie outside of the folder, so by
             default they are not; package managers that link files from a cache need it.
-        name: tells two workspaces of one agent apart.
+        name: tells two workspaces of one agent apart (default ``workspace``, after the prefix).
+        prefix: goes before the names of its tools, where two workspaces of one agent offer the same (default none).
 
     Raises:
         TypeError, ValueError: an argument that cannot work; the message names it and the remedy.
@@ -100,7 +106,8 @@ class Workspace(Toolset):
         max_file: int = 10_000_000,
         env: Mapping[str, str] | None = None,
         hard_links: bool = False,
-        name: str = "workspace",
+        name: str | None = None,
+        prefix: str = "",
     ) -> None:
         if not can_confine():
             raise RuntimeError("a workspace needs a POSIX system: this one cannot open a file within an open folder")
@@ -117,10 +124,13 @@ class Workspace(Toolset):
                 raise ValueError(f"{option} must be a number of bytes, at least 1, not {count!r}")
         if not isinstance(hard_links, bool):
             raise TypeError(f"hard_links must be True or False, not {hard_links!r}")
-        if not isinstance(name, str) or not name.strip():
+        if name is not None and (not isinstance(name, str) or not name.strip()):
             raise ValueError(f"name must be text, not {name!r}")
+        if not isinstance(prefix, str) or not re.fullmatch(r"[a-zA-Z0-9_-]{0,32}", prefix):
+            raise ValueError(f"prefix= takes at most 32 of a-z, A-Z, 0-9, '_' and '-', not {prefix!r}")
         self.path = _read_folder(path)
-        self.name = name
+        self.name = name if name is not None else f"{prefix}workspace"
+        self._prefix = prefix
         self._shell: ShellKind = shell
         self._approve = _read_names("approve=", approve, ASKING)
         self._timeout = float(timeout)
@@ -160,24 +170,22 @@ class Workspace(Toolset):
         loop = RunningLoop()
         root = await to_thread.run_sync(partial(Root, self.path, hard_links=self._hard_links))
         terms = Terms(root, environment(self._environment), self._timeout, self._longest, self._grace, self._max_output)
-        session = Session(loop, self._program, terms)
+        stays = "shell" in self._names and self._shell == "persistent"
         try:
-            yield Toolkit([self._tool(name, self._function(name, loop, root, terms, session)) for name in self._names])
+            async with opened(loop, self._program, terms) if stays else nullcontext() as session:
+                names = self._names
+                yield Toolkit([self._tool(name, self._function(name, loop, root, terms, session)) for name in names])
         finally:
-            try:
-                await session.close()
-            finally:
-                root.close()
+            root.close()
 
     def _function(
-        self, name: Name, loop: RunningLoop, root: Root, terms: Terms, session: Session
+        self, name: Name, loop: RunningLoop, root: Root, terms: Terms, session: Session | None
     ) -> Callable[..., Any]:
-        """The function of a tool, for one run."""
+        """The function of a tool, for one run; `session` is that of a shell that stays."""
         match name:
             case "shell":
-                stays = self._shell == "persistent"
-                run = session.run if stays else partial(run_once, loop, self._program, terms)
-                return shell_with(run, terms, stays=stays)
+                run = session.run if session is not None else partial(run_once, loop, self._program, terms)
+                return shell_with(run, terms, stays=session is not None)
             case "edit_file":
                 return edit_file_with(Editor(root, self.path, self._max_file, self._editing))
             case "read_file":
@@ -191,7 +199,7 @@ class Workspace(Toolset):
         """A tool with this function. What is read of a signature costs a millisecond, and is the same for all runs."""
         made = self._made.get(name)
         if made is None:
-            made = Tool(function, **self._options(name))
+            made = Tool(function, name=self._prefix + name, **self._options(name))
             del made.__dict__["__wrapped__"]  # which would keep what this run has open
             made.function = _of_no_run
             self._made[name] = made
@@ -200,22 +208,43 @@ class Workspace(Toolset):
         return made
 
     def _options(self, name: Name) -> dict[str, Any]:
+        most = max(DEFAULT_MAX_RESULT, self._max_output + BESIDE)
         match name:
             case "shell":
                 stays = self._shell == "persistent"
                 words = describe(self._program, timeout=self._timeout, longest=self._longest, stays=stays)
                 asks = self._ask_for_command if name in self._approve else False
-                return {"description": words, "needs_approval": asks, "risk": "high", "tags": ["workspace", "shell"]}
+                rules = {"needs_approval": asks, "risk": "high", "tags": ["workspace", "shell"]}
+                return {"description": words, "max_result": most, **rules}
             case "edit_file":
-                asks = _ask_for_edit if name in self._approve else False
+                asks = self._ask_for_edit if name in self._approve else False
                 return {"needs_approval": asks, "risk": "medium", "tags": ["workspace", "write"]}
             case _:
-                return {"replay": "safe", "risk": "low", "tags": ["workspace", "read" if name != "tasks" else "tasks"]}
+                tags = ["workspace", "read" if name != "tasks" else "tasks"]
+                return {"replay": "safe", "max_result": most, "risk": "low", "tags": tags}
 
-    def _ask_for_command(self, arguments: Arguments) -> str:
-        seconds = arguments.get("timeout")
-        limit = self._timeout if seconds is None else seconds
-        return f"Run in {self.path} for at most {limit:g} s: {_plain(str(arguments['command']))}"
+    def _ask_for_command(self, arguments: Arguments) -> bool | str:
+        """The question before a command. What will be refused is nothing to ask about."""
+        command: str = arguments["command"]
+        try:
+            check_command(command)
+            limit = read_timeout(arguments.get("timeout"), self._timeout, self._longest)
+        except ModelRetry:
+            return False
+        stays = self._shell == "persistent"
+        where = f"the shell of {self.path}, wherever it is by now," if stays else self.path
+        return f"Run in {where} for at most {limit:g} s: {_plain(command)}"
+
+    def _ask_for_edit(self, arguments: Arguments) -> bool | str:
+        """The question before an edit. What will be refused is nothing to ask about, and neither is to look."""
+        command: str = arguments["command"]
+        if command == "view":
+            return False
+        try:
+            names = check_edit(arguments, self.path)
+        except Refused:
+            return False
+        return f"May {self._prefix}edit_file {command} in {_plain('/'.join(names) or '.')}?"
 
     def __repr__(self) -> str:
         return f"<Workspace {self.path!r}: {', '.join(self._names)}>"
@@ -223,12 +252,6 @@ class Workspace(Toolset):
 
 def _of_no_run(**_: Any) -> Any:
     raise AssertionError("the tool of a workspace that no run has opened")
-
-
-def _ask_for_edit(arguments: Arguments) -> bool | str:
-    if arguments["command"] == "view":
-        return False
-    return f"May edit_file {arguments['command']} in {_plain(str(arguments['path']))}?"
 
 
 def _plain(text: str) -> str:
@@ -246,6 +269,8 @@ def _read_folder(path: object) -> str:
     if not isinstance(text, str) or not text or "\0" in text:
         raise ValueError(f"a workspace needs the path of its folder, not {text!r}")
     folder = os.path.realpath(os.path.expanduser(text))
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise ValueError(f"{folder!r} is no folder: Workspace(…) takes the path of one")
     if not os.path.isdir(folder):
         raise ValueError(f"there is no folder {folder!r}: make it before Workspace(…)")
     return folder
@@ -267,14 +292,22 @@ def _read_environment(env: object) -> dict[str, str]:
         raise TypeError("env= takes a dictionary of texts")
     read: dict[str, str] = {}
     for name, value in cast("Mapping[Any, Any]", env).items():
-        if not isinstance(name, str) or not name or "=" in name or "\0" in name:
+        if not isinstance(name, str) or not name or "=" in name or not _can_be_given(name):
             raise ValueError(f"env= has a name that no variable can have: {name!r}")
-        if not isinstance(value, str) or "\0" in value:  # which may be a key, so it is not shown
-            raise ValueError(f"env= takes texts without NUL, and {name!r} has something else")
+        if not isinstance(value, str) or not _can_be_given(value):  # which may be a key, so it is not shown
+            raise ValueError(f"env= takes texts without NUL and half surrogate pairs, and {name!r} has something else")
         read[name] = value
     return read
 
 
+def _can_be_given(text: str) -> bool:
+    """Whether the system can give a text to a program."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
 def _check_seconds(name: str, seconds: object) -> None:
     if not is_number(seconds) or seconds <= 0:
-        raise ValueError(f"{name} must be above 0 seconds, not {seconds!r}")
+        raise ValueError(f"{name} must be above 0 seconds, and finite, not {seconds!r}")
