@@ -116,12 +116,18 @@ class Attempt:
     async def _begin(self) -> list[Effect]:
         run, machine = self._run, self.machine
         if run.resumption is not None or run.restarts:
-            unfit = await self._equip_to_go_on(run.equipment) if run.equipment is not None else None
+            if run.resumption is not None and run.resumption.chronicle.handed_over:
+                run.go_on_with(run.resumption.goes_on_with)
+            unfit = await self._equip_to_go_on()
             if unfit is not None:
                 return [unfit]
             effects = await take_up(run, self)
         else:
             await run.voice.say(events.RunStarted, agent=run.agent.name)
+            # Calls that were approved run before the model is asked.
+            unfit = await self._equip_to_go_on() if run.options.kept is not None else None
+            if unfit is not None:
+                return [unfit]
             effects = machine.handle(run.wanted or Begin())
         if run.inbox is not None:
             run.inbox.open(machine)
@@ -197,15 +203,28 @@ class Attempt:
             return ModelFailed(error)
         return None
 
-    async def _equip_to_go_on(self, equipment: Equipment) -> Finish | None:
-        """Have the tools that calls of the past were made of; how the run ends if they are not to be had."""
-        run, unfit = self._run, None
-        with CancelScope() as run._waiting:
-            unfit = await self._equip(equipment) if run.wanted is None else None
+    async def _equip_to_go_on(self) -> Finish | None:
+        """Have the tools that calls of the past were made of; how the run ends if they are not to be had.
+
+        A stop that wants the end at once is not kept waiting: then `equipped` stays None.
+        """
+        run, resumption = self._run, self._run.resumption
+        equipment = run.equipment
+        if equipment is None or (resumption is not None and resumption.chronicle.ended is not None):
+            return None
+        unfit, done = None, False
+        while not done and (run.wanted is None or run.wanted.mode != "now"):
+            with CancelScope() as run._waiting:  # a gentle stop cancels it too, and its calls are to run all the same
+                unfit = await self._equip(equipment)
+                done = True
         run._waiting = None
         if run.wanted is not None and run.wanted.resumable:
             return Finish("stopped", run.wanted.reason)  # whoever goes on takes it up as it was
-        return Finish("failed", "error", error=unfit.error) if unfit is not None else None
+        if unfit is None:
+            return None
+        # Another time it may open: what is recorded is not thrown away.
+        run.suspended = resumption is not None and run.run_parent is None and run.diary.survives
+        return Finish("failed", "error", error=unfit.error)
 
     async def _fit(self, request: ModelRequest, view: ContextView) -> ModelRequest | ModelFailed:
         """The request as it fits the context window."""

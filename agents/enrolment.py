@@ -87,9 +87,8 @@ async def take_up(run: RunCell, attempt: Attempt) -> list[Effect]:
     else:
         run.write()
         entries = await run.diary.reclaim()
-    if resumption is not None and resumption.chronicle.handed_over:
-        run.go_on_with(resumption.goes_on_with)
-    past = attempt.past = replay(machine, entries, run.toolbox, run.options.answers)
+    unopened = run.equipment is not None and run.equipped is None
+    past = attempt.past = replay(machine, entries, run.toolbox, run.options.answers, unopened=unopened)
     if resumption is not None and resumption.chronicle.ended is not None:
         # It is over: an answer that is checked once more does not go back to the model.
         machine.rules = msgspec.structs.replace(machine.rules, output_retries=0)
@@ -134,7 +133,7 @@ async def _take_up_background(run: RunCell, past: Replayed) -> None:
 async def write_end(run: RunCell, finish: Finish) -> Finish:
     """Write down how a run ends, or that it goes on elsewhere; how it ends if the journal refuses."""
     try:
-        if finish.status == "stopped" and run.is_suspended:
+        if run.suspended or (finish.status == "stopped" and run.is_suspended):
             run.suspended = True
             run.write(journal.Suspended(run.diary.clock()))
             await run.diary.durable()

@@ -6,9 +6,11 @@ tool that belongs to what is not open any more fails by itself, and tells the mo
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, cast
 
 from .errors import ToolsetFailed
+from .events import ToolsetLost, ToolsetOpened
 from .keepers import PATIENCE, Keeper, Keepers
 from .tool import Tool, Toolbox
 from .toolset import Toolkit, Toolset
@@ -17,11 +19,13 @@ if TYPE_CHECKING:
     from .agent import Agent
     from .run_cell import RunCell
 
+_log = logging.getLogger("greenroom")
+
 
 class Equipment:
     """What one run has of toolsets. Belongs to the event loop."""
 
-    __slots__ = ("_known", "_own", "_run", "_shared")
+    __slots__ = ("_heard", "_known", "_own", "_run", "_shared")
 
     def __init__(self, run: RunCell) -> None:
         self._run = run
@@ -29,23 +33,47 @@ class Equipment:
         self._shared: set[Keeper] = set()
         #: What the present toolbox was made of.
         self._known: tuple[object, ...] = ()
+        #: Which opening of each the run has heard of.
+        self._heard: dict[Keeper, int] = {}
 
     async def equip(self) -> None:
         """Have the run's tools be those that its agent and the agent's toolsets have now.
 
+        A toolset that has come to have a tool of a name that is taken does not end a run: that one keeps what it had.
+
         Raises:
-            ToolsetFailed: one could not be opened, or two tools have the same name.
+            ToolsetFailed: one could not be opened, or, the first time, two tools have the same name.
         """
         run = self._run
         agent = run.agent
         keepers = [self._keeper(each) for each in agent.toolsets]  # all are opened side by side
-        kits = [(each.toolset, await each.wait_open(PATIENCE)) for each in keepers]
+        kits: list[tuple[Toolset, Toolkit]] = []
+        for each in keepers:
+            await self._mention_loss(each)
+            kits.append((each.toolset, await each.wait_open(PATIENCE)))
+            await self._mention_opening(each)
         known = (agent, *[_tools_of(*each) for each in kits])
         if run.equipped is None or len(known) != len(self._known) or any(map(_differ, known, self._known)):
-            run.equipped = _toolbox(agent, kits)
             self._known = known
+            try:
+                run.equipped = _toolbox(agent, kits)
+            except ToolsetFailed as error:
+                if run.equipped is None:
+                    raise
+                _log.warning("run %s keeps the tools that it had: %s", run.name, error)
             if run.machine is not None:
                 run.machine.rules = run.rules
+
+    async def _mention_loss(self, keeper: Keeper) -> None:
+        heard = self._heard.get(keeper)
+        if heard is not None and not (keeper.is_open and keeper.openings == heard):
+            del self._heard[keeper]
+            await self._run.voice.say(ToolsetLost, toolset=keeper.toolset.name, error=keeper.trouble)
+
+    async def _mention_opening(self, keeper: Keeper) -> None:
+        if keeper.is_open and keeper not in self._heard:
+            self._heard[keeper] = keeper.openings
+            await self._run.voice.say(ToolsetOpened, toolset=keeper.toolset.name, again=keeper.openings - 1)
 
     def _keeper(self, toolset: Toolset) -> Keeper:
         shared = self._run.stage.keepers if toolset.scope == "system" else None

@@ -401,6 +401,25 @@ class ToolBlocked(Event, frozen=True, kw_only=True, tag="tool.blocked"):
     seconds: float
 
 
+class ToolsetOpened(Event, frozen=True, kw_only=True, tag="toolset.opened"):
+    """What a toolset of the run's agent needs is open, from this turn on.
+
+    `again` is how often it was opened before, for whatever run, since it is kept open: more than 0 after a crash of it.
+    """
+
+    toolset: str
+    again: int = 0
+
+
+class ToolsetLost(Event, frozen=True, kw_only=True, tag="toolset.lost"):
+    """What a toolset had open has crashed since the turn before, and is being opened again; the turn waits for it a
+    little. `error` says why, where that is known yet.
+    """
+
+    toolset: str
+    error: str | None = None
+
+
 class ApprovalRequested(Event, frozen=True, kw_only=True, tag="approval.requested", gc=True):
     """A tool call waits until somebody approves it."""
 
@@ -470,6 +489,8 @@ AnyEvent: TypeAlias = (
     | ToolOutlived
     | ToolRetrying
     | ToolBlocked
+    | ToolsetOpened
+    | ToolsetLost
     | ApprovalRequested
     | ApprovalResolved
     | EventsDropped

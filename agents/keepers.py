@@ -48,9 +48,11 @@ class Keeper(Cell):
 
     Attributes:
         kit: what is open, or was open last.
+        openings: how often it has been opened.
+        trouble: why it is being opened again; None while it is open.
     """
 
-    __slots__ = ("_back", "_failed", "_pace", "_users", "_uses", "kit", "toolset")
+    __slots__ = ("_back", "_failed", "_pace", "_users", "_uses", "kit", "openings", "toolset", "trouble")
 
     kind = "toolset"
     stage: RunStage
@@ -59,6 +61,8 @@ class Keeper(Cell):
         super().__init__(name, name, parent, stage)
         self.toolset = toolset
         self.kit: Toolkit | None = None
+        self.openings = 0
+        self.trouble: str | None = None
         # Runs that use it, and how often one has begun to.
         self._users = 0
         self._uses = 0
@@ -73,6 +77,8 @@ class Keeper(Cell):
                 raise TypeError(f"open() must yield a Toolkit, not {kit!r}")
             self.kit = kit
             self._failed = 0
+            self.openings += 1
+            self.trouble = None
             self.announce_started()
             while not self.stop_requested:
                 await self.mailbox.parked().wait()
@@ -103,8 +109,9 @@ class Keeper(Cell):
             return False
         home = self.stage.home
         delay = self._pace.next_delay(home.now(), 0.5, was_ready=self.announced)
-        why = _words(_cause(exit))
-        _log.warning("toolset %s is not open any more, and is opened again in %.1f s: %s", self.name, delay, why)
+        self.trouble = _words(_cause(exit))
+        told = "toolset %s is not open any more, and is opened again in %.1f s: %s"
+        _log.warning(told, self.name, delay, self.trouble)
         self._back = group.create_task(self._come_back(group, delay), name=f"{self.name}: again")
         return True
 
@@ -133,6 +140,11 @@ class Keeper(Cell):
             self.request_stop("idle")
 
     # -- the end
+
+    def request_stop(self, reason: str | None) -> None:
+        super().request_stop(reason)
+        if not self.announced:  # nobody has what is still being opened, so nobody is to wait for it
+            self.kill()
 
     def kill(self) -> None:
         if self.state == "restarting":

@@ -11,7 +11,7 @@ other the model is told that its outcome is unknown. Waits go on until the momen
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -63,6 +63,7 @@ from .machine import (
     State,
     StopAsked,
     ToolDone,
+    cancelled,
 )
 from .questions import Recorded
 from .reminders import Reminder
@@ -163,7 +164,12 @@ NOTHING = Replayed({})
 
 
 def replay(
-    machine: Machine, entries: Sequence[bytes], toolbox: Toolbox, answers: Mapping[str, Answer] | None = None
+    machine: Machine,
+    entries: Sequence[bytes],
+    toolbox: Toolbox,
+    answers: Mapping[str, Answer] | None = None,
+    *,
+    unopened: bool = False,
 ) -> Replayed:
     """Bring a new machine to the state that the entries say.
 
@@ -172,12 +178,17 @@ def replay(
         entries: the run's journal.
         toolbox: the agent's tools, as they are today.
         answers: those that the run was started with.
+        unopened: whether tools are missing because a stop came before they were open: calls of them that have not
+            begun are cancelled.
 
     Raises:
         BadRecord: the entries cannot be read.
     """
     said = Replayed(answers or {})
     rules = machine.rules
+    if unopened:
+        machine.rules = msgspec.structs.replace(rules, refuse=_no_refusal)  # what became of it may be recorded
+        rules = msgspec.structs.replace(rules, refuse=_cancel_unless_in(toolbox))
     intended: set[str] = set()
     said.effects = machine.handle(Begin())
     story = [decode(entry) for entry in entries]
@@ -353,6 +364,14 @@ def _accept(machine: Machine, record: Checked) -> list[Effect]:
         return machine.handle(Accepted(restore(record.output)))
     except Exception:
         return []  # the type is another today
+
+
+def _no_refusal(_call: ToolCall) -> None:
+    return None
+
+
+def _cancel_unless_in(toolbox: Toolbox) -> Callable[[ToolCall], ToolResult | None]:
+    return lambda call: toolbox.refuse(call) if call.name in toolbox.names else cancelled(call)
 
 
 def _go_on(machine: Machine, intended: set[str], toolbox: Toolbox, said: Replayed) -> None:

@@ -32,6 +32,7 @@ _LEVELS: dict[type[events.Event], LogLevel] = {
             *(events.AgentStuck, events.ContextOverflowed, events.LimitWarning, events.ModelFailed),
             *(events.ModelFallback, events.ModelRetrying, events.RunLimited, events.RunRestarted),
             *(events.StopPollFailed, events.ToolBlocked, events.ToolErrored, events.ToolOutlived, events.ToolRetrying),
+            events.ToolsetLost,
         ),
         "warning",
     ),

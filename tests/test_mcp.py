@@ -26,7 +26,9 @@ from greenroom.tools import MCP, MCPServerError
 from greenroom.tools.mcp import link as link_module
 from greenroom.tools.mcp import session as session_module
 from greenroom.tools.mcp.offered import offers
+from greenroom.tools.mcp.server_process import ServerProcess
 from greenroom.tools.mcp.session import Session
+from greenroom.tools.mcp.stdio import receive_lines
 
 from .mcp_calls import PIXEL, Ear, ask, children, kept, lives, named, plain, until_gone
 
@@ -63,20 +65,26 @@ async def test_an_error_of_the_tool_is_one_for_the_model() -> None:
         assert await failure(kit, "give", result=silent) == "the tool failed, and says nothing of why"
 
 
-@pytest.mark.parametrize(
-    ("lines", "says"),
-    [
-        (['{"jsonrpc": "2.0", "id": ID, "error": {"code": -32602, "message": "bad city"}}'], "failed: bad city"),
-        (['{"jsonrpc": "2.0", "id": ID, "result": {"content": "text"}}'], "an answer of no use: ValidationError"),
-        (['{"jsonrpc": "2.0", "id": ID, "result": {}}'], "an answer of no use: ValidationError"),
-    ],
-)
-async def test_an_answer_of_no_use_says_so_and_the_session_goes_on(lines: list[str], says: str) -> None:
+USELESS: list[tuple[list[str], str]] = [
+    (['{"jsonrpc": "2.0", "id": ID, "error": {"code": -32602, "message": "bad city"}}'], "failed: bad city"),
+    (['{"jsonrpc": "2.0", "id": ID, "result": {"content": "text"}}'], "an answer of no use: content: Input"),
+    (['{"jsonrpc": "2.0", "id": ID, "result": {}}'], "an answer of no use: content: Field required"),
+    (['{"jsonrpc": "2.0", "id": ID, "error": "bad"}'], "an answer of no use: it is no message of JSON-RPC"),
+    (
+        ['{"jsonrpc": "2.0", "id": ID, "result": {"deep": ' + "[" * 2000 + "]" * 2000 + "}}"],
+        "an answer of no use: ",
+    ),
+    (['{"jsonrpc": "2.0", "id": ID, "error": {"code": -3, "message": ""}}'], "and says nothing of why (code -3)"),
+]
+
+
+async def test_an_answer_of_no_use_says_so_and_the_session_goes_on() -> None:
     async with plain().open() as kit:
-        told = await failure(kit, "say", lines=lines, then=False)
-        assert says in told
-        assert told.startswith("tool 'say' of MCP server 'plain' ")
-        assert (await ask(kit, "give")).content == "nothing"
+        for lines, says in USELESS:
+            told = await failure(kit, "say", lines=lines, then=False)
+            assert says in told
+            assert told.startswith("tool 'say' of MCP server 'plain' ")
+            assert (await ask(kit, "give")).content == "nothing"
 
 
 async def test_what_is_no_message_or_no_answer_to_a_call_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
@@ -151,23 +159,19 @@ async def test_log_messages_go_to_the_logger(caplog: pytest.LogCaptureFixture) -
     assert said == {("INFO", "plain: at work"), ("ERROR", "plain: {'disk': 'full of [key]'}")}
 
 
-@pytest.mark.parametrize(
-    ("method", "params", "code"),
-    [
-        ("sampling/createMessage", {"messages": [], "maxTokens": 1}, -32600),
-        ("elicitation/create", {"message": "Who?", "requestedSchema": {"type": "object", "properties": {}}}, -32600),
-        ("roots/list", {}, -32600),
-        ("made/up", {}, -32601),
-    ],
-)
-async def test_what_a_server_asks_of_us_is_refused(method: str, params: dict[str, Any], code: int) -> None:
-    async with plain().open() as kit:
-        answer = json.loads((await ask(kit, "ask", method=method, params=params)).content)
-        assert answer["code"] == code
+REFUSED: list[tuple[str, dict[str, Any], int]] = [
+    ("sampling/createMessage", {"messages": [], "maxTokens": 1}, -32600),
+    ("elicitation/create", {"message": "Who?", "requestedSchema": {"type": "object", "properties": {}}}, -32600),
+    ("roots/list", {}, -32600),
+    ("made/up", {}, -32601),
+]
 
 
-async def test_a_ping_is_answered() -> None:
+async def test_what_a_server_asks_of_us_is_refused_and_a_ping_is_answered() -> None:
     async with plain().open() as kit:
+        for method, params, code in REFUSED:
+            answer = json.loads((await ask(kit, "ask", method=method, params=params)).content)
+            assert answer["code"] == code
         assert (await ask(kit, "ask", method="ping")).content == "{}"
 
 
@@ -383,6 +387,39 @@ def test_a_native_cancellation_at_any_step_leaves_nothing() -> None:
     assert interrupt_everywhere(scenario, limit=25, virtual_time=False) > 10
 
 
+async def test_half_a_character_costs_no_answer() -> None:
+    """A server sends it that cuts a text in the middle of a pair."""
+    line = '{"jsonrpc": "2.0", "id": ID, "result": {"content": [{"type": "text", "text": "so \\ud83d"}]}}'
+    async with plain().open() as kit:
+        assert (await ask(kit, "say", lines=[line], then=False)).content == "so \ufffd"
+
+
+async def test_one_odd_tool_costs_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    tools = [
+        {"name": "give", "inputSchema": {}},
+        {"name": "text", "description": "Text.", "inputSchema": {"type": "string"}},
+        {"name": "clash", "inputSchema": {"type": "object", "properties": {"context_of_the_run": {}}}},
+        {"inputSchema": {"type": "object"}},
+    ]
+    async with plain(options={"tools": tools}).open() as kit:
+        assert [tool.name for tool in kit.tools] == ["give", "text"]
+        assert kit.tools[1].spec.description == 'Text.\n\nIts arguments, as JSON schema: {"type":"string"}'
+        assert (await ask(kit, "give")).content == "nothing"
+    assert "has a tool 'clash' that cannot be offered" in caplog.text
+
+
+async def test_what_no_one_can_read_is_not_logged_by_the_library(caplog: pytest.LogCaptureFixture) -> None:
+    notes = [
+        {"method": "notifications/message", "params": {"level": "sk-secret-value", "data": 1}},
+        {"method": "notifications/progress", "params": {"progressToken": "x", "progress": "sk-secret-value"}},
+    ]
+    lines = [json.dumps({"jsonrpc": "2.0", **note}) for note in notes]
+    async with plain(env={"KEY": "sk-secret-value"}).open() as kit:
+        assert (await ask(kit, "say", lines=lines)).content == "said"
+    assert "sk-secret-value" not in caplog.text
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
 # -- how a server does not start
 
 
@@ -390,9 +427,8 @@ def test_a_native_cancellation_at_any_step_leaves_nothing() -> None:
     ("options", "says"),
     [
         ({"start": "die"}, "ended with exit code 7. It last wrote:\nno such key: [key]"),
-        ({"start": "version"}, "cannot be reached: RuntimeError: Unsupported protocol version"),
+        ({"start": "version"}, "cannot be used: RuntimeError: Unsupported protocol version"),
         ({"endless": True}, "has a list of tools without an end"),
-        ({"tools": [{"name": "x", "inputSchema": "none"}]}, "cannot be reached: ValidationError"),
         ({"tools": [{"name": f"t{n}", "inputSchema": {"type": "object"}} for n in range(600)]}, "has 600 tools: name"),
         (
             {"start": "hang", "before": "Usage: server --port N\n"},
@@ -447,6 +483,28 @@ async def test_others_go_on_while_a_server_floods() -> None:
     async with plain().open() as kit:
         assert await turns_during(ask(kit, "say", lines=[note] * 3_000)) > 3_000
         assert await turns_during(ask(kit, "flood", megabytes=50)) > 700
+
+
+async def test_others_go_on_in_the_middle_of_a_piece_of_junk() -> None:
+    class Junk:
+        stdout = stderr = None
+
+        def __init__(self) -> None:
+            self.pieces = [b"\n{}\n" * 5_000, b""]
+
+        async def read(self, file: object) -> bytes:
+            return self.pieces.pop(0)
+
+        def epitaph(self) -> str:
+            return "ended"
+
+        def drain(self, file: object) -> bytes:
+            return b""
+
+    send, receive = anyio.create_memory_object_stream[Any]()
+    with receive:
+        process = cast("ServerProcess", Junk())
+        assert await turns_during(receive_lines(process, send, link_module.Link("junk"))) > 90
 
 
 async def turns_during(work: Awaitable[object]) -> int:
@@ -603,7 +661,11 @@ def test_a_wrong_argument_is_one_clear_line() -> None:
         (lambda: MCP.stdio(""), ValueError, "takes the command and its arguments apart"),
         (lambda: MCP.stdio(["npx"]), TypeError, "takes a command, not \\['npx'\\]"),  # type: ignore[arg-type]
         (lambda: MCP.stdio("npx", 3), TypeError, "takes arguments that are text, not 3"),  # type: ignore[arg-type]
-        (lambda: MCP.stdio("npx", env={"KEY": 3}), TypeError, "env= takes a dictionary of texts, and 'KEY'"),  # type: ignore[dict-item]
+        (
+            lambda: MCP.stdio("npx", env={"KEY": 3}),
+            TypeError,
+            "env= takes a dictionary of texts, and the value of 'KEY'",
+        ),  # type: ignore[dict-item]
         (lambda: MCP.stdio("npx", env="KEY"), TypeError, "env= takes a dictionary of texts"),  # type: ignore[arg-type]
         (lambda: MCP.stdio("npx", name="a b"), ValueError, "name='a b' must be 1 to 64 characters"),
         (lambda: MCP.stdio("npx", name=3), TypeError, "name= takes text, not 3"),  # type: ignore[arg-type]
@@ -615,7 +677,30 @@ def test_a_wrong_argument_is_one_clear_line() -> None:
         (lambda: MCP.stdio("npx", max_result=0), ValueError, "max_result= must be at least 1"),
         (lambda: MCP.stdio("npx", replay="always"), ValueError, "replay= must be 'never', 'keyed' or 'safe'"),  # type: ignore[arg-type]
         (lambda: MCP.stdio("npx", limit=0), ValueError, "limit must be"),
-        (lambda: MCP.stdio("npx", colour="red"), TypeError, "colour"),  # type: ignore[call-arg]
+        (lambda: MCP.stdio("npx", "a\0"), ValueError, "takes words without a zero byte, and number 1 has one"),
+        (lambda: MCP.stdio("/no/such folder/server"), ValueError, "and there is no program of that name"),
+        (lambda: MCP.stdio("npx", env={"A=sk-1": ""}), ValueError, "env= has a name, 'A' …, that no variable can have"),
+        (lambda: MCP.stdio("npx", env={"": "x"}), ValueError, "env= has a name, '' …, that no variable can have"),
+        (lambda: MCP.stdio("npx", env={"A": "\0"}), ValueError, "env= has a value, that of 'A', with a zero byte"),
+        (lambda: MCP.stdio("npx", env={"A": "\ud800"}), ValueError, "or half a surrogate pair in it"),
+        (lambda: MCP.stdio("npx", cwd=5), TypeError, "cwd= takes the path of a folder, not 5"),  # type: ignore[arg-type]
+        (
+            lambda: MCP.stdio("npx", timeuot=1),
+            TypeError,
+            r"MCP.stdio\(\) has no option 'timeuot': did you mean timeout=",
+        ),  # type: ignore[call-arg]
+        (lambda: MCP.stdio("npx", headers={}), TypeError, r"stdio\(\) has no option 'headers': it takes cwd, env, "),  # type: ignore[call-arg]
+        (lambda: MCP.http("http://h", token="sk-1"), TypeError, r"http\(\) has no option 'token': it takes exclude, h"),  # type: ignore[call-arg]
+        (lambda: MCP.stdio("npx", description="x"), TypeError, "has no option 'description'"),  # type: ignore[call-arg]
+        (lambda: MCP("npx"), TypeError, r"write MCP.stdio\('npx', '-y', 'package'\) or MCP.http"),
+        (lambda: MCP.http("http://h:99999/mcp"), ValueError, "of the host 'h' has a port that is none"),
+        (lambda: MCP.http("http://a b/mcp"), ValueError, "of the host 'a b' has white space in it"),
+        (lambda: MCP.http("http://h", headers={"a b": "c"}), ValueError, "headers= has 'a b', which is no name of"),
+        (
+            lambda: MCP.http("http://h", headers={"Accept": "c"}),
+            ValueError,
+            "'Accept', which the protocol sets by itself",
+        ),
         (lambda: MCP.http("ftp://host/x"), ValueError, "takes a URL that begins with http"),
         (lambda: MCP.http(3), TypeError, "takes a URL, not 3"),  # type: ignore[arg-type]
         (lambda: MCP.http("http://h", headers={"a": "b\r\nc: d"}), ValueError, "headers= has one, 'a', that is not"),
@@ -624,6 +709,7 @@ def test_a_wrong_argument_is_one_clear_line() -> None:
         with pytest.raises(error, match=says) as raised:
             make()
         assert "\n" not in str(raised.value)
+        assert "sk-1" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -635,6 +721,16 @@ def test_a_wrong_argument_is_one_clear_line() -> None:
         (("/usr/local/bin/my-server",), "my-server"),
         (("node", "/opt/files/index.js", "/data"), "index"),
         (("docker", "run", "-i", "--rm", "mcp/time"), "time"),
+        (("docker", "run", "-i", "-e", "TOKEN", "ghcr.io/github/github-mcp-server:v1"), "github-mcp-server"),
+        (("docker", "run", "-i", "-e", "TOKEN=sk-1", "mcp/time@sha256:12"), "time"),
+        (("docker", "run", "--unheard-of", "sk-1", "mcp/time"), "docker"),
+        (("docker", "run", "TOKEN=sk-1"), "docker"),
+        (("python3.12", "-u", "-m", "my.server", "--key", "sk-1"), "my.server"),
+        (("python", "-c", "key = 'sk-1'"), "python"),
+        (("uvx", "--from", "git+https://u:sk-1@host/x", "mcp-x==1.2", "sk-1"), "mcp-x"),
+        (("npx", "-y", "https://u:sk-1@host/x.tgz"), "npx"),
+        (("uv", "--directory", "/srv", "run", "python", "-m", "srv"), "srv"),
+        (("npx",), "npx"),
     ],
 )
 def test_a_server_is_named_after_what_it_is(words: tuple[str, ...], name: str) -> None:
@@ -643,7 +739,7 @@ def test_a_server_is_named_after_what_it_is(words: tuple[str, ...], name: str) -
 
 def test_no_secret_shows() -> None:
     stdio = MCP.stdio("npx", "--key=sk-secret", env={"KEY": "sk-secret"}, name="x")
-    http = MCP.http("https://user:sk-secret@host/mcp?key=sk-secret", headers={"Authorization": "Bearer sk-secret"})
+    http = MCP.http("https://user:sk-secret@host/mcp?key=sk-secret", headers={"X-Key": "Bearer sk-secret"})
     assert repr(stdio) == "MCP.stdio('npx', …, name='x')"
     assert repr(http) == "MCP.http('https://host/mcp', name='host')"
     for each in (stdio, http):

@@ -56,6 +56,10 @@ def serving(**options: Any) -> Iterator[Served]:
             process.kill()
 
 
+def text(words: str) -> dict[str, str]:
+    return {"type": "text", "text": words}
+
+
 async def do(kit: Toolkit, what: str, ear: Ear | None = None, **arguments: Any) -> str:
     return (await ask(kit, "do", ear, what=what, **arguments)).content
 
@@ -73,6 +77,9 @@ async def test_answers_come_whole_and_in_streams_and_the_session_is_ended() -> N
             assert await do(kit, "answer") == "here"
             assert await do(kit, "stream", ear) == "streamed"
             assert await do(kit, "another id") == "streamed"
+            assert await do(kit, "pings") == "streamed"  # events of other types are none of ours
+            wrong_id = {"jsonrpc": "2.0", "id": 4711, "result": {"content": [text("half \ud83d")]}}
+            assert await do(kit, "body", body=json.dumps(wrong_id)) == "half \ufffd"
         assert ear.heard == [{"progress": 1.0}]
         assert server.asked[-1] == "DELETE"
 
@@ -88,31 +95,57 @@ async def test_headers_go_with_every_request_and_to_no_other_host() -> None:
         assert other.asked == []
 
 
-@pytest.mark.parametrize(
-    ("what", "arguments", "says"),
-    [
-        ("status", {"status": 502}, "failed: the server answered HTTP 502 Bad Gateway"),
-        ("status", {"status": 401}, "failed: the server answered HTTP 401 Unauthorized"),
-        ("garbage", {}, "failed: "),
-        ("drop", {}, "failed: the answer has broken off"),
-        ("cut", {}, "failed: the server cannot be reached: RemoteProtocolError: Server disconnected"),
-        ("text", {}, "failed: Unexpected content type: text/plain"),
-        ("zipped", {}, "failed: the answer is compressed, which nobody has asked for"),
-    ],
-)
-async def test_what_goes_wrong_with_one_call_costs_no_other(what: str, arguments: dict[str, Any], says: str) -> None:
+UNKNOWN = "no answer, and nobody knows whether it took effect:"
+
+
+FAULTS: list[tuple[str, dict[str, Any], str]] = [
+    ("status", {"status": 502}, "failed: the server answered HTTP 502 Bad Gateway, and nobody knows whether"),
+    ("status", {"status": 401}, "failed: the server answered HTTP 401 Unauthorized"),
+    ("unauthorised", {}, "failed: the server answered HTTP 401 Unauthorized"),
+    ("garbage", {}, "gave an answer of no use: Invalid JSON: "),
+    ("body", {"body": "[]"}, "gave an answer of no use: it is no message of JSON-RPC"),
+    ("body", {"body": '{"jsonrpc": "2.0", "method": "ping", "id": 1}'}, "gave an answer of no use: it is no answer"),
+    ("body", {"body": '{"jsonrpc": "2.0", "id": null, "error": {"code": 1, "message": "no"}}'}, "failed: no"),
+    ("drop", {}, f"{UNKNOWN} MCP server 'plain' was lost: the answer has broken off"),
+    ("cut", {}, f"{UNKNOWN} MCP server 'plain' was lost: RemoteProtocolError: Server disconnected"),
+    ("text", {}, "gave an answer of no use: its content type is text/plain, and neither JSON nor events"),
+    ("zipped", {}, "gave an answer of no use: it is compressed, which nobody has asked for"),
+]
+
+
+async def test_what_goes_wrong_with_one_call_costs_no_other() -> None:
     with serving() as server:
         async with server.mcp().open() as kit, anyio.create_task_group() as group:
             late: list[str] = []
 
             async def other() -> None:
-                late.append(await do(kit, "late", seconds=0.5))
+                late.append(await do(kit, "late", seconds=0.7))
 
             group.start_soon(other)
-            assert says in await failure(kit, what, **arguments)
-            assert await do(kit, "answer") == "here"
+            for what, arguments, says in FAULTS:
+                assert says in await failure(kit, what, **arguments)
+                assert await do(kit, "answer") == "here"
         assert late == ["at last"]
         assert server.asked.count("initialize") == 1
+
+
+async def test_a_call_that_could_not_be_sent_says_so() -> None:
+    with serving() as server:
+        async with kept(server.mcp()) as it:
+            server.process.kill()
+            server.process.wait()
+            told = await failure(it.kit, "answer")
+            assert told.startswith("not called: MCP server 'plain' cannot be reached: ConnectError: ")
+
+
+async def test_a_password_of_the_url_is_sent_and_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    with serving() as server:
+        url = f"http://us%40er:sk-12345678@127.0.0.1:{server.port}/mcp"
+        async with MCP.http(url).open() as kit:
+            await do(kit, "answer")
+        assert {each["headers"].get("authorization") for each in server.log} == {"Basic dXNAZXI6c2stMTIzNDU2Nzg="}
+    assert "sk-12345678" not in caplog.text
 
 
 @pytest.mark.parametrize("what", ["big", "big event"])
@@ -122,7 +155,7 @@ async def test_an_answer_is_bounded(what: str, monkeypatch: pytest.MonkeyPatch) 
     with serving() as server:
         async with server.mcp().open() as kit:
             assert len(await do(kit, what, size=90_000)) == 90_000
-            assert "failed: " in await failure(kit, what, size=3 * 1024**2)
+            assert "gave an answer of no use: " in await failure(kit, what, size=3 * 1024**2)
             assert await do(kit, "answer") == "here"
 
 
@@ -189,8 +222,8 @@ async def test_a_server_that_dies_in_a_call_crashes_the_block() -> None:
             {"status": 500, "body": "{}", "kind": "application/json"},
             "cannot be reached: HTTP 500 Internal Server Error",
         ),
-        ({"status": 200, "body": "hello"}, "cannot be reached: Unexpected content type: text/plain"),
-        ({"status": 202}, "cannot be reached: "),
+        ({"status": 200, "body": "hello"}, "cannot be used: its content type is text/plain, and neither JSON nor"),
+        ({"status": 202}, "cannot be used: its content type"),
     ],
 )
 async def test_a_server_that_does_not_answer_as_one_is_one_clear_error(options: dict[str, Any], says: str) -> None:

@@ -43,6 +43,8 @@ from .agents.events import (
     ToolOutlived,
     ToolProgress,
     ToolRetrying,
+    ToolsetLost,
+    ToolsetOpened,
     ToolStarted,
     TurnEnded,
     TurnStarted,
@@ -92,6 +94,8 @@ __all__ = [
     "ToolProgress",
     "ToolRetrying",
     "ToolStarted",
+    "ToolsetLost",
+    "ToolsetOpened",
     "TurnEnded",
     "TurnStarted",
 ]

@@ -110,6 +110,12 @@ class Door(BaseHTTPRequestHandler):
             case "stream":
                 note = {"jsonrpc": "2.0", "method": "notifications/progress", "params": progress}
                 self.events(f"data: {json.dumps(note)}\n\n", event(key, {"content": [text("streamed")]}), "data: {\n\n")
+            case "pings":
+                self.events("event: ping\ndata: hello\n\n", event(key, {"content": [text("streamed")]}))
+            case "body":
+                self.answer(200, arguments["body"].encode())
+            case "unauthorised":
+                self.answer(401, b'{"error": "invalid_token"}')
             case "another id":
                 self.events(event(4711, {"content": [text("streamed")]}))
             case "garbage":

@@ -23,7 +23,7 @@ import msgspec
 from anyio.abc import ObjectSendStream, TaskGroup
 
 from .http_answer import Answer
-from .link import MOST_MESSAGE, Link, Outbox, load
+from .link import MOST_MESSAGE, UNANSWERED, UNSENT, USELESS, Link, Outbox, load
 
 #: Seconds to connect and to write; for the answer to what is no call; for the end of the session.
 CONNECT = 30.0
@@ -43,8 +43,7 @@ _VERSION = "mcp-protocol-version"
 _READY = "notifications/initialized"
 _EVENTS = "text/event-stream"
 _JSON = "application/json"
-_UNREACHABLE = -32000
-_REFUSED = -32603
+REFUSED = -32_603
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -121,6 +120,7 @@ async def _hear(heard: Any, arrived: ObjectSendStream[Any], link: Link) -> None:
 def _client(endpoint: Endpoint, link: Link, arrived: ObjectSendStream[Any], answers: TaskGroup) -> Any:
     """The HTTP client that the SDK sends through. What it returns is in memory, except for the server's own stream."""
     library = load("httpx2")
+    unconnected = (library.ConnectError, library.ConnectTimeout, library.PoolTimeout, library.ProxyError)
 
     class Client(library.AsyncClient):
         aside = 0  # messages that are sent and not answered
@@ -166,7 +166,8 @@ def _client(endpoint: Endpoint, link: Link, arrived: ObjectSendStream[Any], answ
             link.refused = _said(error)
             link.doubted.set()
             if request.method == "POST":
-                return problem(request, 503, _UNREACHABLE, f"the server cannot be reached: {link.refused}")
+                # Whoever has no connection has sent nothing. Of the rest nobody knows how far it has come.
+                return problem(request, 503, UNSENT if isinstance(error, unconnected) else UNANSWERED, link.refused)
             if request.method == "DELETE":  # there is no session to end any more
                 return library.Response(204, request=request)
             raise error
@@ -184,11 +185,12 @@ def _client(endpoint: Endpoint, link: Link, arrived: ObjectSendStream[Any], answ
             if is_compressed or not (in_events or _is(response, _JSON)):
                 await response.aclose()
                 if is_compressed:
-                    return problem(request, 502, _REFUSED, "the answer is compressed, which nobody has asked for")
+                    return problem(request, 502, USELESS, "it is compressed, which nobody has asked for")
                 if status >= 400:
-                    return problem(request, status, _REFUSED, f"the server answered {link.refused}")
-                headers = _kept(response, "content-type")
-                return library.Response(status, headers=headers, request=request)
+                    return refusal(request, status)
+                kind = response.headers.get("content-type")
+                told = f"its content type is {kind[:100]}" if kind else f"HTTP {status} and no content type"
+                return problem(request, 502, USELESS, f"{told}, and neither JSON nor events")
             found = Answer(head.id, arrived)
             await self.read(found, response, in_events)
             cuts = 0
@@ -199,9 +201,11 @@ def _client(endpoint: Endpoint, link: Link, arrived: ObjectSendStream[Any], answ
                 if rest is not None:
                     await self.read(found, rest, True)
                 cuts = cuts + 1 if found.last_id == before else 0
+            if status >= 400 and not found.is_error:
+                return refusal(request, status)
             if found.message is None:
-                told = found.fault or "the answer has broken off"
-                return problem(request, 502, _UNREACHABLE, told)
+                code = UNANSWERED if found.fault is None else USELESS
+                return problem(request, 502, code, found.fault or "the answer has broken off")
             headers = {"content-type": _JSON, **_kept(response, _SESSION)}
             return library.Response(status, content=found.message, headers=headers, request=request)
 
@@ -227,6 +231,10 @@ def _client(endpoint: Endpoint, link: Link, arrived: ObjectSendStream[Any], answ
                 return response
             await response.aclose()
             return None
+
+    def refusal(request: Any, status: int) -> Any:
+        unknown = ", and nobody knows whether it took effect" if status >= 500 else ""
+        return problem(request, status, REFUSED, f"the server answered {link.refused}{unknown}")
 
     def problem(request: Any, status: int, code: int, message: str) -> Any:
         told = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}

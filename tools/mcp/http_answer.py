@@ -16,6 +16,7 @@ from anyio.abc import ObjectSendStream
 from ...providers import BadResponse
 from ...providers.framing.event import WireEvent
 from ...providers.framing.sse import SSEParser
+from .incoming import encoded, is_answer, is_error, message_of
 from .link import MOST_MESSAGE, load
 
 #: Seconds that a stream has to end after the answer.
@@ -28,6 +29,7 @@ class Answer:
     Attributes:
         message: the answer; None while there is none.
         fault: why there will be none.
+        is_error: whether the answer is an error of the protocol.
         last_id: the id of the last event, with which the stream can be gone on with; empty where events have none.
         retry: milliseconds that the server wants to be left alone before that.
         read_until: set when a response has given all that is to be waited for.
@@ -37,9 +39,9 @@ class Answer:
     __slots__ = (
         "_arrived",
         "_call_id",
-        "_types",
         "_wrap",
         "fault",
+        "is_error",
         "last_id",
         "message",
         "read_until",
@@ -50,10 +52,10 @@ class Answer:
     def __init__(self, call_id: Any, arrived: ObjectSendStream[Any]) -> None:
         self._call_id = call_id
         self._arrived = arrived
-        self._types = load("mcp.types.jsonrpc")
         self._wrap = load("mcp.shared.message").SessionMessage
         self.message: bytes | None = None
         self.fault: str | None = None
+        self.is_error = False
         self.last_id = ""
         self.retry: int | None = None
         self.begin()
@@ -77,7 +79,7 @@ class Answer:
                     elif self.message is None and self.fault is None:
                         await self._feed(parser, piece)
                 if parser is None and self.fault is None:
-                    self.message = bytes(whole)
+                    self._take_whole(bytes(whole))
         except breaks:
             pass  # it may be gone on with
         finally:
@@ -91,22 +93,37 @@ class Answer:
                 self.retry = parser.retry
                 await self._take(event)
         except (BadResponse, ValueError, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
-            self._give_up(f"the answer is none: {error or type(error).__name__}")
+            self._give_up(str(error) or type(error).__name__)
 
     def _give_up(self, fault: str) -> None:
         self.fault = fault
         self.read_until.set()
         self.scope.cancel()
 
+    def _take_whole(self, data: bytes) -> None:
+        try:
+            message = message_of(data)
+        except ValueError as error:
+            self.fault = str(error)
+            return
+        if is_answer(message):
+            self._settle(message)
+        else:
+            self.fault = "it is no answer"
+
     async def _take(self, event: WireEvent) -> None:
         self.last_id = event.id or self.last_id
-        if not event.data or self.message is not None:
+        if not event.data or event.event != "message" or self.message is not None:
             return
-        message = self._types.jsonrpc_message_adapter.validate_json(event.data, by_name=False)
-        if isinstance(message, self._types.JSONRPCResponse | self._types.JSONRPCError):
-            message.id = self._call_id  # nothing else can be answered in this stream
-            self.message = message.model_dump_json(by_alias=True, exclude_unset=True).encode("utf-8", "replace")
+        message = message_of(event.data)
+        if is_answer(message):
+            self._settle(message)
             self.scope.deadline = anyio.current_time() + DRAIN
             self.read_until.set()
-        else:
+        elif message is not None:
             await self._arrived.send(self._wrap(message))
+
+    def _settle(self, message: Any) -> None:
+        message.id = self._call_id  # nothing else can be answered here
+        self.is_error = is_error(message)
+        self.message = encoded(message)

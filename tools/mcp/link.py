@@ -31,6 +31,10 @@ MOST_LINE = 65_536
 #: Characters of what a server or a library says, in an error.
 TEXT = 1_000
 
+#: Codes of errors that are made here, in the place of an answer: the call was not sent; it was, and there is no answer;
+#: the answer is of no use.
+UNSENT, UNANSWERED, USELESS = -32_090, -32_091, -32_092
+
 _SHORTEST_SECRET = 6
 
 

@@ -21,6 +21,7 @@ import msgspec
 
 from ...providers import json_schema
 from ...providers.schema_reading import read_schema
+from .incoming import SCHEMA_AS_SAID
 
 #: Characters of a description, and of a schema that is told as text. What is longer is cut.
 MOST_DESCRIPTION = 4_000
@@ -106,6 +107,9 @@ def _offer(tool: Any, label: str) -> Offer:
     shown = {key: value for key, value in tool.input_schema.items() if key != "$schema"}
     output = _checkable_output(tool.output_schema)
     try:
+        if SCHEMA_AS_SAID in shown:
+            shown = shown[SCHEMA_AS_SAID]
+            raise ValueError("its JSON schema is none of an object")
         checked = read_schema(_lenient(shown))
         size = len(msgspec.json.encode(shown))
         if size > MOST_SCHEMA:

@@ -106,4 +106,6 @@ def _failure(link: Link, error: BaseException, is_open: bool) -> str:
         return link.epitaph()
     if is_open:
         return link.sentence(f"is gone: {text_of(error)}")
-    return link.sentence(f"cannot be reached: {link.refused or text_of(error)}")
+    if link.refused is not None:
+        return link.sentence(f"cannot be reached: {link.refused}")
+    return link.sentence(f"cannot be used: {text_of(error) or 'it refuses, and says nothing of why'}")

@@ -36,7 +36,7 @@ def value_of(result: Any) -> Value:
                 continue
         kept.append(part)
     if attached > MOST_PARTS:
-        kept.append(f"[left out: {attached - MOST_PARTS} more images and documents]")
+        kept.append(left_out(f"{attached - MOST_PARTS} more images and documents"))
     if not attached:
         return "\n".join([part for part in kept if isinstance(part, str)])
     return kept
@@ -109,6 +109,11 @@ def _left_out(part: Image | Document) -> str:
     return _no(what, part.media_type or "", part.data)
 
 
+def left_out(what: str) -> str:
+    """The line for something that cannot be passed on."""
+    return f"[left out: {what}]"
+
+
 def _no(what: object, kind: str, data: bytes | None = None) -> str:
     size = "unreadable" if data is None else f"{len(data)} bytes"
-    return f"[left out: {what}, {kind[:100] or 'of unknown type'}, {size}]"
+    return left_out(f"{what}, {kind[:100] or 'of unknown type'}, {size}")

@@ -22,7 +22,8 @@ from ...agents.tool import Replay
 from ...loops import RunningLoop
 from ...providers import ToolSpec
 from . import offered, results
-from .link import Link, MCPServerError, load
+from .incoming import one_line
+from .link import UNANSWERED, UNSENT, USELESS, Link, MCPServerError, load
 from .offered import Offer
 
 #: Tools of one server that are listed, and that are offered to a model.
@@ -92,7 +93,8 @@ class Session:
         if len(chosen) > MOST_OFFERED:
             told = f"has {len(chosen)} tools: name those of use with only=[…], at most {MOST_OFFERED}"
             raise MCPServerError(self.link.sentence(told))
-        return tuple([self._tool(offer) for offer in offered.offers(chosen, terms.prefix)])
+        made = [self._tool(offer) for offer in offered.offers(chosen, terms.prefix)]
+        return tuple([tool for tool in made if tool is not None])
 
     async def _listed(self) -> list[Any]:
         found: list[Any] = []
@@ -110,7 +112,8 @@ class Session:
                 raise MCPServerError(self.link.sentence("has a list of tools without an end"))
             cursors.add(cursor)
 
-    def _tool(self, offer: Offer) -> Tool[..., Any]:
+    def _tool(self, offer: Offer) -> Tool[..., Any] | None:
+        """A tool of ours for one of the server's; None, and a line in the log, for what cannot be one."""
         terms = self._terms
         if offer.doubt is not None:
             told = (
@@ -124,16 +127,21 @@ class Session:
         rules = dict(terms.rules)
         rules["tags"] = {*rules.get("tags", ()), "mcp", f"mcp:{terms.name}"}
         rules["risk"] = rules.get("risk", offer.risk)
-        tool = Tool.from_schema(
-            offer.label,
-            offer.description,
-            offer.checked,
-            ask,
-            timeout=terms.timeout,
-            max_result=terms.max_result,
-            replay=terms.replay or ("safe" if offer.repeatable else "never"),
-            **rules,
-        )
+        try:
+            tool = Tool.from_schema(
+                offer.label,
+                offer.description,
+                offer.checked,
+                ask,
+                timeout=terms.timeout,
+                max_result=terms.max_result,
+                replay=terms.replay or ("safe" if offer.repeatable else "never"),
+                **rules,
+            )
+        except (TypeError, ValueError) as error:
+            told = f"has a tool {offer.name!r} that cannot be offered: {error}"
+            _log.warning("MCP server %r %s", self.link.server, self.link.text(told))
+            return None
         tool.spec = ToolSpec(offer.label, offer.description, offer.shown)
         return tool
 
@@ -183,13 +191,19 @@ class Session:
     def _fault(self, name: str, error: Exception) -> str:
         """What the model is told of a call that has failed so."""
         link = self.link
+        code = cast("Any", error).code if isinstance(error, self._sdk.MCPError) else USELESS
+        said = link.text(text_of(error))
+        if code == self._sdk.types.CONNECTION_CLOSED:
+            link.doubted.set()
+        if code == UNSENT:
+            return f"not called: {link.sentence(f'cannot be reached: {said}')}"
         if link.why is not None:
             return f"no answer, and nobody knows whether it took effect: {link.epitaph()}"
-        if not isinstance(error, self._sdk.MCPError):
-            return link.text(f"{self._called(name)} gave an answer of no use: {text_of(error)}")
-        if cast("Any", error).code == self._sdk.types.CONNECTION_CLOSED:
-            link.doubted.set()
-        return f"{self._called(name)} failed: {link.text(text_of(error))}"
+        if code == UNANSWERED:
+            return f"no answer, and nobody knows whether it took effect: {link.sentence(f'was lost: {said}')}"
+        if code == USELESS:
+            return f"{self._called(name)} gave an answer of no use: {said}"
+        return f"{self._called(name)} failed" + (f": {said}" if said else f", and says nothing of why (code {code})")
 
     def _called(self, name: str) -> str:
         return f"tool {name!r} of MCP server {self.link.server!r}"
@@ -253,6 +267,7 @@ class Session:
 
 
 def text_of(error: BaseException) -> str:
-    """What an error of the SDK, or of the library below it, says."""
-    message = getattr(error, "message", None) or str(error)
-    return message if type(error).__name__ == "MCPError" else f"{type(error).__name__}: {message}"
+    """What an error of the SDK, or of the library below it, says, in a line."""
+    if type(error).__name__ == "MCPError":
+        return str(cast("Any", error).message)
+    return one_line(error) if hasattr(error, "errors") else f"{type(error).__name__}: {error}"

@@ -14,9 +14,14 @@ from typing import Any
 
 import anyio
 from anyio.abc import ObjectSendStream
+from anyio.lowlevel import checkpoint
 
+from .incoming import encoded, message_of
 from .link import MOST_MESSAGE, Link, MCPServerError, Outbox, load
 from .server_process import Command, ServerProcess
+
+#: Lines that are for nobody, after which others have a turn.
+BREATHER = 100
 
 _log = logging.getLogger("greenroom.mcp")
 
@@ -62,7 +67,7 @@ async def process_streams(command: Command, link: Link) -> AsyncGenerator[tuple[
         async with anyio.create_task_group() as group:
             group.start_soon(_listen, process, link)
             group.start_soon(_send, process, outbox, link)
-            group.start_soon(_receive, process, arrived, link)
+            group.start_soon(receive_lines, process, arrived, link)
             try:
                 yield incoming, outbox
             finally:
@@ -92,26 +97,31 @@ def _started(command: Command, link: Link) -> ServerProcess:
 async def _send(process: ServerProcess, outbox: Outbox, link: Link) -> None:
     try:
         async for item in outbox.waiting:
-            written = item.message.model_dump_json(by_alias=True, exclude_unset=True)
-            await process.write(written.encode("utf-8", "replace") + b"\n")
+            await process.write(encoded(item.message) + b"\n")
     except OSError:  # it has died, or does not read any more, which comes to the same
         _say_goodbye(process, link)
 
 
-async def _receive(process: ServerProcess, arrived: ObjectSendStream[Any], link: Link) -> None:
-    read = load("mcp.types.jsonrpc").jsonrpc_message_adapter.validate_json
+async def receive_lines(process: ServerProcess, arrived: ObjectSendStream[Any], link: Link) -> None:
+    """Pass on the messages of a server until its output ends."""
     wrap = load("mcp.shared.message").SessionMessage
     lines = Lines(MOST_MESSAGE)
+    left_out = 0
     try:
         while piece := await process.read(process.stdout):
             for line in lines.feed(piece):
                 try:
-                    message = read(line, by_name=False)
+                    message = message_of(line) if line else None
                 except ValueError:
+                    message = None
                     if link.is_strange(line):
                         _log.warning("%s", link.sentence("writes something else than messages"))
+                if message is not None:
+                    await arrived.send(wrap(message))
                     continue
-                await arrived.send(wrap(message))
+                left_out += 1
+                if left_out % BREATHER == 0:
+                    await checkpoint()  # others go on while somebody writes nothing but junk
     except ValueError:
         link.end(f"sent a message of more than {MOST_MESSAGE // 1024**2} MiB")
     except (anyio.BrokenResourceError, anyio.ClosedResourceError):

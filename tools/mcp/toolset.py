@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import os
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
+from difflib import get_close_matches
 from importlib import metadata
-from pathlib import PurePath
 from typing import cast
 from urllib.parse import unquote, urlsplit
 
 from typing_extensions import Unpack
 
 from ...agents import Toolkit, Toolset
+from ...agents.errors import UnknownOption
 from ...agents.tool import DEFAULT_MAX_RESULT, Replay
 from ...agents.tool_rules import RuleOptions, read_rules
 from ...providers.checks import is_number, is_whole
 from .http import Endpoint, http_streams
 from .link import load
+from .naming import name_of
 from .opening import Transport, opened
 from .server_process import Command
 from .session import Terms
@@ -29,10 +32,12 @@ from .stdio import process_streams
 TIMEOUT = 120.0
 START_TIMEOUT = 60.0
 
-#: Programs that run another, whose name says more.
-_RUNNERS = ("npx", "npm", "bunx", "bun", "uvx", "uv", "pipx", "node", "deno", "python", "python3", "docker", "podman")
-_VERBS = ("run", "exec", "x", "tool", "dlx")
 _NAME = re.compile(r"[^\s/\\]{1,64}")
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OF_THE_PROTOCOL = {
+    *("accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type"),
+    *("last-event-id", "mcp-protocol-version", "mcp-session-id", "transfer-encoding"),
+}
 
 
 class MCPOptions(RuleOptions, total=False):
@@ -77,12 +82,20 @@ class MCP(Toolset):
 
     scope = "system"
 
-    def __init__(self, name: str, shown: str, terms: Terms, transport: Transport) -> None:
+    _shown: str
+    _terms: Terms
+    _transport: Transport
+
+    def __init__(self, *args: object, **options: object) -> None:
         """Use `stdio` or `http` instead."""
-        self.name = name
-        self._shown = shown
-        self._terms = terms
-        self._transport = transport
+        raise TypeError("write MCP.stdio('npx', '-y', 'package') or MCP.http('https://…')")
+
+    @classmethod
+    def _of(cls, shown: str, terms: Terms, transport: Transport) -> MCP:
+        made = cls.__new__(cls)
+        made.name, made._terms, made._transport = terms.name, terms, transport
+        made._shown = f"{shown}, name={terms.name!r})"
+        return made
 
     @classmethod
     def stdio(
@@ -110,17 +123,28 @@ class MCP(Toolset):
         """
         if os.name != "posix":
             raise RuntimeError("MCP.stdio() needs a POSIX system: start the server yourself, and use MCP.http(…)")
+        _refuse_unknown("MCP.stdio", options, ("cwd", "env"))
         for index, word in enumerate((command, *args)):
             if not isinstance(word, str):  # pyright: ignore[reportUnnecessaryIsInstance]
                 what = "a command" if index == 0 else "arguments that are text"
                 raise TypeError(f"MCP.stdio() takes {what}, not {word!r}: MCP.stdio('npx', '-y', 'package')")
+            if not _is_fit(word):
+                raise ValueError(f"MCP.stdio() takes words without a zero byte, and number {index} has one")
         if not command or (" " in command.strip() and not os.path.exists(command)):
-            raise ValueError(f"MCP.stdio() takes the command and its arguments apart, 'npx', '-y', …, not {command!r}")
+            told = "MCP.stdio() takes the command and its arguments apart, 'npx', '-y', …"
+            raise ValueError(f"{told}, not {command!r}; and there is no program of that name")
         given = _texts("env", env)
+        for key, value in given.items():
+            if not key or "=" in key or not _is_fit(key):
+                raise ValueError(f"env= has a name, {key.partition('=')[0]!r} …, that no variable can have")
+            if not _is_fit(value):
+                raise ValueError(f"env= has a value, that of {key!r}, with a zero byte or half a surrogate pair in it")
+        if cwd is not None and not isinstance(cwd, str | os.PathLike):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"cwd= takes the path of a folder, not {cwd!r}")
         folder = os.fspath(cwd) if cwd is not None else None
-        terms = _terms(_program_of((command, *args)), options, tuple(given.values()))
+        terms = _terms(name_of((command, *args)), options, tuple(given.values()))
         transport = functools.partial(process_streams, Command((command, *args), given, folder))
-        return cls(terms.name, f"MCP.stdio({command!r}, …, name={terms.name!r})", terms, transport)
+        return cls._of(f"MCP.stdio({command!r}, …", terms, transport)
 
     @classmethod
     def http(cls, url: str, *, headers: Mapping[str, str] | None = None, **options: Unpack[MCPOptions]) -> MCP:
@@ -137,24 +161,18 @@ class MCP(Toolset):
         """
         if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"MCP.http() takes a URL, not {url!r}")
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("MCP.http() takes a URL that begins with http:// or https:// and names a host")
+        _refuse_unknown("MCP.http", options, ("headers",))
         given = _texts("headers", headers)
         for name, value in given.items():
             if not name.isascii() or not value.isascii() or not (name + value).isprintable():
                 raise ValueError(f"headers= has one, {name!r}, that is not printable ASCII")
-        queried = [pair.partition("=")[2] for pair in parts.query.split("&")]
-        secrets = [*given.values(), *[each.rpartition(" ")[2] for each in given.values()], *queried]
-        secrets += [*map(unquote, queried), parts.password or ""]
-        endpoint = Endpoint(url, given)
-        terms = _terms(parts.hostname[:64], options, tuple(secrets))
-        return cls(
-            terms.name,
-            f"MCP.http({endpoint.shown!r}, name={terms.name!r})",
-            terms,
-            functools.partial(http_streams, endpoint),
-        )
+            if not _HEADER.fullmatch(name) or name.lower() in _OF_THE_PROTOCOL:
+                why = "the protocol sets by itself" if name.lower() in _OF_THE_PROTOCOL else "is no name of a header"
+                raise ValueError(f"headers= has {name!r}, which {why}")
+        endpoint = _endpoint(url, given)
+        values = [*given.values(), *[each.rpartition(" ")[2] for each in given.values()]]
+        terms = _terms((urlsplit(url).hostname or "")[:64], options, (*values, *_secrets_of(url)))
+        return cls._of(f"MCP.http({endpoint.shown!r}", terms, functools.partial(http_streams, endpoint))
 
     def open(self) -> AbstractAsyncContextManager[Toolkit]:
         """Start the server, or connect to it. See `Toolset.open`.
@@ -166,6 +184,52 @@ class MCP(Toolset):
 
     def __repr__(self) -> str:
         return self._shown
+
+
+def _refuse_unknown(function: str, given: Iterable[str], own: Iterable[str]) -> None:
+    """Refuse a keyword that there is not. Its value is not shown, it may be a key."""
+    known = sorted({*own, *MCPOptions.__annotations__, *RuleOptions.__annotations__})
+    for each in given:
+        if each not in known:
+            near = get_close_matches(each, known, 1)
+            remedy = f"did you mean {near[0]}=?" if near else f"it takes {', '.join(known)}"
+            raise UnknownOption(f"{function}() has no option {each!r}: {remedy}")
+
+
+def _is_fit(text: str) -> bool:
+    """Whether a program can be given this text."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
+def _endpoint(url: str, headers: Mapping[str, str]) -> Endpoint:
+    """Where a server is. A user and password go into a header, because HTTP libraries log URLs."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("MCP.http() takes a URL that begins with http:// or https:// and names a host")
+    try:
+        has_port = parts.port != 0
+    except ValueError:
+        has_port = False
+    if not has_port or re.search(r"[\s\x00-\x20]", url):
+        what = "white space in it" if has_port else "a port that is none"
+        raise ValueError(f"MCP.http() takes a URL, and this one of the host {parts.hostname!r} has {what}")
+    credentials, at, host = parts.netloc.rpartition("@")
+    if at and not any(name.lower() == "authorization" for name in headers):
+        token = base64.b64encode(unquote(credentials).encode()).decode()
+        headers = {**headers, "Authorization": f"Basic {token}"}
+    return Endpoint(parts._replace(netloc=host).geturl(), headers)
+
+
+def _secrets_of(url: str) -> tuple[str, ...]:
+    """What of a URL must not show: its password, and the values of its query."""
+    parts = urlsplit(url)
+    credentials = parts.netloc.rpartition("@")[0]
+    token = base64.b64encode(unquote(credentials).encode()).decode()
+    queried = [pair.partition("=")[2] for pair in parts.query.split("&")]
+    return (*queried, *map(unquote, queried), token, parts.password or "", unquote(parts.password or ""))
 
 
 def _terms(name: str, options: MCPOptions, secrets: tuple[str, ...]) -> Terms:
@@ -227,21 +291,6 @@ def _texts(option: str, given: Mapping[str, str] | None) -> dict[str, str]:
         raise TypeError(f"{option}= takes a dictionary of texts")
     for name, value in given.items():
         if not isinstance(name, str) or not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"{option}= takes a dictionary of texts, and {name!r} is none, or has a value that is none")
+            what = f"the value of {name!r}" if isinstance(name, str) else repr(name)  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"{option}= takes a dictionary of texts, and {what} is no text")
     return dict(given)
-
-
-def _program_of(words: tuple[str, ...]) -> str:
-    """What a command line runs, in a word: ``npx -y @scope/server-x@1 …`` is ``server-x``."""
-    names = [word for word in words if not word.startswith("-")]
-    while len(names) > 1 and (_base(names[0]) in _RUNNERS or names[0] in _VERBS):
-        names.pop(0)
-    return _base(names[0]) if names else _base(words[0])
-
-
-def _base(word: str) -> str:
-    last = word.rstrip("/").rpartition("/")[2]
-    last = last.partition("@")[0] or last
-    stem = PurePath(last).stem if last.endswith((".py", ".js", ".mjs", ".ts", ".exe")) else last
-    plain = re.sub(r"[\s\\]", "-", stem)[:64]
-    return plain or "mcp"
