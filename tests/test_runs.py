@@ -25,11 +25,13 @@ class Gate:
 
     def __init__(self) -> None:
         self.reached = anyio.Event()
+        self.when_reached: Callable[[], object] = lambda: None
         self.open = anyio.Event()
         self.cancelled = 0
 
     async def wait(self) -> None:
         self.reached.set()
+        self.when_reached()
         try:
             await self.open.wait()
         except BaseException:
@@ -332,7 +334,8 @@ async def test_the_callers_scope_ends_the_run_and_catches_its_own(where: str) ->
     model = blocked_model(gate) if where == "model" else Scripted([call("wait")])
     agent = Agent("helper", model, tools=[blocked_tool(gate)] if where == "tool" else [])
     before = len(anyio.get_running_tasks())
-    with anyio.move_on_after(0.01) as scope:
+    with anyio.move_on_after(60) as scope:
+        gate.when_reached = lambda: setattr(scope, "deadline", anyio.current_time())
         await agent.run("Go")
     assert scope.cancelled_caught
     assert gate.cancelled == 1
@@ -351,7 +354,8 @@ async def test_asyncio_timeout_around_a_run(where: str, inside: bool) -> None:
 
     async def attempt() -> None:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01):
+            async with asyncio.timeout(60) as limit:
+                gate.when_reached = lambda: limit.reschedule(asyncio.get_running_loop().time())
                 await agent.run("Go")
 
     if inside:
@@ -836,7 +840,8 @@ async def test_a_cancelled_run_is_forgotten_by_the_journal() -> None:
     gate = Gate()
     agent = Agent("helper", Scripted([call("wait")], "second"), tools=[blocked_tool(gate)])
     async with System() as system:
-        with anyio.move_on_after(0.01):
+        with anyio.CancelScope() as scope:
+            gate.when_reached = scope.cancel
             await agent.run("First", run_id="job")
         assert len(system.stage.journal) == 0  # type: ignore[arg-type]
         result = await agent.run("Second", run_id="job")
