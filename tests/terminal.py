@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-CTRL_C, CTRL_D, ENTER, UP = "\x03", "\x04", "\r", "\x1b[A"
+CTRL_C, CTRL_D, CTRL_Z, ENTER, UP = "\x03", "\x04", "\x1a", "\r", "\x1b[A"
 #: Seconds that something to be seen may take, on a machine that is busy with other things.
 PATIENCE = 30.0
 #: What takes the terminal and becomes the program.
@@ -49,6 +49,7 @@ class Terminal:
         self.theirs = theirs
         self.raw = b""
         self._seen = 0
+        self._is_open = True
         self.process = subprocess.Popen(
             [sys.executable, "-c", _TAKE, *command],
             cwd=folder,
@@ -104,6 +105,13 @@ class Terminal:
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         os.killpg(self.process.pid, signal.SIGWINCH)
 
+    def hang_up(self) -> int:
+        """Close the window, with the program in it; returns its exit status."""
+        os.close(self._ours)
+        os.close(self.theirs)
+        self._is_open = False
+        return self.process.wait(PATIENCE)
+
     def _read(self, seconds: float) -> bool:
         if not select.select([self._ours], [], [], seconds)[0]:
             return False
@@ -119,8 +127,9 @@ class Terminal:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        os.close(self._ours)
-        os.close(self.theirs)
+        if self._is_open:
+            os.close(self._ours)
+            os.close(self.theirs)
 
 
 @contextmanager

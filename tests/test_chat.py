@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
@@ -22,9 +23,10 @@ if sys.platform == "win32":
 
 from anyio.from_thread import start_blocking_portal
 
+from greenroom.cli import status_of
 from greenroom.load import Call, Latency, Plan, Turn, simulated_server
 
-from .terminal import CTRL_C, CTRL_D, ENTER, UP, Terminal, children_of, on_terminal
+from .terminal import CTRL_C, CTRL_D, CTRL_Z, ENTER, UP, Terminal, children_of, on_terminal
 
 COMMAND = [sys.executable, "-P", "-W", "error", "-X", "dev", "-m", "greenroom", "run"]
 NOWHERE = "http://127.0.0.1:9/v1"
@@ -75,6 +77,21 @@ async def rude() -> str:
     return "\\x1b]0;stolen\\x07\\x1b[2Jclean"
 '''
 
+#: A command that takes long.
+SLOW_COMMAND = """
+import sys, time
+from greenroom import cli, cli_chat
+
+words, usage = cli_chat._COMMANDS["/usage"]
+
+def slow(chat):
+    print("it takes long", flush=True)
+    time.sleep(60)
+
+cli_chat._COMMANDS["/usage"] = words, slow
+sys.exit(cli.status_of(sys.argv[1:]))
+"""
+
 
 @pytest.fixture(scope="module")
 def address() -> Generator[str]:
@@ -91,6 +108,14 @@ def folder(tmp_path: Path) -> Path:
     """A user's folder with a module of tools."""
     (tmp_path / "chat_tools.py").write_text(TOOLS)
     return tmp_path
+
+
+@pytest.fixture
+def odd_modules(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules of a user that hold no tools."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (folder / "ends_itself.py").write_text("import sys\nsys.exit(3)\n")
+    (folder / "no_tool.py").write_text("from greenroom import tool\n\n\n@tool\ndef x(**more):\n    pass\n")
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -118,6 +143,12 @@ def chat(
         terminal.see("Ctrl-D ends")
         terminal.see(PROMPT)
         yield terminal
+
+
+def shows_keys(terminal: Terminal) -> bool:
+    """Whether the terminal shows keys, and takes them line by line."""
+    lflag = terminal.modes()[3]
+    return bool(lflag & termios.ECHO and lflag & termios.ICANON)
 
 
 def plan(*turns: Turn, answer: str = "Done.", **options: Any) -> str:
@@ -151,20 +182,14 @@ def test_answers_are_streamed_with_what_tools_do_and_what_it_used(folder: Path, 
         terminal.see("model: It is Kyoto: 21 degrees, so take a hat.\n")
         terminal.see("you: and now?\n")
         terminal.see(PROMPT)
-        terminal.press(CTRL_D)
-        assert terminal.ended() == 0
-    assert "Traceback" not in terminal.text
-    assert "Warning" not in terminal.text
-
-
-def test_a_tool_that_fails_does_not_end_the_conversation(folder: Path, address: str) -> None:
-    with chat(folder, address, tools="broken") as terminal:
-        terminal.press("go" + ENTER)
-        terminal.see("broken failed: RuntimeError: no sky today\n")
-        terminal.see("The tool said: RuntimeError: no sky today\n")
+        terminal.press(plan(calling("broken"), answer="{result}!"))
+        terminal.see("broken failed: RuntimeError: no sky today\n")  # and the conversation goes on
+        terminal.see("RuntimeError: no sky today!\n")
         terminal.see(PROMPT)
         terminal.press("/exit" + ENTER)
         assert terminal.ended() == 0
+    assert "Traceback" not in terminal.text
+    assert "Warning" not in terminal.text
 
 
 def test_an_endpoint_that_is_down_is_one_line(folder: Path) -> None:
@@ -207,8 +232,8 @@ def test_the_simulated_model_needs_no_key_and_leaves_no_process(folder: Path, ba
 # -- Ctrl-C
 
 
-def test_ctrl_c_stops_the_answer_and_keeps_what_was_said(folder: Path, address: str, backend: str) -> None:
-    with chat(folder, address, "--backend", backend) as terminal:
+def test_ctrl_c_stops_what_is_at_work_and_not_the_program(folder: Path, address: str, backend: str) -> None:
+    with chat(folder, address, "--backend", backend, tools="hang") as terminal:
         terminal.press(plan(answer="word " * 400))
         terminal.see("]]\n")
         terminal.see("word word word")
@@ -216,23 +241,47 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_was_said(folder: Path, address: 
         terminal.see("stopped, ")
         terminal.see(PROMPT)
         terminal.press("/history" + ENTER)
-        terminal.see("model: word word word")
+        terminal.see("model: word word word")  # what was said is kept
         terminal.see(PROMPT)
-        terminal.press("go on" + ENTER)
-        terminal.see("You said: go on\n")
-        terminal.see(PROMPT)
-        terminal.press(CTRL_C)
-        assert terminal.ended() == 0
-
-
-def test_ctrl_c_stops_a_tool(folder: Path, address: str, backend: str) -> None:
-    with chat(folder, address, "--backend", backend, tools="hang") as terminal:
         terminal.press("go" + ENTER)
         terminal.see("hang()\n")
         terminal.press(CTRL_C)
         terminal.see("hang cancelled: ")
         terminal.see("stopped, ")
         terminal.see(PROMPT)
+        terminal.press("not this")
+        terminal.see("not this")
+        terminal.press(CTRL_C)
+        terminal.see(PROMPT)
+        terminal.press(plan(answer="But that."))
+        terminal.see("But that.\n")
+        terminal.see(PROMPT)
+        for _ in range(2):  # one may have been meant for an answer that has just ended
+            terminal.press(CTRL_C)
+            terminal.see("Ctrl-C once more, or Ctrl-D, ends the program\n")
+            terminal.see(PROMPT)
+            terminal.press("/usage" + ENTER)
+            terminal.see(PROMPT)
+        terminal.press(CTRL_C)
+        terminal.see(PROMPT)
+        terminal.press(CTRL_C)
+        assert terminal.ended() == 0
+    assert "You said: not" not in terminal.text
+
+
+def test_ctrl_c_in_a_command_ends_the_command(folder: Path, address: str) -> None:
+    """As at any moment between an answer and the prompt."""
+    (folder / "slow_command.py").write_text(SLOW_COMMAND)
+    program = [sys.executable, "-P", "slow_command.py", "run", "--model", "any", "--base-url", address]
+    with on_terminal(program, folder, environment(folder)) as terminal:
+        terminal.see(PROMPT)
+        terminal.press("/usage" + ENTER)
+        terminal.see("it takes long")
+        terminal.press(CTRL_C)
+        terminal.see("Ctrl-C once more, or Ctrl-D, ends the program\n")
+        terminal.see(PROMPT)
+        terminal.press("hello" + ENTER)
+        terminal.see("You said: hello\n")
 
 
 def test_ctrl_c_gives_up_what_does_not_end(folder: Path, address: str, backend: str) -> None:
@@ -245,9 +294,6 @@ def test_ctrl_c_gives_up_what_does_not_end(folder: Path, address: str, backend: 
         terminal.see("still at work, and given up: stubborn")
         terminal.see("does not heed its cancellation\n")  # what is logged waits for the end of the answer
         terminal.see(PROMPT)
-        terminal.press(CTRL_D)
-        terminal.see("greenroom: interrupted\n")  # it does not end by itself, ever
-        assert terminal.ended() == 130
 
 
 def test_ctrl_c_twice_ends_the_program(folder: Path, address: str, backend: str) -> None:
@@ -261,39 +307,82 @@ def test_ctrl_c_twice_ends_the_program(folder: Path, address: str, backend: str)
         assert terminal.ended() == 130
 
 
-def test_ctrl_c_drops_the_line_that_is_typed(folder: Path, address: str) -> None:
-    with chat(folder, address) as terminal:
-        terminal.press("not this")
-        terminal.see("not this")
-        terminal.press(CTRL_C)
-        terminal.see(PROMPT)
-        terminal.press("but this" + ENTER)
-        terminal.see("You said: but this\n")
-        terminal.see(PROMPT)
-        terminal.press(CTRL_C)
-        assert terminal.ended() == 0
-    assert "You said: not" not in terminal.text
-
-
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(("number", "status", "loop"), [(signal.SIGTERM, 143, "asyncio"), (signal.SIGHUP, 129, "trio")])
 def test_a_signal_ends_it_in_order_and_leaves_the_answer_to_go_on(
-    folder: Path, address: str, backend: str, number: int, status: int
+    folder: Path, address: str, number: int, status: int, loop: str
 ) -> None:
-    options = ("--backend", backend, "--conversation", "c1", "--journal", "chat.db")
+    options = ("--backend", loop, "--conversation", "c1", "--journal", "chat.db")
     with chat(folder, address, *options, tools="hang") as terminal:
         terminal.press("go" + ENTER)
         terminal.see("hang()\n")
         os.kill(terminal.process.pid, number)
         terminal.see("greenroom: ended by SIG")
         assert terminal.ended() == status
-        lflag = termios.tcgetattr(terminal.theirs)[3]
-    assert lflag & termios.ECHO
-    assert lflag & termios.ICANON
+        assert shows_keys(terminal)
     command = [*COMMAND, "--model", "any", "--base-url", address, *options]
     with on_terminal(command, folder, environment(folder)) as again:
         again.see("the answer that was cut short goes on")
         again.see("The tool said: outcome unknown")
         again.see(PROMPT)
+        again.press("a line")
+        again.see("a line")
+        if number == signal.SIGHUP:
+            assert again.hang_up() == status
+        else:
+            os.kill(again.process.pid, number)
+            again.see("\ngreenroom: ended by SIG")  # not behind what is typed
+            assert again.ended() == status
+            assert shows_keys(again)
+
+
+def test_ctrl_z_gives_the_terminal_back_and_the_line_stays(folder: Path, address: str) -> None:
+    """Under a shell that does not put the terminal right by itself."""
+    command = shlex.join([*COMMAND, "--model", "any", "--base-url", address])
+    with on_terminal(["/bin/sh", "-i"], folder, environment(folder, PS1="SHELL ")) as terminal:
+        terminal.see("SHELL ")
+        terminal.press(command + ENTER)
+        terminal.see("Ctrl-D ends")
+        terminal.see(PROMPT)
+        terminal.press("begun")
+        terminal.see("begun")
+        terminal.press(CTRL_Z)
+        terminal.see("SHELL ")
+        assert shows_keys(terminal)
+        terminal.press("fg" + ENTER)
+        terminal.see(f"{PROMPT}begun")
+        terminal.press(" and ended" + ENTER)
+        terminal.see("You said: begun and ended\n")
+        terminal.see(PROMPT)
+        terminal.press(plan(answer="word " * 200))
+        terminal.see("]]\n")
+        terminal.see("word word")
+        terminal.press(CTRL_Z)
+        terminal.see("SHELL ")
+        assert shows_keys(terminal)
+        terminal.press("fg" + ENTER)
+        terminal.see(" 1 turn, ")
+        terminal.see(PROMPT)
+        terminal.press(CTRL_D)
+        terminal.see("SHELL ")
+        assert shows_keys(terminal)
+
+
+def test_what_is_typed_while_an_answer_comes_is_the_next_message(folder: Path, address: str, backend: str) -> None:
+    with chat(folder, address, "--backend", backend) as terminal:
+        terminal.press(plan(answer="word " * 100))
+        terminal.see("]]\n")
+        terminal.see("word word")
+        terminal.press("and then?" + ENTER + "half a")
+        assert "and then?" not in terminal.see(" 1 turn, ")  # it does not stand in the answer
+        terminal.see(f"{PROMPT}and then?\n")
+        terminal.see("You said: and then?\n")
+        terminal.see(f"{PROMPT}half a")
+        terminal.press(" line" + ENTER)
+        terminal.see("You said: half a line\n")
+        terminal.see(PROMPT)
+        terminal.press(CTRL_D)
+        assert terminal.ended() == 0
+        assert shows_keys(terminal)
 
 
 # -- what is asked
@@ -304,7 +393,9 @@ def test_a_call_is_approved_after_its_arguments_were_shown(folder: Path, address
         terminal.press(plan(calling("delete", path="a.txt", text="one\n  two"), answer="{result}!"))
         terminal.see("May delete run?\n  path: a.txt\n  text:\n    one\n      two\n")
         terminal.see(CHOICES)
-        terminal.press("perhaps" + ENTER)
+        terminal.press("perhaps")
+        terminal.see("perhaps")  # what is typed shows
+        terminal.press(ENTER)
         terminal.see(CHOICES)  # that was no answer
         terminal.press("y" + ENTER)
         terminal.see("a.txt is gone!\n")
@@ -320,46 +411,43 @@ def test_a_call_is_approved_after_its_arguments_were_shown(folder: Path, address
         terminal.press(CTRL_C)
 
 
-def test_always_is_for_one_tool_until_the_next_conversation(folder: Path, address: str) -> None:
-    with chat(folder, address, tools="delete") as terminal:
-        terminal.press(plan(calling("delete", path="a"), calling("delete", path="b"), answer="{result}!"))
-        terminal.see(CHOICES)
-        terminal.press("a" + ENTER)
-        assert CHOICES not in terminal.see("b is gone!\n")
-        terminal.see(PROMPT)
-        terminal.press("/new" + ENTER)
-        terminal.see("a new conversation\n")
-        terminal.see(PROMPT)
-        terminal.press(plan(calling("delete", path="c")))
-        terminal.see(CHOICES)
-
-
-@pytest.mark.parametrize("keys", [CTRL_C, "/stop" + ENTER])
-def test_the_answer_is_stopped_where_an_approval_is_asked(folder: Path, address: str, backend: str, keys: str) -> None:
+def test_an_approval_is_for_one_call_or_a_tool_or_nothing(folder: Path, address: str, backend: str) -> None:
     with chat(folder, address, "--backend", backend, tools="delete") as terminal:
-        terminal.press(plan(calling("delete", path="a")))
-        terminal.see(CHOICES)
-        terminal.press(keys)
-        terminal.see("stopped, ")
+        terminal.press(plan(calling("delete", path="a"), answer="{result}!") + "y" + ENTER)
+        terminal.see(CHOICES)  # what was typed ahead approves nothing
+        terminal.press("n" + ENTER)
+        terminal.see("denied: not approved!\n")
         terminal.see(PROMPT)
-    assert "is gone" not in terminal.text
-
-
-def test_the_end_of_input_refuses(folder: Path, address: str) -> None:
-    with chat(folder, address, tools="delete") as terminal:
-        terminal.press(plan(calling("delete", path="a"), answer="{result}!"))
+        terminal.press(plan(calling("delete", path="b"), answer="{result}!"))
         terminal.see(CHOICES)
         terminal.press(CTRL_D)
         terminal.see("denied: not approved!\n")
         terminal.see(PROMPT)
-
-
-def test_what_is_typed_ahead_approves_nothing(folder: Path, address: str) -> None:
-    with chat(folder, address, tools="delete") as terminal:
-        terminal.press(plan(calling("delete", path="a"), answer="{result}!") + "y" + ENTER)
+        assert "is gone" not in terminal.text
+        terminal.press(plan(calling("delete", path="c"), calling("delete", path="d"), answer="{result}!"))
         terminal.see(CHOICES)
-        terminal.press("n" + ENTER)
-        terminal.see("denied: not approved!\n")
+        terminal.press("a" + ENTER)
+        assert CHOICES not in terminal.see("d is gone!\n")
+        terminal.see(PROMPT)
+        terminal.press("/new" + ENTER)
+        terminal.see("a new conversation\n")
+        terminal.see(PROMPT)
+        terminal.press(plan(calling("delete", path="e")))
+        terminal.see(CHOICES)  # again
+
+
+def test_an_answer_that_is_stopped_asks_nothing_more(folder: Path, address: str, backend: str) -> None:
+    with chat(folder, address, "--backend", backend, tools="delete ask") as terminal:
+        several = Turn((Call("delete", {"path": "a"}), Call("delete", {"path": "b"}), Call("ask", {})))
+        for keys in (CTRL_C, "/stop" + ENTER):
+            terminal.press(plan(several))
+            terminal.see(CHOICES)
+            terminal.press(keys)
+            before = terminal.see("stopped, ")
+            assert CHOICES not in before
+            assert "asks: " not in before
+            assert "too late" not in before
+            terminal.see(PROMPT)
     assert "is gone" not in terminal.text
 
 
@@ -398,26 +486,36 @@ def test_nothing_foreign_acts_on_the_terminal(folder: Path, address: str) -> Non
         assert bytes_ not in terminal.raw
 
 
-def test_no_colour_where_nobody_wants_any(folder: Path, address: str) -> None:
-    with chat(folder, address, tools="weather", NO_COLOR="1") as terminal:
+@pytest.mark.parametrize("variable", ["NO_COLOR", "TERM"])
+def test_no_colour_where_nobody_wants_any(folder: Path, address: str, variable: str) -> None:
+    wanted: Any = {variable: "dumb"}
+    with chat(folder, address, tools="weather", **wanted) as terminal:
         terminal.press("go" + ENTER)
         terminal.see("The tool said: ")
         terminal.see(PROMPT)
+        if variable == "TERM":
+            terminal.press("first line\nsecond line" + ENTER)  # a paste without any marks
+            terminal.see("first line")
+            terminal.see("weather(city='text')")
+            terminal.see(PROMPT)
+            assert terminal.text.count("weather(city='text')") == 2  # one message
         terminal.press(CTRL_D)
         assert terminal.ended() == 0
     assert b"\x1b[2m" not in terminal.raw
     assert b"\x1b[1m" not in terminal.raw
+    assert variable != "TERM" or b"\x1b" not in terminal.raw
+    # Nothing is kept unless somebody says so.
+    assert sorted(path.name for path in folder.iterdir() if path.name != "__pycache__") == ["chat_tools.py"]
 
 
-def test_several_lines_that_are_pasted_are_one_message(folder: Path, address: str) -> None:
-    with chat(folder, address) as terminal:
-        terminal.press("\x1b[200~first line\nsecond line\x1b[201~" + ENTER)
+def test_pastes_and_wide_characters_and_another_size_of_the_window(folder: Path, address: str) -> None:
+    with chat(folder, address, size=(24, 40)) as terminal:
+        pasted = "first line\nsecond line"
+        if b"\x1b[?2004h" in terminal.raw:  # a terminal that was asked to marks what is pasted
+            pasted = f"\x1b[200~{pasted}\x1b[201~"
+        terminal.press(pasted + ENTER)
         terminal.see("You said: first line\nsecond line\n")
         terminal.see(PROMPT)
-
-
-def test_wide_characters_and_another_size_of_the_window(folder: Path, address: str) -> None:
-    with chat(folder, address, size=(24, 40)) as terminal:
         terminal.resize(30, 100)
         terminal.press("日本語の長い文章です 🙂" + ENTER)
         terminal.see("You said: 日本語の長い文章です 🙂\n")
@@ -430,7 +528,7 @@ def test_wide_characters_and_another_size_of_the_window(folder: Path, address: s
 def test_commands_are_few_and_say_what_they_do(folder: Path, address: str) -> None:
     with chat(folder, address, tools="weather") as terminal:
         for command, words in {
-            "/help": "Ctrl-C stops an answer, or drops the line that is typed; Ctrl-D ends.\n",
+            "/help": "Ctrl-C stops an answer, or drops the line that is typed; Ctrl-D, or Ctrl-C twice, ends.\n",
             "/tools": "weather              Weather in a city.\n",
             "/usage": "0 answers: nothing",
             "/history": "nothing was said yet\n",
@@ -538,20 +636,33 @@ def test_a_server_that_does_not_start_is_one_line(folder: Path, address: str) ->
 MISUSES = {
     "a tool that there is not": (["--workspace", ".", "--allow", "shell,fly"], "not 'fly'"),
     "tools without a folder": (["--allow", "shell"], "name one with --workspace"),
-    "no such folder": (["--workspace", "nowhere"], "nowhere"),
+    "no such folder": (["--workspace", "nowhere"], "there is no folder 'nowhere': make it, or name another one"),
     "an empty command": (["--mcp", ""], "--mcp: "),
     "a quote that does not end": (["--mcp", "python 'a"], "--mcp: "),
     "a URL without a host": (["--mcp", "http://"], "--mcp: "),
     "an empty id": (["--conversation", ""], "--conversation"),
+    "an empty file": (["--journal", ""], "--journal takes the path of a file, not ''"),
+    "no file": (["--conversation", "c", "--journal", ":memory:"], "--journal takes the path of a file"),
+    "an empty variable": (["--key-variable", ""], "--key-variable takes the name"),
+    "bytes that are no text": (["--instructions", "caf\udce9"], "--instructions is no text in UTF-8"),
+    "a prompt without quotes": (["world"], "nothing takes 'world': put the whole prompt in quotes"),
+    "a prompt like an option": (["-1 degrees"], "stands behind --"),
+    "a program for a tool": (["--tools", "ends_itself:x"], "ends_itself cannot be imported: SystemExit: 3 ("),
+    "a tool that cannot be": (["--tools", "no_tool:x"], "no_tool.py:4)"),  # the user's file, not the library's
 }
 
 
+@pytest.mark.usefixtures("odd_modules")
 @pytest.mark.parametrize("name", MISUSES)
-def test_options_that_cannot_be_are_one_line(folder: Path, name: str) -> None:
+def test_options_that_cannot_be_are_one_line(
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     options, words = MISUSES[name]
-    done = answered(folder, "hello", "--model", "any", "--base-url", NOWHERE, *options)
-    assert (done.returncode, done.stdout) == (2, b"")
-    (line,) = done.stderr.decode().splitlines()
+    monkeypatch.chdir(folder)
+    assert status_of(["run", "hello", "--model", "any", "--base-url", NOWHERE, *options]) == 2
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
+    assert said.out == ""
     assert line.startswith("greenroom: ")
     assert words in line
 
@@ -570,8 +681,12 @@ def test_a_conversation_goes_on_in_another_process(folder: Path, address: str, b
         terminal.press(CTRL_D)
         assert terminal.ended() == 0
     assert file.parent.stat().st_mode & 0o077 == 0
+    done = answered(folder, "hello", "--model", "any", "--base-url", address, *options)  # one answer belongs to it too
+    assert (done.returncode, done.stdout) == (0, b"You said: hello\n")
     with chat(folder, address, *options) as terminal:
-        assert "2 messages so far" in terminal.text
+        assert "4 messages so far" in terminal.text
+        terminal.press(UP)
+        terminal.see("hello")
         terminal.press(UP)
         terminal.see("remember me")
         terminal.press(CTRL_C)
@@ -599,17 +714,26 @@ def test_an_answer_goes_on_after_the_process_was_killed(folder: Path, address: s
 
 
 def test_a_conversation_that_another_process_holds_is_not_taken(folder: Path, address: str) -> None:
-    options = ("--conversation", "c1", "--journal", "chat.db")
-    with chat(folder, address, *options, tools="hang") as terminal:
-        terminal.press("go" + ENTER)
-        terminal.see("hang()\n")
-        command = [*COMMAND, "--model", "any", "--base-url", address, *options]
-        with on_terminal(command, folder, environment(folder)) as other:
-            other.see("greenroom: the last answer of conversation c1 has not ended: another process is at work on it")
-            assert other.ended() == 1
-        terminal.press(CTRL_C)
-        terminal.see("stopped, ")
-        terminal.see(PROMPT)
+    with chat(folder, address, "--journal", "chat.db") as terminal:
+        id = terminal.text.partition("conversation ")[2].partition(" is kept in chat.db")[0]
+        options = ("--conversation", id, "--journal", "chat.db")
+        busy = f"greenroom: the last answer of conversation {id} has not ended: another process is at work on it, or "
+        more = f"`greenroom run --conversation {id} --journal chat.db` on a terminal goes on with it\n"
+        with chat(folder, address, *options, tools="hang") as other:
+            other.press("go" + ENTER)
+            other.see("hang()\n")
+            terminal.press("hello" + ENTER)
+            terminal.see(busy + more)
+            terminal.see(PROMPT)
+            command = [*COMMAND, "--model", "any", "--base-url", address, *options]
+            with on_terminal(command, folder, environment(folder)) as late:
+                late.see(busy)
+                assert late.ended() == 1
+            other.press(CTRL_C)
+            other.see("stopped, ")
+            other.see(PROMPT)
+        terminal.press("hello" + ENTER)
+        terminal.see("You said: hello\n")
 
 
 def test_a_file_alone_keeps_a_new_conversation_and_says_its_id(folder: Path, address: str) -> None:
@@ -633,30 +757,17 @@ def test_a_file_that_cannot_be_is_one_line(folder: Path, address: str) -> None:
     assert "nowhere" in line
 
 
-def test_one_answer_belongs_to_its_conversation(folder: Path, address: str) -> None:
-    options = ("--model", "any", "--base-url", address, "--conversation", "c1")
-    for _ in range(2):
-        assert answered(folder, "hello", *options).stdout == b"You said: hello\n"
-    with chat(folder, address, "--conversation", "c1") as terminal:
-        assert "4 messages so far" in terminal.text
-
-
-def test_nothing_is_kept_unless_somebody_says_so(folder: Path, address: str) -> None:
-    with chat(folder, address) as terminal:
-        terminal.press("hello" + ENTER)
-        terminal.see("You said: hello\n")
-        terminal.see(PROMPT)
-        terminal.press(CTRL_D)
-        assert terminal.ended() == 0
-    assert sorted(path.name for path in folder.iterdir() if path.name != "__pycache__") == ["chat_tools.py"]
-
-
 # -- one answer, without a terminal
 
 
-def answered(folder: Path, *arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+def answered(folder: Path, *arguments: str, given: bytes = b"", **variables: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [*COMMAND, *arguments], cwd=folder, env=environment(folder), input=given, capture_output=True, check=False
+        [*COMMAND, *arguments],
+        cwd=folder,
+        env=environment(folder, **variables),
+        input=given,
+        capture_output=True,
+        check=False,
     )
 
 
@@ -678,11 +789,35 @@ def test_a_conversation_needs_a_terminal_to_write_to(folder: Path) -> None:
     ("given", "words"),
     [(b"", "the prompt is empty"), (b" \n", "the prompt is empty"), (b"\xff\xfe", "no text in UTF-8")],
 )
-def test_a_pipe_without_a_prompt_is_one_line(folder: Path, given: bytes, words: str) -> None:
-    done = answered(folder, "--model", "any", "--base-url", NOWHERE, given=given)
-    assert (done.returncode, done.stdout) == (2, b"")
-    (line,) = done.stderr.decode().splitlines()
+def test_a_pipe_without_a_prompt_is_one_line(
+    given: bytes, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+    assert status_of(["run", "--model", "any", "--base-url", NOWHERE]) == 2
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
+    assert said.out == ""
     assert line.startswith("greenroom: ")
+    assert words in line
+
+
+def test_a_prompt_is_text_in_any_locale_and_nothing_else(folder: Path, address: str) -> None:
+    plain: Any = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    options = ("--model", "any", "--base-url", address)
+    done = answered(folder, "hé", *options, **plain)
+    assert (done.returncode, done.stdout) == (0, b"You said: h?\n")  # this locale cannot show it
+    done = answered(folder, os.fsdecode(b"caf\xe9"), *options)
+    assert (done.returncode, done.stderr) == (2, b"greenroom: the prompt is no text in UTF-8\n")
+
+
+@pytest.mark.parametrize(("closed", "status", "words"), [("2>&-", 0, "You said: hi\n"), (">&-", 2, "is closed")])
+def test_where_a_stream_is_closed(folder: Path, address: str, closed: str, status: int, words: str) -> None:
+    command = f"{shlex.join([*COMMAND, 'hi', '--model', 'any', '--base-url', address])} {closed}"
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], cwd=folder, env=environment(folder), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == status
+    (line,) = (done.stdout + done.stderr).splitlines(keepends=True)
     assert words in line
 
 
@@ -709,14 +844,24 @@ def test_yes_approves_every_call(folder: Path, address: str) -> None:
     assert (done.returncode, done.stdout) == (0, b"a is gone\n")
 
 
-def test_one_answer_on_a_terminal_asks_too(folder: Path, address: str, backend: str) -> None:
+@pytest.mark.parametrize(
+    ("keys", "status", "words"),
+    [
+        ("yes" + ENTER, 0, "a is gone!\n"),
+        ("/stop" + ENTER, 1, "greenroom: there is no answer: the run was stopped (user)\n"),
+        (CTRL_C, 130, "greenroom: interrupted\n"),
+    ],
+)
+def test_one_answer_on_a_terminal_asks_too(
+    folder: Path, address: str, backend: str, keys: str, status: int, words: str
+) -> None:
     prompt = Plan((calling("delete", path="a"),), "{result}!").prompt()
     command = [*COMMAND, prompt, "--model", "any", "--base-url", address, "--backend", backend]
     with on_terminal([*command, "--tools", "chat_tools:delete"], folder, environment(folder)) as terminal:
         terminal.see(CHOICES)
-        terminal.press("yes" + ENTER)
-        terminal.see("a is gone!\n")
-        assert terminal.ended() == 0
+        terminal.press(keys)
+        terminal.see(words)
+        assert terminal.ended() == status
 
 
 def test_ctrl_c_ends_one_answer(folder: Path, address: str, backend: str) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+import signal
+import sys
 import unicodedata
 from typing import Any
 
+import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -15,7 +19,9 @@ from greenroom import events
 from greenroom.cli_chat import command_in, spoken
 from greenroom.cli_chat_asking import described
 from greenroom.cli_chat_screen import Screen, brief, fitted, has_colour, safe
+from greenroom.cli_chat_signals import Signals
 from greenroom.cli_chat_turn import Spent, more_for, spent, tasks_in, waits_for, words_for
+from greenroom.cli_loop import Interrupted, run_interruptible
 from greenroom.providers import ToolCall, Usage, assistant, user
 
 FACTS: dict[str, Any] = {"seq": 1, "time": 0.0, "run_id": "r", "path": ("r",)}
@@ -148,6 +154,54 @@ def test_arguments_are_shown_whole() -> None:
         "n: 3",
         'flags: ["é",null]',
     ]
+
+
+def test_a_name_cannot_pass_for_another_argument() -> None:
+    assert described({"path\ntext": "a"}) == ["path text: a"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no hangups")
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_hangup_ends_a_command_unless_it_is_ignored(backend: str) -> None:
+    async def command() -> str:
+        with anyio.fail_after(10):
+            while signal.getsignal(signal.SIGTERM) == default:  # until it listens
+                await checkpoint()
+            assert signal.getsignal(signal.SIGHUP) != signal.SIG_DFL
+            signal.raise_signal(signal.SIGHUP)
+            if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+                await anyio.sleep_forever()
+        return "to its end"
+
+    default = signal.getsignal(signal.SIGTERM)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with pytest.raises(Interrupted) as caught:
+            run_interruptible(command, backend)
+        assert caught.value.status == 129
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # by nohup
+        assert run_interruptible(command, backend) == "to its end"
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no hangups")
+def test_a_conversation_leaves_ignored_signals_alone() -> None:
+    before = {each: signal.signal(each, signal.SIG_IGN) for each in (signal.SIGHUP, signal.SIGINT)}
+    try:
+        with Signals().installed():
+            for each in before:
+                signal.raise_signal(each)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with Signals().installed():
+            with pytest.raises(Interrupted):
+                signal.raise_signal(signal.SIGHUP)
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def test_a_message_is_no_command() -> None:

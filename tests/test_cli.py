@@ -70,6 +70,7 @@ def greenroom(folder: Path, *arguments: str, **changes: str) -> subprocess.Compl
 #: Arguments, exit status, and words that the one line must have.
 ERRORS = {
     "unknown model": (["run", "hi", "--model", "gpt5-mini"], 2, ["unknown model 'gpt5-mini'", "vendor:model"]),
+    "nearly simulated": (["run", "hi", "--model", "simulatd"], 2, ["'simulatd'", "did you mean simulated?"]),
     "unknown vendor": (["run", "hi", "--model", "opanai:x"], 2, ["'opanai'", "did you mean 'openai'?"]),
     "missing key": (["run", "hi", "--model", "groq:x"], 1, ["set GROQ_API_KEY"]),
     "bad URL": (["run", "hi", "--base-url", "localhost:8000"], 2, ["https://host/v1", "'localhost:8000'"]),

@@ -198,8 +198,9 @@ def test_it_ends_by_itself_with_the_table(tmp_path: Path, backend: str) -> None:
     assert "lost               0" in table
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("how", "backend"), [("Ctrl-C", "asyncio"), ("Ctrl-C", "trio"), ("SIGTERM", "asyncio"), ("SIGHUP", "trio")]
+)
 def test_an_interrupt_leaves_the_terminal_as_it_was(tmp_path: Path, backend: str, how: str) -> None:
     with live(tmp_path, "--runs", "20", "--latency", "20s-20s", "--backend", backend) as terminal:
         before = terminal.modes()
@@ -209,9 +210,9 @@ def test_an_interrupt_leaves_the_terminal_as_it_was(tmp_path: Path, backend: str
             terminal.press(CTRL_C)
             terminal.see("greenroom: interrupted\n")
         else:
-            os.kill(terminal.process.pid, signal.SIGTERM)
-            terminal.see("greenroom: ended by SIGTERM\n")
-        assert terminal.ended() == (130 if how == "Ctrl-C" else 143)
+            os.kill(terminal.process.pid, getattr(signal, how))
+            terminal.see(f"greenroom: ended by {how}\n")
+        assert terminal.ended() == {"Ctrl-C": 130, "SIGTERM": 143, "SIGHUP": 129}[how]
         assert is_as_before(terminal, before)
 
 
@@ -251,6 +252,20 @@ def test_pictures_are_few(tmp_path: Path) -> None:
         seconds = float(terminal.text.partition("duration           ")[2].partition(" s,")[0])
     pictures = terminal.text.count("k kill a carrier")
     assert 3 <= pictures <= 4 * seconds + 3
+
+
+def test_a_closed_window_ends_it_in_order(tmp_path: Path) -> None:
+    with live(tmp_path, "--runs", "20", "--latency", "20s-20s") as terminal:
+        terminal.see("20 runs of orders")
+        servers = children_of(terminal.process.pid)
+        assert terminal.hang_up() == 129
+    assert [pid for pid in servers if Path(f"/proc/{pid}").exists()] == []
+
+
+def test_a_terminal_that_cannot_be_drawn_on_is_one_line(tmp_path: Path) -> None:
+    with live(tmp_path, TERM="dumb") as terminal:
+        assert terminal.ended() == 2
+    assert terminal.text == "greenroom: --live needs a terminal to draw on\n"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Annotated, Literal, NoReturn
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnknownOptionError, UnusedCliTokensError
 from cyclopts.validators import Number
 
 from . import __version__
@@ -134,6 +134,9 @@ def run(
 
 def main() -> NoReturn:
     """The console command; ends the process with its status."""
+    if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]  # whoever started us has closed it
+        # Or what is written there would go to standard output.
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a model may say what the terminal cannot show
@@ -148,7 +151,7 @@ def status_of(arguments: list[str]) -> int:
             sys.stdout.flush()
         return status or 0
     except CycloptsError as error:
-        return _complain(" ".join(str(error).split()), 2)
+        return _complain(_misread(error, arguments), 2)
     except Misuse as error:
         return _complain(str(error), 2)
     except (JournalError, BadRecord) as error:
@@ -167,11 +170,31 @@ def status_of(arguments: list[str]) -> int:
         return _complain(f"the output cannot be written: {error.strerror}", 1)
 
 
+def _misread(error: CycloptsError, arguments: list[str]) -> str:
+    """What could not be read of a command line, and what to do."""
+    words = " ".join(str(error).split())
+    is_run = arguments[:1] == ["run"]
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        words = f"nothing takes {', '.join(map(repr, error.unused_tokens))}"
+        return f"{words}: put the whole prompt in quotes" if is_run else words
+    if isinstance(error, UnknownOptionError) and is_run:
+        given = error.token.value or error.token.keyword or ""
+        return f"{words} A prompt that begins with - stands behind -- and in quotes." if _is_prose(given) else words
+    return words
+
+
+def _is_prose(given: str) -> bool:
+    return given == "-" or " " in given.strip()
+
+
 def _give_up_output() -> None:
     """The interpreter must not fail at it once more when it flushes at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(words: str, status: int) -> int:
-    print(f"greenroom: {words}", file=sys.stderr)
+    try:
+        print(f"greenroom: {words}", file=sys.stderr)
+    except OSError:
+        _give_up_output()  # the terminal has gone; the status still says it
     return status

@@ -4,13 +4,14 @@ It blocks in the main thread, where lines are typed and Ctrl-C arrives; the Syst
 beside it. One thread reads and writes the terminal, so nothing that is shown is torn apart.
 
 Ctrl-C stops an answer, and the conversation goes on from what was said; a second one ends the program. While a line
-is typed it drops the line; at an empty one it ends the program, as Ctrl-D does. What goes wrong with an answer is one
-line.
+is typed it drops the line. At an empty one it takes two, because one may have been meant for the answer that has just
+ended; Ctrl-D ends at once. What goes wrong with an answer is one line.
 """
 
 from __future__ import annotations
 
 import errno
+import signal
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -34,6 +35,7 @@ from .providers import Message, ProviderError
 PROMPT = "> "
 #: What an OSError has where the terminal is gone.
 _GONE = (errno.EIO, errno.EPIPE, errno.EBADF, errno.ENXIO)
+_ONCE_MORE = "\nCtrl-C once more, or Ctrl-D, ends the program"
 #: Characters of a message in the history that `/history` shows.
 _SHOWN = 2_000
 
@@ -65,7 +67,7 @@ class Chat:
         id: which one it is.
         kept: whether the System's journal keeps it; else it is remembered here.
         new_id: makes the id of another one.
-        words_for: an error in one line.
+        words_for: an error in one line, in the conversation of this id.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class Chat:
         *,
         kept: bool,
         new_id: Callable[[], str],
-        words_for: Callable[[BaseException], str],
+        words_for: Callable[[BaseException, str], str],
     ) -> None:
         self._system = place.system
         self._agent = place.agent
@@ -119,34 +121,43 @@ class Chat:
 
     def converse(self) -> None:
         """Read, answer, and again, until somebody has enough."""
+        leaving = False  # Ctrl-C was pressed, and nothing said since
         while not self._over:
-            self._logs.show()
             try:
+                self._logs.show()
                 text = self._lines.read(PROMPT, style=self._screen.prompt_style).strip()
+                leaving = leaving and not text
+                if text:
+                    self._lines.remember(text)
+                    self._heed(text)
             except EOFError:
                 self._screen.say("")
                 return
             except LeftLine as left:
-                self._screen.say("")
-                if not left.typed:
+                if leaving and not left.typed:
+                    self._screen.say("")
                     return
-                continue
-            if not text:
-                continue
-            self._lines.remember(text)
-            command = command_in(text)
-            if command is None:
-                self._answer(lambda text=text: self._asked(text))
-            elif command in _COMMANDS:
-                with self._complaining():
-                    _COMMANDS[command][1](self)
-            else:
-                self._screen.complain(f"there is no command {command}; /help lists them")
+                leaving = not left.typed
+                self._screen.say("" if left.typed else _ONCE_MORE)
+            except KeyboardInterrupt:  # between an answer and the prompt, or in a command
+                leaving = True
+                self._screen.say(_ONCE_MORE)
+
+    def _heed(self, text: str) -> None:
+        command = command_in(text)
+        if command is None:
+            self._answer(lambda: self._asked(text))
+        elif command in _COMMANDS:
+            with self._complaining():
+                _COMMANDS[command][1](self)
+        else:
+            self._screen.complain(f"there is no command {command}; /help lists them")
 
     def _answer(self, turn: Callable[[], RunResult[Any]]) -> None:
         with self._complaining():
             try:
-                result = turn()
+                with self._lines.unseen():
+                    result = turn()
             except (AgentError, ProviderError) as error:
                 self._end(error.result)
                 raise
@@ -168,7 +179,7 @@ class Chat:
         except Exception as error:
             if isinstance(error, OSError) and error.errno in _GONE:
                 raise
-            self._screen.complain(self._words_for(error))
+            self._screen.complain(self._words_for(error, self._id))
 
     def _asked(self, text: str) -> RunResult[Any]:
         self._screen.status("waiting")
@@ -194,7 +205,7 @@ class Chat:
         """Say what can be typed."""
         for name, (words, _) in _COMMANDS.items():
             self._screen.say(f"{name:<9} {words}")
-        self._screen.say("Ctrl-C stops an answer, or drops the line that is typed; Ctrl-D ends.")
+        self._screen.say("Ctrl-C stops an answer, or drops the line that is typed; Ctrl-D, or Ctrl-C twice, ends.")
 
     def stop(self) -> None:
         """There is nothing to stop where this is read."""
@@ -285,8 +296,8 @@ class _Stop:
 
     def __call__(self) -> None:
         if self._wanted:
-            raise KeyboardInterrupt
+            raise Interrupted(signal.SIGINT)
         self._wanted = True  # before anything else: the next one may come in the middle
-        self._screen.interrupt("stopping; Ctrl-C once more ends the program")
         if self._run is not None:
             self._run.stop()
+        self._screen.interrupt("stopping; Ctrl-C once more ends the program")  # a terminal may hold up what is written

@@ -7,7 +7,7 @@ ever.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -23,6 +23,14 @@ _CHOICES = "[y]es, [n]o, [a]lways for {}, or no and why: "
 STOP = "/stop"
 
 
+class _StopAsked(Exception):
+    """Instead of an answer, the run is to be stopped; `by_key`: by Ctrl-C."""
+
+    def __init__(self, *, by_key: bool = False) -> None:
+        super().__init__()
+        self.by_key = by_key
+
+
 class Asking:
     """Who answers what runs ask.
 
@@ -30,6 +38,9 @@ class Asking:
         screen: where it is shown.
         lines: where answers are read; None where nobody sits.
         yes: whether every call is approved.
+
+    Attributes:
+        interrupted: whether the last answer to be stopped where something was asked was so by Ctrl-C.
     """
 
     def __init__(self, screen: Screen, lines: Lines | None, *, yes: bool = False) -> None:
@@ -38,6 +49,9 @@ class Asking:
         self._yes = yes
         #: Tools whose calls need no asking any more.
         self._always: set[str] = set()
+        #: The run that was stopped instead of an answer: it asks nothing more.
+        self._stopped: str | None = None
+        self.interrupted = False
 
     def forget(self) -> None:
         """Ask again about every tool."""
@@ -46,6 +60,8 @@ class Asking:
     def approve(self, run: ThreadRun[Any], asked: events.ApprovalRequested) -> None:
         """Have a call approved or refused."""
         who = asked.run_id
+        if run.id == self._stopped:
+            return
         if not any(call.call_id == asked.call_id and call.run_id == who for call in run.pending):
             return  # it expired while something else was asked
         reason: str | None = None
@@ -56,7 +72,11 @@ class Asking:
             self._screen.note(f"{asked.tool} is refused: {reason}; --yes approves every call")
         else:
             self._show(asked)
-            reason = self._answer(asked.tool, self._lines, lambda: run.stop())
+            try:
+                reason = self._answer(asked.tool, self._lines)
+            except _StopAsked as how:
+                self._stop(run, how)
+                return
         try:
             if reason is None:
                 run.approve(asked.call_id, run_id=who)
@@ -71,7 +91,7 @@ class Asking:
         for line in described(asked.arguments or {}):
             self._screen.say(f"  {line}")
 
-    def _answer(self, tool: str, lines: Lines, stop: Callable[[], object]) -> str | None:
+    def _answer(self, tool: str, lines: Lines) -> str | None:
         """None: it may run. Else why not."""
         while True:
             try:
@@ -80,13 +100,12 @@ class Asking:
                 self._screen.say("")
                 return "not approved"
             except LeftLine:
-                said = STOP
                 self._screen.say("")
+                raise _StopAsked(by_key=True) from None
             word, _, why = said.partition(" ")
             word = word.lower().rstrip(",.:;")
             if said == STOP:
-                stop()
-                return "the answer was stopped"
+                raise _StopAsked
             if word in _YES and not why:
                 return None
             if word in _ALWAYS and not why:
@@ -97,28 +116,36 @@ class Asking:
 
     def reply(self, run: ThreadRun[Any], asked: events.QuestionAsked) -> None:
         """Have a question of a tool answered."""
-        if not any(each.question_id == asked.question_id for each in run.questions):
+        if run.id == self._stopped or not any(each.question_id == asked.question_id for each in run.questions):
             return
         if self._lines is None:
             self._screen.note(f"{asked.tool} asks, and {NOBODY.format('answer')}: {asked.question}")
             said = f"{NOBODY.format('answer')}; go on without asking"
         else:
             self._screen.emphasise(f"{asked.tool} asks: {asked.question}")
-            said = self._said(self._lines)
-        if said is None or said == STOP:
-            run.stop()
-            return
+            try:
+                said = self._said(self._lines)
+            except _StopAsked as how:
+                self._stop(run, how)
+                return
         try:
             run.answer(asked.question_id, said)
         except StaleQuestion:
             self._screen.note("too late: the question is not open any more")
 
-    def _said(self, lines: Lines) -> str | None:
+    def _said(self, lines: Lines) -> str:
         try:
-            return lines.read("answer: ", fresh=True)
-        except (EOFError, LeftLine):
+            said = lines.read("answer: ", fresh=True)
+        except (EOFError, LeftLine) as error:
             self._screen.say("")
-            return None
+            raise _StopAsked(by_key=isinstance(error, LeftLine)) from None
+        if said.strip() == STOP:
+            raise _StopAsked
+        return said
+
+    def _stop(self, run: ThreadRun[Any], how: _StopAsked) -> None:
+        self._stopped, self.interrupted = run.id, how.by_key
+        run.stop()
 
 
 def described(arguments: Mapping[str, Any]) -> list[str]:
@@ -127,5 +154,6 @@ def described(arguments: Mapping[str, Any]) -> list[str]:
     for name, value in arguments.items():
         text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
         first, *rest = text.split("\n")
+        name = " ".join(name.split("\n"))  # or it could pass for another argument
         lines += [f"{name}: {first}"] if not rest else [f"{name}:", *[f"  {line}" for line in (first, *rest)]]
     return lines

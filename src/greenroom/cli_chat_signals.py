@@ -8,6 +8,8 @@ is closed. Code that does not heed its cancellation may keep them from that; so 
 Python notes a signal at once and carries it out between two steps of the main thread. One that comes just before
 `readline` begins to wait for a key would stay a note until the next key. So a thread that hears of each note (Python's
 wakeup descriptor) wakes the main thread a little later, with a signal that means nothing.
+
+A signal that was ignored when the command began (`nohup`, a job in the background of a script) stays ignored.
 """
 
 from __future__ import annotations
@@ -31,29 +33,33 @@ class Signals:
 
     def __init__(self) -> None:
         self._instead: Callable[[], None] | None = None
-        self._hurry: threading.Timer | None = None
+        self._hurry: threading.Thread | None = None
+        self._left = threading.Event()
+        self._heeds_keys = True
 
     @contextmanager
     def installed(self) -> Generator[None]:
         """The block in which signals do what is said here. In the main thread."""
-        endings = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        endings = [each for each in _named("SIGTERM", "SIGHUP") if signal.getsignal(each) != signal.SIG_IGN]
+        self._heeds_keys = signal.getsignal(signal.SIGINT) != signal.SIG_IGN
         before = {signal.SIGINT: signal.signal(signal.SIGINT, self._interrupt)}
         try:
             before |= {number: signal.signal(number, _end) for number in endings}
-            with _woken((signal.SIGINT, *endings)):
+            with _woken((signal.SIGINT, *endings, *_named("SIGTSTP"))):
                 yield
         finally:
+            self._left.set()
             if self._hurry is not None:
-                self._hurry.cancel()
                 self._hurry.join()
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def hurry(self, seconds: float) -> None:
-        """Press Ctrl-C in so many seconds, unless the block of `installed` has been left by then."""
+    def hurry(self, *seconds: float) -> None:
+        """Press Ctrl-C in so many seconds, and again so many later, unless the block of `installed` has been left by
+        then. The first word counts.
+        """
         if self._hurry is None:
-            self._hurry = threading.Timer(seconds, _press)
-            self._hurry.daemon = True
+            self._hurry = threading.Thread(target=self._press, args=seconds, name="greenroom: the end", daemon=True)
             self._hurry.start()
 
     @contextmanager
@@ -66,9 +72,25 @@ class Signals:
             self._instead = before
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        if not self._heeds_keys:
+            return
         if self._instead is None:
             raise KeyboardInterrupt
         self._instead()
+
+    def _press(self, *seconds: float) -> None:
+        # A signal to the thread itself is what wakes it out of a wait for a lock.
+        main = threading.main_thread().ident
+        for each in seconds:
+            if self._left.wait(each) or main is None or not hasattr(signal, "pthread_kill"):
+                return
+            self._heeds_keys = True
+            signal.pthread_kill(main, signal.SIGINT)
+
+
+def _named(*names: str) -> list[signal.Signals]:
+    """Those of the signals that the system has."""
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
 
 @contextmanager
@@ -102,13 +124,6 @@ def _woken(numbers: Collection[int]) -> Generator[None]:
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:
     """A handler, so that the signal ends a wait; one that is ignored would not."""
-
-
-def _press() -> None:
-    # A signal to the thread itself is what wakes it out of a wait for a lock.
-    main = threading.main_thread().ident
-    if main is not None and hasattr(signal, "pthread_kill"):
-        signal.pthread_kill(main, signal.SIGINT)
 
 
 def _end(number: int, _frame: FrameType | None) -> None:

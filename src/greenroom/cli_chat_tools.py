@@ -6,6 +6,7 @@ of itself that it only reads.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -89,6 +90,8 @@ def read_workspace(folder: str | None, allow: str | None) -> list[Noted]:
     for each in named:
         if each not in known:
             raise ValueError(f"--allow takes {' and '.join(known)}, not {each!r}; what only reads is there without")
+    if folder and not os.path.isdir(folder):
+        raise ValueError(f"--workspace: there is no folder {folder!r}: make it, or name another one")
     changing: list[Changing] = [each for each in known if each in named]
     try:
         workspace = Workspace(folder, approve=changing).tools("read_file", "search", "tasks", *changing)

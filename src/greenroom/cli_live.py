@@ -19,6 +19,7 @@ from rich.text import Text
 from .actors import Node
 from .agents import System, events
 from .cli_chat_logs import logs_to
+from .cli_chat_screen import moves
 from .cli_live_keys import has_keys, pressed, single_keys
 from .cli_live_tree import lines_of
 from .load.attempts import Attempts
@@ -37,7 +38,9 @@ _KEYS = " k kill a carrier   s stop a run   q stop all and end"
 
 def is_possible() -> bool:
     """Whether there is a terminal to draw on and to read keys from."""
-    return sys.stdin is not None and sys.stdout.isatty() and has_keys(sys.stdin.fileno())  # pyright: ignore[reportUnnecessaryComparison]
+    if sys.stdin is None or sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
+        return False
+    return moves(sys.stdout) and has_keys(sys.stdin.fileno())
 
 
 class LiveDemo:

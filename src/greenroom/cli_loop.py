@@ -18,20 +18,28 @@ T = TypeVar("T")
 
 
 class Interrupted(Exception):
-    """A signal ended the command; `status` is what the process should exit with."""
+    """A signal ended the command; `status` is what the process should exit with, `by_key` whether it was Ctrl-C."""
 
     def __init__(self, number: int) -> None:
         super().__init__("interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}")
         self.status = 128 + number
+        self.by_key = number == signal.SIGINT
 
 
 def run_interruptible(command: Callable[[], Awaitable[T]], backend: str) -> T:
     """Run `command` to its end and return what it returns.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM came; the command was cancelled and has ended.
+        Interrupted: SIGINT, SIGTERM or SIGHUP came; the command was cancelled and has ended.
     """
     return anyio.run(partial(_run, command), backend=backend)
+
+
+def _ending() -> list[signal.Signals]:
+    """What ends a command. That its terminal has gone does not, where `nohup` or the like has it ignored."""
+    hangup: signal.Signals | None = getattr(signal, "SIGHUP", None)
+    heeds = hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([hangup] if hangup is not None and heeds else [])]
 
 
 async def _run(command: Callable[[], Awaitable[T]]) -> T:
@@ -42,7 +50,7 @@ async def _run(command: Callable[[], Awaitable[T]]) -> T:
     async def watch() -> None:
         nonlocal received
         try:
-            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            with anyio.open_signal_receiver(*_ending()) as signals:
                 async for number in signals:
                     received = number
                     group.cancel_scope.cancel()

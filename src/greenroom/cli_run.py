@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import secrets
+import shlex
 import signal
 import sys
 import time
@@ -46,8 +48,13 @@ SIMULATED = "simulated"
 _PACE = "300ms-600ms+30ms"
 #: Seconds that an answer has to end once it was stopped, before what does not is given up.
 _GRACE = 3.0
-#: Seconds that everything has to be closed at the end.
-_LAST = 8.0
+#: Seconds that everything has to be closed at the end; and where somebody has pressed Ctrl-C twice, with those that
+#: are left once it was cancelled.
+_LAST, _AT_ONCE = (8.0,), (3.0, 1.0)
+#: What is a text, and may come from the shell as bytes that are none.
+_TEXTS = ("prompt", "model", "base_url", "key_variable", "tools", "mcp", "instructions", "conversation")
+#: The folder that this library was imported from.
+_OURS = os.path.dirname(__file__) + os.sep
 
 
 class Misuse(Exception):
@@ -80,8 +87,9 @@ def answer(asked: Answering, backend: Backend) -> int:
         Interrupted: a signal came.
         JournalError: the file of the conversation cannot be used.
     """
-    if asked.conversation is not None and not asked.conversation.strip():
-        raise Misuse("--conversation takes an id, and it is empty")
+    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
+        raise Misuse("standard output is closed: there is nowhere to write an answer to")
+    asked = _checked(asked)
     is_chat = asked.prompt is None and _is_terminal(sys.stdin) and _is_terminal(sys.stdout)
     prompt = None if is_chat else _prompt_of(asked)
     file = _file_of(asked)
@@ -98,8 +106,34 @@ def answer(asked: Answering, backend: Backend) -> int:
                     return _answer_once(system, agent, prompt, asked, screen, asking)
                 assert lines is not None
                 return _converse(Place(system, agent, screen, lines, signals, asking), asked, file)
+            except Interrupted as interruption:
+                signals.hurry(*(_AT_ONCE if interruption.by_key else _LAST))
+                raise
             finally:
-                signals.hurry(_LAST)
+                signals.hurry(*_LAST)
+
+
+def _checked(asked: Answering) -> Answering:
+    """The same, of texts alone."""
+    read = {name: _text_of(name, getattr(asked, name)) for name in _TEXTS}
+    if asked.conversation is not None and not asked.conversation.strip():
+        raise Misuse("--conversation takes an id, and it is empty")
+    if asked.key_variable is not None and not asked.key_variable.strip():
+        raise Misuse("--key-variable takes the name of an environment variable, and it is empty")
+    if asked.journal is not None and (not asked.journal.strip() or asked.journal == ":memory:"):
+        raise Misuse(f"--journal takes the path of a file, not {asked.journal!r}")
+    return msgspec.structs.replace(asked, **read)
+
+
+def _text_of(name: str, value: Any) -> Any:
+    """What the shell gave, as text in UTF-8, whatever the encoding of the terminal."""
+    if isinstance(value, tuple):
+        return tuple([_text_of(name, each) for each in value])  # pyright: ignore[reportUnknownVariableType]
+    try:
+        return value if value is None else os.fsencode(value).decode()
+    except UnicodeError:
+        named = "the prompt" if name == "prompt" else f"--{name.replace('_', '-')}"
+        raise Misuse(f"{named} is no text in UTF-8") from None
 
 
 def _prompt_of(asked: Answering) -> str:
@@ -168,7 +202,9 @@ def _agent_for(asked: Answering) -> Agent[Any, str]:
     except (ImportError, RuntimeError) as error:  # what the ready-made tools need is not there
         raise Misuse(" ".join(str(error).split())) from None
     except (TypeError, ValueError) as error:
-        raise Misuse(_line(error)) from None
+        near = get_close_matches(asked.model, [SIMULATED])
+        hint = f"; did you mean {SIMULATED}?" if near and asked.base_url is None else ""
+        raise Misuse(_line(error).replace("base_url must", "--base-url must") + hint) from None
 
 
 def _answer_once(
@@ -177,11 +213,16 @@ def _answer_once(
     options: Any = {"conversation_id": asked.conversation} if asked.conversation is not None else {}
     try:
         with system.stream(agent, prompt, on_exit="detach" if options else "stop", **options) as run:
-            TurnView(screen, asking, run, in_full=False).follow()
+            result = TurnView(screen, asking, run, in_full=False).follow()
     except KeyboardInterrupt:
         raise Interrupted(signal.SIGINT) from None
     except (AgentError, ProviderError, ConversationBusy) as error:
-        screen.complain(_words_for(error, asked))
+        screen.complain(_words_for(error, asked, asked.conversation))
+        return 1
+    if asking.interrupted:
+        raise Interrupted(signal.SIGINT)
+    if result.status != "completed":
+        screen.complain(f"there is no answer: the run was stopped ({result.reason})")
         return 1
     return 0
 
@@ -193,31 +234,38 @@ def _converse(place: Place, asked: Answering, file: str | None) -> int:
         screen.note(f"conversation {id} is kept in {file}")
     with shown_logs(screen) as logs:
         chat = Chat(
-            place, logs, id, kept=file is not None, new_id=_new_id, words_for=lambda each: _words_for(each, asked)
+            place,
+            logs,
+            id,
+            kept=file is not None,
+            new_id=_new_id,
+            words_for=lambda error, which: _words_for(error, asked, which),
         )
         try:
             chat.go_on()
         except ConversationBusy as error:
-            screen.complain(_words_for(error, asked))
+            screen.complain(_words_for(error, asked, id))
             return 1
         chat.converse()
     return 0
 
 
-def _words_for(error: BaseException, asked: Answering) -> str:
-    """An error in one line, in terms of this command."""
+def _words_for(error: BaseException, asked: Answering, conversation: str | None) -> str:
+    """An error of a conversation in one line, in terms of this command."""
     if isinstance(error, LimitExceeded):
         return f"no answer within --limit-turns {error.allowed:g}"
     if isinstance(error, ConversationBusy):
-        known = asked.conversation
+        place = f" --journal {shlex.quote(asked.journal)}" if asked.journal is not None else ""
         return (
-            f"the last answer of conversation {known} has not ended: another process is at work on it, or "
-            f"`greenroom run --conversation {known}` on a terminal goes on with it"
+            f"the last answer of conversation {conversation} has not ended: another process is at work on it, or "
+            f"`greenroom run --conversation {shlex.quote(conversation or '')}{place}` on a terminal goes on with it"
         )
     words = _line(error)
-    if isinstance(error, AuthError) and asked.key_variable is None:
+    if isinstance(error, AuthError):
         # The command line takes no key: others could read it.
-        words = words.replace(" or pass api_key=", "") + f"; --model {SIMULATED} needs none"
+        words = re.sub(r" or pass api_key=( or \w+=)*", "", words)
+        if asked.key_variable is None:
+            words += f"; --model {SIMULATED} needs none"
     return words
 
 
@@ -274,7 +322,7 @@ def find_object(place: str, option: str, what: str, example: str) -> Any:
         missing = error.name or module_name
         found = "there is no module" if module_name.startswith(missing) else f"{module_name} needs the module"
         raise Misuse(f"{option} {place}: {found} {missing!r} (looked in {here} and the installed packages)") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a program that runs when it is imported may end itself
         raise Misuse(f"{option} {place}: {module_name} cannot be imported: {_line(error)}{_where(error)}") from None
     finally:
         # What it imports later is found too, but hides nothing any more.
@@ -288,11 +336,12 @@ def find_object(place: str, option: str, what: str, example: str) -> Any:
     return found
 
 
-def _where(error: Exception) -> str:
-    """The place in the user's file that raised."""
+def _where(error: BaseException) -> str:
+    """The place in the user's file that raised, or that called what did."""
     frames = traceback.extract_tb(error.__traceback__)
     last = next(
-        (frame for frame in reversed(frames) if frame.filename != __file__ and "importlib" not in frame.filename), None
+        (each for each in reversed(frames) if not each.filename.startswith(_OURS) and "importlib" not in each.filename),
+        None,
     )
     return f" ({last.filename}:{last.lineno})" if last is not None else ""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import ipaddress
 import os
+import re
 import signal
 import socket
 import sys
@@ -36,6 +37,9 @@ Seconds = Annotated[float, Parameter(validator=Number(gte=0, lte=86_400))]
 
 #: Where a token is looked for that was not given as a file.
 TOKEN_VARIABLE = "GREENROOM_TOKEN"
+
+#: What can be a name or an address of a machine, as far as its characters go.
+_NAME = re.compile(r"[\w.:-]+")
 
 
 def serve(
@@ -71,17 +75,27 @@ def serve(
         )
     try:
         room = importlib.import_module("greenroom.service")
+        arguments = importlib.import_module("greenroom.service.arguments")
         server = importlib.import_module("greenroom.service.server")
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in ("starlette", "uvicorn"):
             raise
-        raise Misuse(f"greenroom serve needs {missing}: install greenroom[serve]") from None
-    service = _service_of(room.Service, target, read_token(token_file), journal)
+        raise Misuse(f"greenroom serve needs {missing}: pip install greenroom[serve]") from None
+    token = read_token(token_file)
+    if token is not None:
+        try:
+            arguments.check_token(token, TOKEN_VARIABLE if token_file is None else f"--token-file {token_file}")
+        except ValueError as error:
+            raise Misuse(str(error)) from None
+    names = [*arguments.LOOPBACK, _in_address(host)] if _NAME.fullmatch(host) else arguments.LOOPBACK
+    service = _service_of(room.Service, target, token, journal, names)
     try:
         listeners: list[socket.socket] = server.listen(host, port)
     except OSError as error:
         raise Misuse(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+    except UnicodeError:
+        raise Misuse(f"--host {host} is no name of a machine: a part of it is empty, or too long") from None
     try:
         _refuse_open(service, host, listeners)
         say = partial(_say_where, service, listeners)
@@ -98,7 +112,15 @@ def serve(
     return 0
 
 
-def _service_of(kind: type[Service], target: str, token: str | None, journal: str | None) -> Service:
+def _in_address(name: str) -> str:
+    """A host as it stands in an address."""
+    return f"[{name}]" if ":" in name else name
+
+
+def _service_of(
+    kind: type[Service], target: str, token: str | None, journal: str | None, names: Sequence[str]
+) -> Service:
+    """The service of an object; where it is made here, and has no token, it is reached by these names only."""
     found = find_object(target, "serve", "agent", "weather:agent")
     given: Any = found
     if isinstance(given, kind):
@@ -106,12 +128,13 @@ def _service_of(kind: type[Service], target: str, token: str | None, journal: st
             if value is not None:
                 raise Misuse(f"{target} is a Service, which has its own: leave out {option}, and give it there")
         return given
+    hosts = names if token is None else None
     try:
         if isinstance(given, System):
             if journal is not None:
                 raise Misuse(f"{target} is a System, which has a journal of its own: leave out --journal")
-            return kind(system=given, token=token)
-        return kind(given, system=System(journal=journal), token=token)
+            return kind(system=given, token=token, allowed_hosts=hosts)
+        return kind(given, system=System(journal=journal), token=token, allowed_hosts=hosts)
     except (TypeError, ValueError) as error:
         raise Misuse(f"{target} cannot be served: {error}") from None
 
@@ -148,8 +171,7 @@ def _refuse_open(service: Service, host: str, listeners: Sequence[socket.socket]
 
 def _say_where(service: Service, listeners: Sequence[socket.socket]) -> None:
     name, port = listeners[0].getsockname()[:2]
-    place = f"[{name}]" if ":" in name else name
-    _say(f"serving {', '.join(service.agents)} on http://{place}:{port}; Ctrl-C drains and ends")
+    _say(f"serving {', '.join(service.agents)} on http://{_in_address(name)}:{port}; Ctrl-C drains and ends")
 
 
 class _Signals:
