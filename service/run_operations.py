@@ -64,7 +64,7 @@ async def look(service: Service, request: Request) -> ASGIApp:
     run_id: str = request.path_params["run_id"]
     known = service.find(run_id)
     if known is not None:
-        return json_answer(await view_of(known, service.agents.get(known.agent), with_text=True))
+        return json_answer(await view_of(known, service.agents.get(known.agent)))
     return json_answer(await past_view(service, run_id))
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from anyio import CancelScope
 
 from ..agents import Agent, Chronicle
 from ..agents.recovery_terms import Unfinished
@@ -31,22 +29,12 @@ async def result_of(run: Run[Any]) -> RunResult[Any] | None:
         return getattr(error, "result", None)
 
 
-async def view_of(known: KnownRun, agent: Agent[Any, Any] | None, *, with_text: bool = False) -> RunView:
-    """A run that the service has the handle of. `with_text`: with the answer of one at work, as far as it has come."""
-    text = await _text_so_far(known.run) if with_text and not known.is_over else ""
+async def view_of(known: KnownRun, agent: Agent[Any, Any] | None) -> RunView:
+    """A run that the service has the handle of."""
     if known.is_over:
         result = await result_of(known.run)
         return _of_result(known, result, agent) if result is not None else _of_loss(known)
-    return _at_work(known, text)
-
-
-async def _text_so_far(run: Run[Any]) -> str:
-    """What a run at work has said in the turn at hand, as far as it was streamed."""
-    with CancelScope() as now_or_never, suppress(Exception):  # one that ends at this moment may have failed
-        now_or_never.cancel()
-        async for text in run.text():
-            return text  # of a reader that comes late, the first piece is all that there was
-    return ""
+    return _at_work(known)
 
 
 def _facts(known: KnownRun) -> dict[str, Any]:
@@ -60,14 +48,15 @@ def _facts(known: KnownRun) -> dict[str, Any]:
     }
 
 
-def _at_work(known: KnownRun, text: str) -> RunView:
+def _at_work(known: KnownRun) -> RunView:
     run = known.run
-    node = run.tree()
+    node, snapshot = run.tree(), run.snapshot()
     return RunView(
         **_facts(known),
         agent=node.detail.get("agent", known.agent),
         status="running",
-        text=text,
+        text=snapshot.text,
+        seq=snapshot.seq,
         paused=node.state in ("paused", "pausing"),
         turn=node.detail.get("turn", 0),
         usage=run.usage,

@@ -151,9 +151,10 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
 
     `status` is ``running``, how it ended (``completed``, ``stopped``, ``limited``, ``waiting``, ``failed``), or, of one
     that is at work nowhere here, ``unfinished``, ``suspended``, ``parked`` or ``damaged``. `output` is the answer, of
-    whatever type the agent has; `text` the last words of the model. Of one at work that is asked for by its id, it is
-    what was said so far in the turn at hand to those who follow it. `cost` is in US dollars, None where a part of it is
-    not known. `parent_id` is the run that it is a part of, as its subagent.
+    whatever type the agent has; `text` the last words of the model. Of one at work here, `text` is what it has said so
+    far in the turn at hand, where somebody follows it, and `seq` the number of its last event: those behind it go on
+    from there. `cost` is in US dollars, None where a part of it is not known. `parent_id` is the run that it is a part
+    of, as its subagent.
     """
 
     id: str
@@ -162,6 +163,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     output: Any = None
     text: str = ""
+    seq: int | None = None
     error: str | None = None
     paused: bool = False
     turn: int = 0

@@ -200,20 +200,21 @@ async def test_half_a_character() -> None:
 
 
 async def test_an_answer_as_far_as_it_has_come() -> None:
-    """Where somebody follows it; a run that nobody follows is not streamed."""
-
+    """Where somebody follows it: the text so far, and the pieces behind its number, are the answer."""
     answer = "One two three, and so on."
+    asked = {"prompt": "Hi", "run_id": "one"}
     async with serving(Agent("helper", Trickle([answer[:8], 10.0, answer[8:]]))) as client:
-        async with client.stream(
-            "POST", "/runs", {"prompt": "Hi", "run_id": "one"}, accept="text/event-stream"
-        ) as stream:
-            told = [json.loads(frame["data"]) for frame in await stream.until("model.text_delta")]
-            said = "".join([each["text"] for each in told if each["type"] == "model.text_delta"])
-            assert said == answer[:8]
-            assert (await client.get("/runs/one")).json["text"] == said
-            assert (await client.get("/runs")).json["runs"][0]["text"] == ""
-            await stream.rest()
-        assert (await client.get("/runs/one")).json["text"] == answer
+        async with client.stream("POST", "/runs", asked, accept="text/event-stream") as stream:
+            await stream.until("model.text_delta")
+            run = (await client.get("/runs/one")).json
+            assert run["text"] == answer[:8]
+            assert (await client.get("/runs")).json["runs"] == [run]
+            late = [json.loads(frame["data"]) for frame in frames(await stream.rest())]
+        pieces = [each["text"] for each in late if each["type"] == "model.text_delta" and each["seq"] > run["seq"]]
+        assert run["text"] + "".join(pieces) == answer
+        assert min(each["seq"] for each in late) == run["seq"] + 1
+        done = (await client.get("/runs/one")).json
+    assert (done["text"], done["seq"]) == (answer, None)
 
 
 async def test_which_agent() -> None:

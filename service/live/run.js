@@ -160,6 +160,7 @@ function runPanel({ tree, serverNow, leave, showAll, changed }) {
       run.info = info;
       if (info.status !== "running") end();
       else if (run.rises) {
+        run.stop(); // which may still be trying
         Object.assign(run, { ended: false, gone: null });
         attend();
       }
@@ -172,6 +173,7 @@ function runPanel({ tree, serverNow, leave, showAll, changed }) {
       cards.show(run.id, approvals, questions, at);
     } catch (error) {
       if (error.status === 404 || error.status === 410) asked.gone = error.message;
+      else if (asked.rises) asked.endedAs = null; // it is asked again
     }
     asked.asking = false;
     if (asked.again) {

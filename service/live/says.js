@@ -4,6 +4,8 @@ const args = (event) => `${event.tool}(${event.arguments ? oneLine(asJson(event.
 const tokens = (usage) => (usage ? `, ${count(usage.input_tokens ?? 0)} + ${count(usage.output_tokens ?? 0)} tokens` : "");
 const again = (event) => `again in ${seconds(event.delay)}, as try ${event.attempt + 1}: ${event.error}`;
 
+const lastLine = (words) => words.trimEnd().split("\n").at(-1); // of a command's output, say
+
 const SAYS = {
   "run.started": (e) => `a run of ${e.agent} begins`,
   "run.restarted": (e) => `crashed, and goes on from its journal (restart ${e.restarts}): ${e.error}`,
@@ -38,7 +40,7 @@ const SAYS = {
   "gate.waiting": (e) => `waits for admission to ${e.provider} (${e.reason}), ${count(e.ahead ?? 0)} ahead`,
   "gate.opened": (e) => `admitted after ${seconds(e.waited)}`,
   "tool.started": args,
-  "tool.progress": (e) => `${e.tool}: ${typeof e.progress === "string" ? e.progress : asJson(e.progress)}`,
+  "tool.progress": (e) => `${e.tool}: ${typeof e.progress === "string" ? lastLine(e.progress) : asJson(e.progress)}`,
   "tool.completed": (e) => `${e.tool} → ${e.result}`,
   "tool.failed": (e) => `${e.tool} (${e.cause}): ${e.result}`,
   "tool.outlived": (e) => `${e.tool} was given up, and still runs`,
