@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .problems import ErrorAnswer, no_method
+from .problems import ErrorAnswer, Problem, no_method
 from .written import written
 
 if TYPE_CHECKING:
@@ -88,12 +88,26 @@ class _Path:
         await answer(scope, receive, send)
 
 
+def _knowing(do: Do, parameters: Sequence[Parameter]) -> Do:
+    """An operation that refuses a parameter which would be left out of account, such as ``?wiat=5``."""
+    known = [each.name for each in parameters if each.where == "query"]
+
+    async def do_known(service: Service, request: Request) -> ASGIApp:
+        for name in request.query_params:
+            if name not in known:
+                takes = f"it takes {', '.join(known)}" if known else "it takes none"
+                raise Problem(422, "invalid_request", f"there is no parameter {name!r:.80} here: {takes}", name[:80])
+        return await do(service, request)
+
+    return do_known
+
+
 def routes(service: Service, operations: Iterable[Operation]) -> list[Route]:
     """The routes of a table."""
     paths: dict[str, dict[str, Do]] = {}
     for each in operations:
         if each.do is not None:
-            paths.setdefault(each.path, {})[each.method] = each.do
+            paths.setdefault(each.path, {})[each.method] = _knowing(each.do, each.parameters)
     return [Route(path, _Path(service, by_method)) for path, by_method in paths.items()]
 
 

@@ -40,6 +40,7 @@ def take(browser: Browser, stage: Stage) -> None:
     survey = stage.start("survey")
     page = look(browser, stage, f"#run={survey}", "light")
     expect(page.locator("#asks .card")).to_be_visible()
+    expect(page.locator("#panel-facts")).to_contain_text("needs you")
     page.screenshot(path=IMAGES / "live-approval.png")
     page.get_by_role("button", name="Approve").click()
     expect(page.locator("#answer")).to_contain_text("rain at all. The quick brown fox jumps over")

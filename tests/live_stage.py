@@ -2,13 +2,14 @@
 
     python tests/live_stage.py PORT [--runs N] [--journal FILE] [--token TOKEN] [--bare]
 
-A prompt's first word is the part that the run plays; see `PARTS`. The model keeps nothing between requests: it finds
-its place by the replies that a conversation has.
+SIGUSR1 drains it: for two seconds, and then it ends. A prompt's first word is the part that the run plays; see `PARTS`.
+The model keeps nothing between requests: it finds its place by the replies that a conversation has.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,7 +18,7 @@ import anyio
 import msgspec
 import uvicorn
 
-from greenroom import Agent, Retry, RunContext, System, tool
+from greenroom import Agent, Retry, RunContext, System, Toolkit, Toolset, tool
 from greenroom.actors import Actor, ChildSpec, Context, Supervisor
 from greenroom.providers import (
     ModelReply,
@@ -94,6 +95,19 @@ def approve(turn: int, argument: str) -> Any:
     return call("delete_file", path=argument or "/tmp/report.txt") if turn == 0 else "The file is gone."
 
 
+def pay(turn: int, _: str) -> Any:
+    return call("pay", account=12345678901234567890, cents=-9007199254740993) if turn == 0 else "It is paid."
+
+
+def same(turn: int, _: str) -> Any:
+    """Calls with one id, as some models make them."""
+    return call("delete_file", path=f"/srv/{turn}.txt") if turn < 2 else "The files are gone."
+
+
+def tear(turn: int, _: str) -> Any:
+    return call("tear", page="seven") if turn == 0 else "It is torn."
+
+
 def ask(turn: int, argument: str) -> Any:
     return call("ask", question=argument or "Which city do you mean?") if turn == 0 else "Thank you."
 
@@ -121,7 +135,10 @@ def retry(turn: int, argument: str) -> Any:
 #: What a run can be asked to play: what its model says in a turn (None: nothing, for ever).
 PARTS: dict[str, Callable[[int, str], Any]] = {
     part.__name__: part
-    for part in (talk, think, look, rounds, slowly, survey, sections, approve, ask, team, hostile, huge, brief, retry)
+    for part in (
+        *(talk, think, look, rounds, slowly, survey, sections, approve, pay, same, ask, team, tear),
+        *(hostile, huge, brief, retry),
+    )
 }
 
 
@@ -149,7 +166,8 @@ class Player(Provider):
         await anyio.sleep(PACE)
         calls = [said] if isinstance(said, ToolCall) else said if isinstance(said, list) else []
         words = said if isinstance(said, str) else f"I look into it, in turn {turn + 1}."
-        named = [msgspec.structs.replace(each, id=f"call_{turn}_{place}") for place, each in enumerate(calls)]
+        number = 0 if part == "same" else turn
+        named = [msgspec.structs.replace(each, id=f"call_{number}_{place}") for place, each in enumerate(calls)]
         usage = Usage(120 + 30 * turn, 45, 165 + 30 * turn)
         reason = "tool_calls" if calls else "stop"
         return ModelReply(assistant(words, tool_calls=named), reason, usage, self.model)
@@ -208,10 +226,42 @@ async def delete_file(path: str) -> str:
     return f"deleted {path}"
 
 
+@tool(needs_approval=True)
+async def pay(account: int, cents: int) -> str:
+    """Pay."""
+    return f"{cents} to {account}"
+
+
 @tool
 async def ask(question: str, context: RunContext) -> str:
     """Ask the user."""
     return await context.ask_user(question)
+
+
+class Library(Toolset):
+    """Is open for all runs, until somebody tears a page."""
+
+    name = "library"
+    scope = "system"
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Toolkit]:
+        torn = anyio.Event()
+
+        @tool
+        async def tear(page: str) -> str:
+            """Tear a page."""
+            torn.set()
+            return f"page {page} is torn"
+
+        async def watch() -> None:
+            await torn.wait()
+            raise RuntimeError("a page was torn")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch)
+            yield Toolkit([tear])
+            group.cancel_scope.cancel()
 
 
 class Clerk(Actor):
@@ -221,7 +271,7 @@ class Clerk(Actor):
         raise RuntimeError(message)
 
 
-TOOLS = [search, read_page, echo, delete_file, ask]
+TOOLS = [search, read_page, echo, delete_file, pay, ask]
 COST = Prices({"player*": Price(input=3.0, output=15.0)})
 player = Player()
 reader = Agent("reader", player, tools=TOOLS, retry=Retry(attempts=4), prices=COST)
@@ -229,13 +279,26 @@ researcher = Agent(
     "researcher", player, tools=[*TOOLS, reader.as_tool(description="Reads.")], retry=Retry(attempts=4), prices=COST
 )
 writer = Agent("writer", player, tools=TOOLS, retry=Retry(attempts=4), prices=COST)
+librarian = Agent("librarian", player, tools=[Library()])
 
 
 async def play(port: int, runs: int, journal: str | None, token: str | None, bare: bool) -> None:
     """Serve until a signal comes."""
     system = System(name="stage", journal=journal, max_running=5_000)
-    service = Service([researcher, writer, reader], system=system, token=token)
-    async with service:
+    service = Service([researcher, writer, reader, librarian], system=system, token=token)
+    server = uvicorn.Server(
+        uvicorn.Config(service, port=port, log_level="warning", lifespan="off", timeout_graceful_shutdown=1)
+    )
+
+    async def drain_when_told() -> None:
+        with anyio.open_signal_receiver(signal.SIGUSR1) as signals:
+            async for _ in signals:
+                await system.drain(2)
+                service.end_streams()
+                server.should_exit = True
+
+    async with service, anyio.create_task_group() as group:
+        group.start_soon(drain_when_told)
         if not bare:
             two = Supervisor([ChildSpec("index", Clerk), ChildSpec("mail", Clerk)])
             clerks = await system.spawn(two, name="clerks")
@@ -245,8 +308,8 @@ async def play(port: int, runs: int, journal: str | None, token: str | None, bar
         for number in range(runs):
             agent = (researcher, writer)[number % 2]
             await system.start(agent, f"slowly {number}", run_id=f"run-{number:04}")
-        config = uvicorn.Config(service, port=port, log_level="warning", lifespan="off", timeout_graceful_shutdown=1)
-        await uvicorn.Server(config).serve()
+        await server.serve()
+        group.cancel_scope.cancel()
 
 
 if __name__ == "__main__":

@@ -150,3 +150,25 @@ async def test_the_tree_says_how_many_questions_a_run_has_open() -> None:
         run.answer(run.questions[0].question_id, "This one.")
         assert "asks" not in run.tree().detail
         assert (await run.result()).output == "Done."
+
+
+async def test_the_tree_says_that_the_service_drains() -> None:
+    """Whoever watches sees it at the root, while runs come to their end."""
+    held = anyio.Event()
+
+    @tool
+    async def hold() -> str:
+        """Hold."""
+        held.set()
+        return str(await anyio.sleep_forever())
+
+    helper = Agent("helper", Scripted([call("hold")], "Done."), tools=[hold])
+    service = Service(helper)
+    async with client_of(service) as client, anyio.create_task_group() as group:
+        await service.system.start(helper, "Go", run_id="top")
+        await held.wait()
+        assert (await client.get("/tree")).json()["state"] == "open"
+        group.start_soon(service.system.drain, 60)
+        await anyio.wait_all_tasks_blocked()
+        assert (await client.get("/tree")).json()["state"] == "draining"
+        await client.post("/runs/top/stop", headers={"X-Greenroom-Token": service.page_token})

@@ -188,6 +188,15 @@ async def test_a_wait_that_is_none(wait: str) -> None:
         assert (answer.status, answer.error[1]) == (422, "wait")
 
 
+async def test_a_parameter_that_nobody_knows_is_named() -> None:
+    """Instead of being left out of account: a misspelt `wait` would not wait."""
+    async with serving() as client:
+        answer = await client.post("/runs?wiat=5", {"prompt": "a"})
+        assert (answer.status, answer.error) == (422, ("invalid_request", "wiat"))
+        assert "it takes wait" in answer.body.decode()
+        assert (await client.get("/health?verbose=1")).status == 422
+
+
 async def test_half_a_character() -> None:
     """Of a model that gives one: its run can be followed to its end, and the list be read."""
     async with serving(helper("a\ud800b \ud83d\ude00", "c\udfff")) as client:

@@ -355,6 +355,7 @@ def test_a_token_opens_the_house(folder: Path) -> None:
         (["app:nothing"], "app:nothing cannot be served"),
         (["app:nix"], "has no"),
         (["nix:agent"], "there is no module 'nix'"),
+        (["./parts/nix.py:agent"], "write the module's name, not its file's: parts.nix:agent"),
         (["app"], "write module:"),
         (["app:quick", "--port", "70000"], "port"),
         (["app:quick", "--drain", "-1"], "drain"),

@@ -314,6 +314,9 @@ def find_object(place: str, option: str, what: str, example: str) -> Any:
     module_name, colon, name = place.partition(":")
     if not colon or not module_name or not name:
         raise Misuse(f"{option} {place}: write module:{what}, for example {example}")
+    if module_name.endswith(".py"):
+        given = module_name.removesuffix(".py").removeprefix("./").replace("/", ".")
+        raise Misuse(f"{option} {place}: write the module's name, not its file's: {given}:{name}")
     here = os.getcwd()
     sys.path.insert(0, here)
     try:
