@@ -27,13 +27,14 @@ EXPIRED = "expired: nobody has approved this call within {:g} s"
 
 
 class PendingCall(msgspec.Struct, frozen=True):
-    """A tool call that waits for an approval, and what is asked."""
+    """A tool call that waits for an approval, and what is asked; `turn` is that of its run, of `run_id`."""
 
     call_id: str
     tool: str
     arguments: dict[str, Any]
     question: str
     run_id: str
+    turn: int = 0
 
 
 class Question:
@@ -78,7 +79,9 @@ class Approvals:
         with self._lock:
             self._open[question.asked.run_id, question.asked.call_id] = question
 
-    def answer(self, run: str, call_id: str, answer: Answer, below: str | None = None) -> Question:
+    def answer(
+        self, run: str, call_id: str, answer: Answer, below: str | None = None, turn: int | None = None
+    ) -> Question:
         """Close a question with an answer.
 
         Args:
@@ -86,6 +89,7 @@ class Approvals:
             call_id: the call.
             answer: the answer.
             below: the run that asks, if it is to be no other.
+            turn: the turn of the call, likewise.
 
         Raises:
             StaleApproval: no such question is open.
@@ -98,6 +102,7 @@ class Approvals:
                 if question.asked.call_id == call_id
                 and run in question.path
                 and (below is None or question.asked.run_id == below)
+                and (turn is None or question.asked.turn == turn)
             ]
             own = [question for question in found if question.asked.run_id == run]
             if len(own or found) > 1:

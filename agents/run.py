@@ -170,24 +170,28 @@ class Run(Generic[OutputT]):
         """The tool calls, of the run and its subagents, that wait for an approval at this moment."""
         return asked_by(self._cell)
 
-    def approve(self, call_id: str, *, run_id: str | None = None) -> None:
+    def approve(self, call_id: str, *, run_id: str | None = None, turn: int | None = None) -> None:
         """Let a tool call run that waits for an approval. From any thread, at once.
 
         Args:
             call_id: the call, as `approval.requested` and `pending` name it: of this run, else of a subagent.
             run_id: the subagent, where several wait with the same call id.
+            turn: the turn of the call. Some models give their calls the same ids in each turn: then an answer that
+                comes late is for no call but the one that was meant.
 
         Raises:
             StaleApproval: no such call waits: it was answered, has expired, or was given up with its run.
             ValueError: several subagents wait with this call id.
         """
-        answer_call(self._cell, call_id, True, run_id)
+        answer_call(self._cell, call_id, True, run_id, turn)
 
-    def deny(self, call_id: str, reason: str = "not approved", *, run_id: str | None = None) -> None:
+    def deny(
+        self, call_id: str, reason: str = "not approved", *, run_id: str | None = None, turn: int | None = None
+    ) -> None:
         """Refuse a tool call that waits for an approval; the model is told the reason. As `approve`."""
         if not isinstance(reason, str):
             raise TypeError(f"deny(reason=) takes a text, not {reason!r}")
-        answer_call(self._cell, call_id, reason or False, run_id)
+        answer_call(self._cell, call_id, reason or False, run_id, turn)
 
     @property
     def questions(self) -> tuple[PendingQuestion, ...]:

@@ -150,13 +150,15 @@ class ThreadRun(Generic[OutputT]):
         self._run.stop(mode, reason=reason, grace=grace)
         return self
 
-    def approve(self, call_id: str, *, run_id: str | None = None) -> None:
+    def approve(self, call_id: str, *, run_id: str | None = None, turn: int | None = None) -> None:
         """Let a tool call run that waits for an approval, as `Run.approve` does."""
-        self._run.approve(call_id, run_id=run_id)
+        self._run.approve(call_id, run_id=run_id, turn=turn)
 
-    def deny(self, call_id: str, reason: str = "not approved", *, run_id: str | None = None) -> None:
+    def deny(
+        self, call_id: str, reason: str = "not approved", *, run_id: str | None = None, turn: int | None = None
+    ) -> None:
         """Refuse a tool call that waits for an approval, as `Run.deny` does."""
-        self._run.deny(call_id, reason, run_id=run_id)
+        self._run.deny(call_id, reason, run_id=run_id, turn=turn)
 
     @property
     def questions(self) -> tuple[PendingQuestion, ...]:

@@ -95,7 +95,7 @@ def asked_by(run: RunCell) -> tuple[PendingCall, ...]:
     return root.approvals.pending(run.name) if root.approvals is not None else ()
 
 
-def answer_call(run: RunCell, call_id: str, answer: Answer, below: str | None) -> None:
+def answer_call(run: RunCell, call_id: str, answer: Answer, below: str | None, turn: int | None = None) -> None:
     """Answer a call of a run, or of one below it. From any thread.
 
     Raises:
@@ -105,7 +105,7 @@ def answer_call(run: RunCell, call_id: str, answer: Answer, below: str | None) -
     *_, root = run.line()
     if root.approvals is None:
         raise StaleApproval(f"run {run.name!r}", call_id)
-    run.stage.home.run(root.approvals.answer(run.name, call_id, answer, below).tell)
+    run.stage.home.run(root.approvals.answer(run.name, call_id, answer, below, turn).tell)
 
 
 def _options_in_force(run: RunCell) -> Iterator[RunOptions]:
@@ -166,9 +166,8 @@ async def _ask(cell: ToolCell, text: str) -> ToolResult | None:
     approver = approver_of(run)
     if approver is None and not run.voice.reachable:
         cell.pends = True
-    asked = PendingCall(
-        cell.call_id, cell.tool.name, cell.call.arguments or {}, text or f"May {cell.tool.name} run?", run.name
-    )
+    said = text or f"May {cell.tool.name} run?"
+    asked = PendingCall(cell.call_id, cell.tool.name, cell.call.arguments or {}, said, run.name, run.voice.turn)
     scope = CancelScope()
     question = cell.question = Question(asked, run.voice.path, scope.cancel)
     if cell.pends:

@@ -55,9 +55,9 @@ async def approve(service: Service, request: Request) -> ASGIApp:
     call_id: str = request.path_params["call_id"]
     run = known.run
     if asked.approved:
-        _try(lambda: run.approve(call_id, run_id=asked.run_id))
+        _try(lambda: run.approve(call_id, run_id=asked.run_id, turn=asked.turn))
     else:
-        _try(lambda: run.deny(call_id, asked.reason or "not approved", run_id=asked.run_id))
+        _try(lambda: run.deny(call_id, asked.reason or "not approved", run_id=asked.run_id, turn=asked.turn))
     return await _as_it_is(service, known)
 
 

@@ -62,7 +62,8 @@ def _at_work(known: KnownRun) -> RunView:
         usage=run.usage,
         cost=node.detail.get("cost"),
         pending=[
-            PendingView(call.call_id, call.run_id, call.tool, call.question, call.arguments) for call in run.pending
+            PendingView(call.call_id, call.run_id, call.tool, call.question, call.arguments, call.turn)
+            for call in run.pending
         ],
         questions=[QuestionView(each.question_id, each.run_id, each.tool, each.question) for each in run.questions],
     )
@@ -82,7 +83,8 @@ def _of_result(known: KnownRun, result: RunResult[Any], agent: Agent[Any, Any] |
         cost=result.cost,
         ended_at=result.ended_at,
         pending=[
-            PendingView(call.call_id, call.run_id, call.tool, call.question, call.arguments) for call in result.pending
+            PendingView(call.call_id, call.run_id, call.tool, call.question, call.arguments, call.turn)
+            for call in result.pending
         ],
         outlived=list(result.outlived),
     )

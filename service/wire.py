@@ -93,11 +93,14 @@ class StopRun(Asked, frozen=True):
 
 
 class AnswerCall(Asked, frozen=True):
-    """Whether a tool call that waits may run; `run_id` is the subagent, where several wait with the same id."""
+    """Whether a tool call that waits may run; `run_id` is the subagent, where several wait with the same id, and `turn`
+    the turn of the call, so that an answer that comes late is for no other one.
+    """
 
     approved: bool
     reason: Words | None = None
     run_id: Name | None = None
+    turn: int | None = None
 
 
 class AnswerQuestion(Asked, frozen=True):
@@ -132,6 +135,7 @@ class PendingView(msgspec.Struct, frozen=True):
     tool: str
     question: str
     arguments: dict[str, Any]
+    turn: int
 
 
 class QuestionView(msgspec.Struct, frozen=True):

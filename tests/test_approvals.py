@@ -82,7 +82,9 @@ async def test_the_one_call_waits_while_its_siblings_go_on() -> None:
         assert (event.tool, event.arguments, event.question) == ("remove", {"path": "a"}, "May remove run?")
         await asked(run, "tool.completed")
         assert (stage.ran, run.status) == (["look"], "running")
-        assert run.pending == (PendingCall(event.call_id, "remove", {"path": "a"}, "May remove run?", run.id),)
+        assert run.pending == (
+            PendingCall(event.call_id, "remove", {"path": "a"}, "May remove run?", run.id, event.turn),
+        )
         run.approve(event.call_id)
         assert run.pending == ()
         result = await run.result()
@@ -115,6 +117,26 @@ async def test_calls_one_by_one_do_not_wait_for_an_approval() -> None:
         result = await run.result()
     assert (stage.ran[:2], sorted(stage.ran[2:])) == (["look", "look"], ["a", "b"])
     assert told(result) == ["removed a", "seen", "removed b", "seen"]
+
+
+async def test_an_answer_for_a_turn_is_for_no_other_one() -> None:
+    """Of a model that gives its calls the same id in each turn."""
+    calls = [ToolCall("call_0", "remove", {"path": path}, f'{{"path": "{path}"}}') for path in "ab"]
+    stage = Stage([calls[0]], [calls[1]], "done")
+    async with System() as system:
+        run = await system.start(stage.agent, "Go")
+        first = await asked(run)
+        run.approve(first.call_id, turn=first.turn)
+        while not run.pending or run.pending[0].turn == first.turn:
+            await checkpoint()
+        (second,) = run.pending
+        for answer in (run.approve, run.deny):
+            with pytest.raises(StaleApproval):
+                answer(first.call_id, turn=first.turn)
+        assert run.pending == (second,)
+        run.approve(second.call_id, turn=second.turn)
+        await run.result()
+    assert stage.ran == ["a", "b"]
 
 
 async def test_from_any_thread() -> None:

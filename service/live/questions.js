@@ -48,7 +48,7 @@ function questionCards(box, answer) {
     const reason = el("input", { type: "text", placeholder: "reason, for the model (optional)", "aria-label": "Reason" });
     const path = `runs/${encodeURIComponent(runId)}/approvals/${encodeURIComponent(asked.call_id)}`;
     const send = (approved) => {
-      const body = { approved, run_id: asked.run_id };
+      const body = { approved, run_id: asked.run_id, turn: asked.turn };
       if (!approved && reason.value.trim()) body.reason = reason.value.trim();
       give(card, path, body);
     };

@@ -79,9 +79,9 @@ class Asking:
                 return
         try:
             if reason is None:
-                run.approve(asked.call_id, run_id=who)
+                run.approve(asked.call_id, run_id=who, turn=asked.turn)
             else:
-                run.deny(asked.call_id, reason, run_id=who)
+                run.deny(asked.call_id, reason, run_id=who, turn=asked.turn)
         except StaleApproval:
             self._screen.note(f"too late: {asked.tool} does not wait any more")
 
