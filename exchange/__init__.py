@@ -12,7 +12,7 @@ from .memory_wire import MemoryWire
 from .meter import Allowance
 from .quota import Quota
 from .stream import Stream
-from .wire import Wire
+from .wire import Inbox, Wire
 
 __all__ = [
     "AddressTaken",
@@ -20,6 +20,7 @@ __all__ = [
     "Delivery",
     "Dispatcher",
     "ExchangeError",
+    "Inbox",
     "MemoryDispatcher",
     "MemoryQuota",
     "MemoryWire",

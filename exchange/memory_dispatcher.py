@@ -7,6 +7,7 @@ nothing.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 
 import anyio
@@ -14,7 +15,7 @@ import anyio
 from ..loops import RunningLoop
 from ..mailbox import Budget
 from .bell import Bell
-from .dispatcher import Delivery, Room
+from .dispatcher import Delivery, Room, kinds_in, places_in
 from .errors import Saturated
 from .jobs import Job, Jobs
 from .stream import Stream, as_bytes
@@ -41,31 +42,28 @@ class MemoryDispatcher:
         """How many jobs are not done."""
         return len(self._jobs)
 
-    async def submit(self, run_id: str, job: bytes) -> None:
+    async def submit(self, run_id: str, job: bytes, *, kind: str = "") -> None:
         data = as_bytes(job)
         await self._budget.spend()
-        if not self._jobs.add(run_id, data):
+        if not self._jobs.add(run_id, data, kind):
             raise Saturated(run_id, self._jobs.capacity)
         self._bell.ring()
 
-    def deliveries(self, free: Room | int) -> Stream[Delivery]:
-        return _Deliveries(self._jobs, self._bell, free)
+    def deliveries(self, free: Room | int, kinds: Collection[str] = ("",)) -> Stream[Delivery]:
+        return _Deliveries(self._jobs, self._bell, free, kinds)
 
 
 class _Deliveries(Stream[Delivery]):
     """One taker: what it has in its hands, and the place in the room that each of these takes."""
 
-    __slots__ = ("_bell", "_closed", "_free", "_held", "_jobs", "_loop", "_scopes")
+    __slots__ = ("_bell", "_closed", "_free", "_held", "_jobs", "_kinds", "_loop", "_scopes")
 
-    def __init__(self, jobs: Jobs, bell: Bell, free: Room | int) -> None:
+    def __init__(self, jobs: Jobs, bell: Bell, free: Room | int, kinds: Collection[str]) -> None:
         self._held: dict[object, tuple[Job, int]] = {}
-        if isinstance(free, int):
-            if free < 1:
-                raise ValueError(f"free must be 1 or more, not {free}")
-            free = anyio.CapacityLimiter(free)
+        self._free = places_in(free)
+        self._kinds = kinds_in(kinds)
         self._jobs = jobs
         self._bell = bell
-        self._free: Room = free
         self._scopes: set[anyio.CancelScope] = set()  # of those who wait for room
         self._closed = False
         self._loop = RunningLoop()
@@ -73,15 +71,22 @@ class _Deliveries(Stream[Delivery]):
     async def __anext__(self) -> Delivery:
         place = object()
         while True:
-            while not self._closed and self._jobs.next_at > anyio.current_time():
-                await self._bell.wait(self._jobs.next_at)
+            while not self._closed and (moment := self._jobs.next_at(self._kinds)) > anyio.current_time():
+                await self._bell.wait(moment)
             if self._closed:
                 raise StopAsyncIteration
             if await self._enter(place):
-                job = None if self._closed else self._jobs.take(anyio.current_time())
+                job = None if self._closed else self._jobs.take(anyio.current_time(), self._kinds)
                 if job is not None:
                     self._held[place] = (job, job.attempt)
-                    return Delivery(job.run_id, job.data, job.attempt, partial(self._settle, place))
+                    return Delivery(
+                        job.run_id,
+                        job.data,
+                        job.attempt,
+                        partial(self._settle, place),
+                        is_lost=partial(self._is_lost, place),
+                        kind=job.kind,
+                    )
                 self._free.release_on_behalf_of(place)
 
     async def _enter(self, place: object) -> bool:
@@ -103,6 +108,9 @@ class _Deliveries(Stream[Delivery]):
         self._jobs.settle(job, attempt, None if delay is None else anyio.current_time() + delay)
         self._free.release_on_behalf_of(place)
         self._bell.ring()
+
+    def _is_lost(self, place: object) -> bool:
+        return place not in self._held
 
     def _close(self) -> None:
         self._closed = True

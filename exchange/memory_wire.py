@@ -20,6 +20,7 @@ import anyio
 from ..mailbox import Budget, Envelope, Mailbox, MailboxClosed
 from .bell import Bell
 from .errors import AddressTaken, Missed, NobodyThere
+from .inboxes import Inboxes
 from .stream import Stream, as_bytes
 from .topics import Topic
 
@@ -31,19 +32,24 @@ class MemoryWire:
         capacity: how many messages wait at an address before senders do.
         kept: how many events of a topic are kept.
         age: for how many seconds a topic is kept that is over.
+        left_age: for how many seconds a message is kept that was left.
 
     Raises:
-        ValueError: a capacity or a `kept` below 1.
+        ValueError: a capacity or a `kept` below 1, a `left_age` that is no time.
     """
 
-    __slots__ = ("_age", "_capacity", "_kept", "_mailboxes", "_over", "_strong", "_topics")
+    __slots__ = ("_age", "_budget", "_capacity", "_inboxes", "_kept", "_mailboxes", "_over", "_strong", "_topics")
 
-    def __init__(self, *, capacity: int = 1_000, kept: int = 1_000, age: float = 900.0) -> None:
+    def __init__(
+        self, *, capacity: int = 1_000, kept: int = 1_000, age: float = 900.0, left_age: float = 7 * 86_400.0
+    ) -> None:
         if capacity < 1 or kept < 1:
             raise ValueError(f"capacity and kept must be 1 or more, not {capacity} and {kept}")
         self._capacity = capacity
         self._kept = kept
         self._age = age
+        self._inboxes = Inboxes(left_age)
+        self._budget = Budget()
         self._mailboxes: dict[str, Mailbox] = {}
         self._topics: WeakValueDictionary[str, _Topic] = WeakValueDictionary()
         self._strong: dict[str, _Topic] = {}  # those that were emitted to
@@ -59,8 +65,16 @@ class MemoryWire:
         except MailboxClosed:
             raise NobodyThere(to) from None
 
-    def receive(self, at: str) -> Stream[bytes]:
-        return _Messages(self._mailboxes, at, self._capacity)
+    async def leave(self, at: str, message: bytes) -> None:
+        data = as_bytes(message)
+        await self._budget.spend()
+        self._inboxes.leave(at, data, anyio.current_time())
+        mailbox = self._mailboxes.get(at)
+        if mailbox is not None:
+            mailbox.wake()
+
+    def receive(self, at: str) -> _Messages:
+        return _Messages(self._mailboxes, self._inboxes, at, self._capacity)
 
     def emit(self, topic: str, event: bytes) -> int:
         data = as_bytes(event)
@@ -141,12 +155,14 @@ class _Follower(Stream[tuple[int, bytes]]):
 class _Messages(Stream[bytes]):
     """The receiver at an address: the block, and the iterator in it."""
 
-    __slots__ = ("_at", "_budget", "_busy", "_left", "_mailbox", "_mailboxes")
+    __slots__ = ("_at", "_budget", "_busy", "_in_hand", "_inboxes", "_left", "_mailbox", "_mailboxes")
 
-    def __init__(self, mailboxes: dict[str, Mailbox], at: str, capacity: int) -> None:
+    def __init__(self, mailboxes: dict[str, Mailbox], inboxes: Inboxes, at: str, capacity: int) -> None:
         self._mailboxes = mailboxes
+        self._inboxes = inboxes
         self._at = at
         self._mailbox = Mailbox(capacity, address=at)
+        self._in_hand: tuple[float, bytes] | None = None  # of what was left
         self._left: deque[Envelope] | None = None  # after the block
         self._budget = Budget()
         self._busy = False
@@ -159,11 +175,23 @@ class _Messages(Stream[bytes]):
         self._mailboxes[self._at] = self._mailbox
         return self
 
+    async def __aexit__(self, *exc_info: object) -> None:
+        if exc_info[0] is None:
+            self._put_away()
+        await self.aclose()
+
     async def aclose(self) -> None:
         if self._left is None:
             del self._mailboxes[self._at]
             self._left = deque(self._mailbox.close())
             self._mailbox.wake()
+
+    @property
+    def ready(self) -> int:
+        if self._left is not None:
+            return len(self._left)
+        in_hand = self._in_hand is not None
+        return self._inboxes.count(self._at, anyio.current_time()) - in_hand + len(self._mailbox.lanes.data)
 
     async def __anext__(self) -> bytes:
         if self._busy:
@@ -171,7 +199,14 @@ class _Messages(Stream[bytes]):
         self._busy = True
         try:
             await self._budget.spend()
-            while self._left is None and not self._mailbox.lanes.data:
+            if self._left is None:
+                self._put_away()
+            while self._left is None:
+                self._in_hand = self._inboxes.first(self._at, anyio.current_time())
+                if self._in_hand is not None:
+                    return self._in_hand[1]
+                if self._mailbox.lanes.data:
+                    break
                 await self._mailbox.park()
         finally:
             self._busy = False
@@ -180,3 +215,9 @@ class _Messages(Stream[bytes]):
         if not self._left:
             raise StopAsyncIteration
         return self._left.popleft().message
+
+    def _put_away(self) -> None:
+        """What was in hand need not come again."""
+        in_hand, self._in_hand = self._in_hand, None
+        if in_hand is not None:
+            self._inboxes.forget(self._at, in_hand)

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, cast
 
 import anyio
 
-from ..exchange import Delivery, Dispatcher, Saturated
+from ..exchange import Delivery, Dispatcher, Saturated, Stream
 from .journals import ODD_IDS
 from .looking import A_WHILE, ODD_BYTES, PATIENCE, after, comes, eventually, refused, soon
 
@@ -125,6 +125,7 @@ async def what_is_given_back_comes_again(make: MakeDispatcher) -> None:
             taken = await soon(deliveries)
             assert (taken.run_id, taken.job, taken.attempt) == ("a", b"job", attempt)
             taken.release()
+        await anyio.sleep(A_WHILE)  # another process knows it a moment later
         async with other.deliveries(1) as others:
             assert (await soon(others)).attempt == 5
 
@@ -307,6 +308,94 @@ async def many_takers_share_the_work(make: MakeDispatcher) -> None:
     assert sorted(done, key=int) == [f"{number}" for number in range(count)]
 
 
+async def a_taker_gets_jobs_of_its_kinds(make: MakeDispatcher) -> None:
+    """Whatever these are called, in order within each; the others wait for somebody else, and count."""
+    async with make(len(ODD_IDS) + 3) as one, make(len(ODD_IDS) + 3) as other:
+        async with one.deliveries(5, ("b", "c")) as deliveries:
+            await one.submit("a1", b"", kind="a")
+            await one.submit("1", b"")
+            assert not await comes(deliveries)
+            for run_id in ("b1", "c1", "b2"):
+                await other.submit(run_id, run_id.encode(), kind=run_id[0])
+            taken = [await soon(deliveries) for _ in range(3)]
+            assert sorted((each.kind, each.run_id, each.job) for each in taken) == [
+                ("b", "b1", b"b1"),
+                ("b", "b2", b"b2"),
+                ("c", "c1", b"c1"),
+            ]
+            assert [each.run_id for each in taken if each.kind == "b"] == ["b1", "b2"]
+            assert not await comes(deliveries)
+            for each in taken:
+                each.done()
+        async with other.deliveries(5) as deliveries:
+            delivery = await soon(deliveries)
+            assert (delivery.run_id, delivery.kind) == ("1", "")
+            delivery.done()
+            assert not await comes(deliveries)
+        for kind in ODD_IDS:
+            await eventually(lambda kind=kind: one.submit(f"of {kind}", b"", kind=kind), Saturated)
+        for kind in ODD_IDS:
+            async with other.deliveries(1, {kind}) as deliveries:
+                delivery = await soon(deliveries)
+                assert (delivery.run_id, delivery.kind) == (f"of {kind}", kind)
+                delivery.done()
+
+
+async def a_taker_of_many_kinds_takes_no_more_than_it_can(make: MakeDispatcher) -> None:
+    """Scenario: jobs of three kinds wait, and come, for a taker with one place. What it has no room for is there for
+    others, and none of its kinds waits for ever."""
+    async with make(100) as one, make(100) as other, one.deliveries(1, ["a", "b", "c"]) as small:
+        waiting: list[str] = []
+
+        async def take() -> None:
+            delivery = await soon(small)
+            waiting.append(delivery.kind)
+            delivery.done()
+
+        for _ in range(3):
+            async with anyio.create_task_group() as group:
+                group.start_soon(take)
+                await anyio.sleep(A_WHILE)
+                for kind in "abc":
+                    await other.submit(kind, b"", kind=kind)
+            seen = set(waiting[-1:])
+            async with other.deliveries(3, ("a", "b", "c")) as deliveries:
+                for _ in range(2):
+                    delivery = await soon(deliveries)
+                    seen.add(delivery.kind)
+                    delivery.done()
+            assert seen == {"a", "b", "c"}
+        for kind in "aaaaabbbbbccccc":
+            await other.submit(f"{kind}{len(waiting)}", b"", kind=kind)
+            waiting.append("")
+        got = [await soon(small)]
+        for _ in range(14):
+            got[-1].done()
+            got.append(await soon(small))
+        got[-1].done()
+        for kind in "abc":
+            mine = [each.run_id for each in got if each.kind == kind]
+            assert mine == sorted(mine, key=lambda run_id: int(run_id[1:]))
+            assert len(mine) == 5
+
+
+async def a_delivery_says_whether_it_is_lost(make: MakeDispatcher) -> None:
+    """It is, when its taker was closed before its word was said; one whose word was said is not."""
+    async with make(10) as one:
+        for run_id in "abc":
+            await one.submit(run_id, b"")
+        async with one.deliveries(3) as deliveries:
+            kept, done, released = [await soon(deliveries) for _ in range(3)]
+            done.done()
+            released.release(3600)
+            assert [each.lost for each in (kept, done, released)] == [False] * 3
+        assert [each.lost for each in (kept, done, released)] == [True, False, False]
+        kept.done()
+        assert not kept.lost
+        async with one.deliveries(3) as deliveries:
+            assert ((await soon(deliveries)).run_id) == "a"
+
+
 async def a_dispatcher_refuses_what_makes_no_sense(make: MakeDispatcher) -> None:
     """Before anything happens."""
     async with make(10) as one:
@@ -314,6 +403,11 @@ async def a_dispatcher_refuses_what_makes_no_sense(make: MakeDispatcher) -> None
             await one.submit("a", cast("Any", "text"))
         with refused(ValueError):
             one.deliveries(0)
+        with refused(ValueError):
+            one.deliveries(1, ())
+        for kinds in ("text", ["a", 5], 5):
+            with refused(TypeError):
+                one.deliveries(1, cast("Any", kinds))
         await one.submit("a", b"")
         async with one.deliveries(1) as deliveries:
             delivery = await soon(deliveries)
@@ -341,5 +435,8 @@ DISPATCHER_CHECKS: tuple[Callable[[MakeDispatcher], Awaitable[None]], ...] = (
     the_first_word_counts,
     an_abandoned_taker_gives_back,
     many_takers_share_the_work,
+    a_taker_gets_jobs_of_its_kinds,
+    a_taker_of_many_kinds_takes_no_more_than_it_can,
+    a_delivery_says_whether_it_is_lost,
     a_dispatcher_refuses_what_makes_no_sense,
 )

@@ -1,4 +1,4 @@
-"""What every wire must do with events."""
+"""What every wire must do with events. What was emitted is kept a moment later, so these checks wait for a while."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ async def a_follower_gets_what_is_kept_then_what_comes(make: MakeWire) -> None:
         for topic in ODD_IDS:
             for number in range(1, 6):
                 assert one.emit(topic, b"%d" % number) == number
+        await anyio.sleep(A_WHILE)
+        for topic in ODD_IDS:
             for after, first in ((None, 1), (0, 1), (2, 3), (4, 5), (5, 6)):
                 async with other.follow(topic, after) as follower:
                     seen = [await soon(follower) for _ in range(first, 6)]
@@ -56,6 +58,7 @@ async def a_late_follower_is_told_what_it_missed(make: MakeWire) -> None:
     async with make(10, 4) as one, make(10, 4) as other:
         for number in range(1, 11):
             one.emit("a", b"%d" % number)
+        await anyio.sleep(A_WHILE)
         kept = [(number, b"%d" % number) for number in range(7, 11)]
         for after in (0, 2, 5):
             async with other.follow("a", after) as follower:
@@ -92,6 +95,7 @@ async def a_number_of_a_former_life_stands_for_nothing(make: MakeWire) -> None:
     async with make(10, 10) as one, one.follow("a", 7) as early:
         one.emit("a", b"first")
         assert await soon(early) == (1, b"first")
+        await anyio.sleep(A_WHILE)
         async with one.follow("a", 2) as late:
             assert await soon(late) == (1, b"first")
 
@@ -104,15 +108,35 @@ async def followers_end_with_their_topic(make: MakeWire) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(after, A_WHILE, lambda: ended(one, "a"))
             assert await rest(waiting) == []
+        await anyio.sleep(A_WHILE)
         assert await rest(slow) == [(1, b"first")]
         assert await rest(slow) == []
         assert await rest(one.follow("a")) == [(1, b"first")]
         assert one.emit("a", b"second") == 2
+        await anyio.sleep(A_WHILE)
         async with one.follow("a") as late:
             assert [await soon(late), await soon(late)] == [(1, b"first"), (2, b"second")]
             assert not await comes(late)
             one.end("a")
             assert await rest(late) == []
+
+
+async def a_topic_can_be_ended_through_another_door(make: MakeWire) -> None:
+    """By the next owner of a run, whose former one is dead: for who follows, and for who comes later."""
+    async with make(10, 10) as one, make(10, 10) as other, one.follow("a") as waiting:
+        for number in (1, 2):
+            one.emit("a", b"%d" % number)
+            assert await soon(waiting) == (number, b"%d" % number)
+        async with anyio.create_task_group() as group:
+            group.start_soon(after, A_WHILE, lambda: ended(other, "a"))
+            assert await rest(waiting) == []
+        await anyio.sleep(A_WHILE)
+        assert await rest(other.follow("a", 1)) == [(2, b"2")]
+        other.end("never heard of")
+        await anyio.sleep(A_WHILE)
+        assert one.emit("a", b"3") == 3
+        await anyio.sleep(A_WHILE)
+        assert await soon(waiting) == (3, b"3")
 
 
 async def closing_a_follower_ends_it(make: MakeWire) -> None:
@@ -155,6 +179,7 @@ WIRE_EVENT_CHECKS: tuple[Callable[[MakeWire], Awaitable[None]], ...] = (
     a_slow_follower_loses_nothing_silently,
     a_number_of_a_former_life_stands_for_nothing,
     followers_end_with_their_topic,
+    a_topic_can_be_ended_through_another_door,
     closing_a_follower_ends_it,
     a_cancelled_follower_goes_on,
 )
