@@ -159,7 +159,12 @@ def _enter(connection: sqlite3.Connection, path: str, durability: str) -> None:
         connection.execute("PRAGMA fullfsync = 1")
         connection.execute("PRAGMA checkpoint_fullfsync = 1")
     connection.execute("PRAGMA wal_autocheckpoint = 0")  # see `Store.checkpoint`
-    is_journal = _is_journal(connection, path)
+    connection.execute("BEGIN")  # what is looked at must be of one moment: another process may be making it
+    try:
+        is_journal = _is_journal(connection, path)
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise CannotOpen(f"the journal {path} lies where SQLite has no write-ahead log (a network share?): move it")

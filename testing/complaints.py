@@ -26,9 +26,11 @@ def hide_what_is_there() -> None:
     """Hide all objects there are from the collector, for good, once what is garbage among them is gone.
 
     For programs that hold much before the first of many blocks, such as a large suite of tests: after each block the
-    collector would walk through all of it again.
+    collector would walk through all of it again. What has become garbage since it was hidden goes when this is called
+    once more.
     """
     global _stays_hidden
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
     _stays_hidden = True

@@ -10,7 +10,7 @@ test are gone. Tasks are compared around the function of an async test, in its e
 are still there then, and are none of its.
 
 What pytest has found is hidden from the garbage collector (`gc.freeze`), which would spend most of a second in each
-test of a suite of some ten thousand walking through it.
+test of a suite of some ten thousand walking through it. What has become garbage since is let go every thousand tests.
 
 A test that fails is not checked: what it leaves says nothing more. On asyncio, a task that a shared server starts
 without anyio while a test runs is taken for the test's.
@@ -36,8 +36,11 @@ SEEDS = 200
 VARIABLE = "GREENROOM_SEEDS"
 #: What can be left behind.
 KINDS = ("thread", "process", "descriptor", "task")
+#: Tests between two looks for garbage among what is hidden from the collector.
+LOOK_EVERY = 1_000
 
 _passed = pytest.StashKey[bool]()
+_tests = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -65,6 +68,14 @@ def pytest_collection() -> Generator[None, Any, Any]:
     finally:
         if collects:
             gc.enable()
+        hide_what_is_there()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    stash = item.config.stash
+    stash[_tests] = stash.get(_tests, 0) + 1
+    if stash[_tests] % LOOK_EVERY == 0:
         hide_what_is_there()
 
 

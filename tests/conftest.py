@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,27 @@ os.environ.setdefault("GREENROOM_SEEDS", "60")
 pytest_plugins = ["greenroom.testing.plugin"]
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """For `-n auto`: half of a test's time is a wait, for processes that it has started or for a clock."""
+    return 2 * (os.cpu_count() or 1)
+
+
 @pytest.fixture(autouse=True)
 def nothing_left(no_leaks: None) -> None:
     """Whatever a test starts has ended when it ends. What it may leave says its marker `leaks`."""
+
+
+@pytest.fixture(autouse=True)
+def logs_go_where_they_went() -> Generator[None]:
+    """A test that turns the library's log off would have others wait for lines in vain."""
+    log = logging.getLogger("greenroom")
+
+    def state() -> tuple[object, ...]:
+        return log.level, log.propagate, log.disabled, tuple(log.handlers), logging.root.manager.disable
+
+    before = state()
+    yield
+    assert state() == before
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -39,6 +39,7 @@ from greenroom.journal import (
     UnknownRun,
     sqlite,
     sqlite_batch,
+    sqlite_file,
     sqlite_store,
     sqlite_tables,
     sqlite_writer,
@@ -959,3 +960,30 @@ def test_a_batch_waits_no_longer_than_it_has_to(monkeypatch: pytest.MonkeyPatch,
     elif why == "end":
         queue.close()
     assert taken.count() == (2 if why.startswith("question") else 1)
+
+
+def test_a_file_that_another_process_makes_at_this_moment_is_a_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks at it while it is made sees all of that, or nothing."""
+    path = str(tmp_path / "runs.db")
+    others: list[threading.Thread] = []
+
+    class Watched(sqlite3.Connection):
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            if sql == "PRAGMA user_version" and not others:
+                monkeypatch.undo()
+                other = threading.Thread(target=lambda: sqlite_file.open_file(path, "none", 10.0).close())
+                others.append(other)
+                other.start()
+                other.join(0.2)
+            return super().execute(sql, *parameters)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite_file.sqlite3, "connect", lambda *args, **options: connect(*args, **options, factory=Watched)
+    )
+    sqlite_file.open_file(path, "none", 10.0).close()
+    (other,) = others
+    other.join(10)
+    sqlite_file.open_file(path, "none", 10.0).close()

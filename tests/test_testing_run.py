@@ -303,6 +303,13 @@ def test_what_is_hidden_for_good_stays_so(loop: str, nothing_hidden: None) -> No
     run(checkpoint, backend=loop)
     assert gc.get_freeze_count() >= hidden > 0
     assert gone() is None
+    later: list[Any] = [Mine()]
+    later.append(later)
+    gc.freeze()
+    gone = ref(later[0])
+    del later
+    complaints.hide_what_is_there()
+    assert gone() is None
 
 
 class Mine:
