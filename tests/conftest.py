@@ -7,12 +7,17 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import greenroom  # noqa: F401 - a clone without links says so once, here
 
 # A change is tried with fewer schedules than a search for bugs: that is GREENROOM_SEEDS=1000, or --seeds 1000.
 os.environ.setdefault("GREENROOM_SEEDS", "60")
+
+# How long an example takes says more about what else the machine does.
+hypothesis.settings.register_profile("greenroom", deadline=None)
+hypothesis.settings.load_profile("greenroom")
 
 pytest_plugins = ["greenroom.testing.plugin"]
 

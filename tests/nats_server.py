@@ -131,9 +131,16 @@ class NatsServer:
         self.start()
 
     def pause(self) -> None:
-        """Stop it in the middle of whatever it does; connections stay."""
+        """Stop it in the middle of whatever it does; connections stay. It does nothing more when this returns."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        self._wait_for(lambda: self._stands_still() or None)
+
+    def _stands_still(self) -> bool:
+        """Whether each of its threads has stopped: a busy machine takes its time with that."""
+        assert self._process is not None
+        threads = Path(f"/proc/{self._process.pid}/task").glob("*/stat")
+        return all(thread.read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
 
     def go_on(self) -> None:
         assert self._process is not None

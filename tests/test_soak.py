@@ -215,8 +215,15 @@ def report_of(growth: float, **account: Any) -> Any:
     ids=["sound", "grows", "lost"],
 )
 def test_the_status_is_1_where_something_grows_or_is_lost(
-    report: Any, status: int, last: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    report: Any,
+    status: int,
+    last: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.CRITICAL, logger="greenroom")  # as the program does, for good
+
     async def soaked(**_: Any) -> Any:
         return report
 

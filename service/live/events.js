@@ -9,6 +9,8 @@ function eventList() {
   let events = [];
   let run = null;
   let chosen = null;
+  let atEnd = true; // whoever looks at the end stays there, also where the list becomes shorter or lower
+  let top = 0;
   const list = rowList(box, {
     make: () => el("div", { class: "row", role: "option" }, el("time"), el("code"), el("bdi"), el("span")),
     fill,
@@ -16,6 +18,19 @@ function eventList() {
     at: (index) => events[index],
     press: (event) => choose(chosen === event ? null : event),
   });
+
+  new ResizeObserver(stay).observe(box);
+  box.addEventListener("scroll", scrolled, { passive: true });
+
+  function scrolled() {
+    if (box.scrollTop + box.clientHeight >= box.scrollHeight - 40) atEnd = true;
+    else if (box.scrollTop < top) atEnd = false;
+    top = box.scrollTop;
+  }
+
+  function stay() {
+    if (atEnd) box.scrollTop = box.scrollHeight;
+  }
 
   function fill(row, event, index) {
     const [when, type, words, who] = row.children;
@@ -46,18 +61,18 @@ function eventList() {
   return {
     // The latest event stays in sight for whoever looks at the end.
     show(shown, of) {
-      const follows = box.scrollTop + box.clientHeight >= box.scrollHeight - 40;
       const none = of.events.length === 0 ? "Its events are not kept any more." : "Nothing of this subagent is kept.";
       const cut = of.cut ? `The first ${count(of.cut)} are left out here, to spare this browser.` : "";
       write($("events-note"), shown.length === 0 && of.info !== null && (of.ended || of.events.length) ? none : cut);
       [events, run] = [shown, of];
       list.draw();
-      if (follows) box.scrollTop = box.scrollHeight;
+      stay();
     },
     clear() {
       events = [];
       choose(null);
       list.reset();
+      [atEnd, top] = [true, 0];
     },
   };
 }
