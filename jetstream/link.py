@@ -16,6 +16,7 @@ import logging
 import random
 import ssl
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -234,7 +235,8 @@ class Link:
         listening = Listening(self.listenings, subject, take)
         self.listenings.add(listening)
         if self._stands:  # else a new client is on its way, and begins all of them
-            await listening.begin(self.client)
+            with suppress(nats.errors.ConnectionClosedError):  # it has just given up, and the new one will
+                await listening.begin(self.client)
         return listening
 
     def watch(self, function: Callable[[], object]) -> Callable[[], None]:
