@@ -87,11 +87,7 @@ class JetStreamDispatcher:
         Raises:
             EngineError: there is no server, or it has no such stream and cannot have one.
         """
-        async with AsyncExitStack() as stack:
-            if not self._line.is_open:
-                await stack.enter_async_context(self._line)
-            await self._line.call(self._open)
-            self._stack = stack.pop_all()
+        self._stack = await self._line.borrow(self._open)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

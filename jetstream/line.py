@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar, TypeVarTuple
 
@@ -131,6 +132,18 @@ class Line:
             finally:
                 await far.close()
                 self._far = self._link = None
+
+    async def borrow(self, prepare: Callable[[], Coroutine[Any, Any, None]]) -> AsyncExitStack:
+        """Have something prepared on the far side; what is returned closes the line again if this has opened it.
+
+        Raises:
+            EngineError: it cannot be opened, or that cannot be prepared.
+        """
+        async with AsyncExitStack() as stack:
+            if not self.is_open:
+                await stack.enter_async_context(self)
+            await self.call(prepare)
+            return stack.pop_all()
 
     async def call(self, function: Callable[[*Ts], Coroutine[Any, Any, T]], *args: *Ts) -> T:
         """Await ``function(*args)`` on the far side: its result, or its error.
