@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import nats.errors
 import pytest
 from anyio import to_thread
 
@@ -604,6 +605,25 @@ async def test_a_server_that_is_away_fails_what_is_asked_after_a_try(
             for _ in range(2):
                 with pytest.raises(EngineAway, match="see that it runs"):
                     await line.call(line.link.ask, subject)
+
+
+async def test_what_begins_while_a_client_gives_up_begins_with_the_next_one(
+    nats_url: str, subject: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def closed(*_: Any, **__: Any) -> None:
+        raise nats.errors.ConnectionClosedError
+
+    got: list[bytes] = []
+    back: list[int] = []
+    async with Line(nats_url) as line:
+        there = line.link
+        there.watch(lambda: back.append(1))
+        monkeypatch.setattr(there.client, "subscribe", closed)
+        await line.call(there.listen, subject, lambda message: got.append(message.data))
+        await line.call(there.client._process_err, "'Maximum Subscriptions Exceeded'")
+        await until(lambda: back)
+        await line.call(there.say, subject, b"here")
+        await until(lambda: got)
 
 
 async def test_a_client_that_gives_up_is_replaced(nats_url: str, subject: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -512,6 +512,9 @@ async def test_a_call_is_approved_or_refused() -> None:
             assert (pending["tool"], pending["arguments"], pending["run_id"]) == ("remove", {"path": path}, run)
             target = f"/runs/{run}/approvals/{pending['call_id']}"
             assert (await client.post(f"/runs/{run}/approvals/nix", body)).error == ("not_waiting", "call_id")
+            late = {**body, "turn": pending["turn"] + 1}
+            assert (await client.post(target, late)).error == ("not_waiting", "call_id")
+            body = {**body, "turn": pending["turn"]}
             assert (await client.post(target, body)).status == 202
             assert (await ended(client, run))["status"] == "completed"
             late = await client.post(target, body)

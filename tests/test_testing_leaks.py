@@ -736,3 +736,14 @@ def test_a_number_of_seeds_that_makes_no_sense_is_refused(text: str) -> None:
         plugin._count(text)
     with pytest.raises(pytest.UsageError, match=f"GREENROOM_SEEDS in the environment: a whole .* not '{text}'"):
         plugin._number_of_seeds(None, {"GREENROOM_SEEDS": text})
+
+
+def test_garbage_is_looked_for_again_now_and_then(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    monkeypatch.setattr(plugin, "hide_what_is_there", lambda: looks.append(1))
+    monkeypatch.setattr(plugin, "LOOK_EVERY", 3)
+    for _ in range(9):
+        plugin.pytest_runtest_teardown(request.node)
+    assert len(looks) == 3
